@@ -1,0 +1,22 @@
+"""What every test runs under: the repository root as working folder, and properties that repeat exactly."""
+
+from pathlib import Path
+
+import hypothesis
+import matplotlib
+import pytest
+
+matplotlib.use("Agg")
+hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("repeatable")
+
+
+@pytest.fixture
+def root():
+    """The repository root as an absolute path."""
+    return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _from_root(monkeypatch, root):
+    monkeypatch.chdir(root)
