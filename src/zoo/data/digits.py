@@ -1,0 +1,43 @@
+"""Handwritten digits that come with scikit-learn: 1,797 real images of 8x8, enlarged to MNIST's 28x28."""
+
+import numpy
+from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from zoo.errors import InputError
+
+
+def load(validation, test, split_seed):
+    """Return (arrays, facts): three stratified, disjoint splits; the rest of the 1,797 is for training.
+
+    Images are uint8 [n, 28, 28], ink 255; labels uint8 [n]. Raises InputError for splits that cannot be.
+    Source: E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI, doi:10.24432/C50P49
+    (its test set, the part that scikit-learn carries).
+    """
+    source = load_digits()
+    images = numpy.stack([enlarge(image) for image in source.images])
+    labels = source.target.astype(numpy.uint8)
+    try:
+        rest, test_items = train_test_split(
+            numpy.arange(len(labels)), test_size=test, stratify=labels, random_state=split_seed
+        )
+        train_items, validation_items = train_test_split(
+            rest, test_size=validation, stratify=labels[rest], random_state=split_seed
+        )
+    except ValueError as error:
+        raise InputError(
+            f"params.yaml, source digits: validation: {validation}, test: {test} do not split "
+            f"{len(labels)} images of 10 classes ({error})"
+        ) from None
+    arrays = {}
+    for split, items in (("train", train_items), ("validation", validation_items), ("test", test_items)):
+        arrays[f"{split}_images"] = images[items]
+        arrays[f"{split}_labels"] = labels[items]
+    return arrays, {"classes": 10, "licence": "CC BY 4.0 (UCI, Alpaydin and Kaynak)"}
+
+
+def enlarge(image):
+    """Return an image of 8x8 with ink 0..16 as uint8 [28, 28] with ink 0..255, bicubic."""
+    grey = Image.fromarray(numpy.round(image * (255 / 16)).astype(numpy.uint8))
+    return numpy.asarray(grey.resize((28, 28), Image.Resampling.BICUBIC))

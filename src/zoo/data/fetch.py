@@ -1,0 +1,120 @@
+"""Get a published file's content from the first of several places that has it, whole and unaltered."""
+
+import gzip
+import hashlib
+import http.client
+import os
+import sys
+import time
+import zlib
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+from tqdm import tqdm
+
+from zoo.errors import InputError
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class Refused(Exception):
+    """Why one place did not give the file; asking it again would not help."""
+
+
+def fetch(folder, name, sha256, mirrors, timeout_s=15.0, tries=3, pause_s=1.0, slowest_bytes_per_s=2000):
+    """Return the content (bytes) of a file, unpacked if it is gzipped, whose sha256 is the one given.
+
+    The environment variable ZOO_MIRROR, a folder or an address, is looked at first: `folder`/`name` in it.
+    Then come `mirrors`, addresses that `name` is appended to, in order. What may pass (no connection, no byte
+    for `timeout_s`, slower than `slowest_bytes_per_s` on average after that time, cut off, status 429 or
+    5xx) is tried `tries` times. All is kept in memory: a failure leaves nothing behind. Raises InputError,
+    one message with every address and why it failed, when none has the file.
+    """
+    own = os.environ.get("ZOO_MIRROR")
+    addresses = [f"{own.rstrip('/')}/{folder}/{name}"] if own else []
+    addresses += [mirror + name for mirror in mirrors]
+    failures = []
+    for address in addresses:
+        try:
+            if "://" in address:
+                packed = patiently(address, timeout_s, tries, pause_s, slowest_bytes_per_s)
+            else:
+                packed = Path(address).read_bytes()
+            content = checked(packed, sha256)
+        except Refused as error:
+            failures.append(f"{address} ({error})")
+        except OSError as error:
+            failures.append(f"{address} ({error.strerror})")
+        else:
+            if failures:
+                print(f"{folder}/{name} is from {address}, after {'; '.join(failures)}", file=sys.stderr)
+            return content
+    raise InputError(
+        f"{folder}/{name} could not be had from any of {len(addresses)} places: {'; '.join(failures)}. "
+        "Try again later, set ZOO_MIRROR to a folder or address that holds "
+        f"{folder}/{name}, or use the quick profile (`dvc repro`), which needs no network"
+    )
+
+
+def checked(packed, sha256):
+    """Return the content, unpacked if it is gzipped. Raises Refused unless its sha256 is as given."""
+    content = packed
+    if packed.startswith(b"\x1f\x8b"):
+        try:
+            content = gzip.decompress(packed)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise Refused(f"damaged gzip file: {error}") from None
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise Refused(f"wrong content: {len(content)} bytes, {content[:12]!r}..., sha256 {found}")
+    return content
+
+
+def patiently(address, timeout_s, tries, pause_s, slowest_bytes_per_s):
+    """Return what an address sends (bytes), asked up to `tries` times. Raises Refused."""
+    for attempt in range(1, tries + 1):
+        if attempt > 1:
+            time.sleep(pause_s)
+        try:
+            return download(address, timeout_s, slowest_bytes_per_s)
+        except (TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError) as error:
+            reason = f"timed out: {error}" if isinstance(error, TimeoutError) else "timed out"
+        except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:
+            reason = innermost(error)
+    raise Refused(f"{reason}; tried {tries} times")
+
+
+def download(address, timeout_s, slowest_bytes_per_s):
+    """Return what an address sends (bytes), with a progress bar in a terminal and a line elsewhere."""
+    begin, content = time.monotonic(), bytearray()
+    print(f"fetching {address}", file=sys.stderr)
+    with requests.Session() as session:
+        # a proxy cannot reach this machine's own addresses
+        session.trust_env = urlsplit(address).hostname not in LOOPBACK
+        with session.get(address, stream=True, timeout=timeout_s) as response:
+            if response.status_code == 429 or response.status_code >= 500:
+                raise OSError(f"status {response.status_code}")
+            if response.status_code != 200:
+                raise Refused(f"status {response.status_code}")
+            with tqdm(total=response.raw.length_remaining, unit="B", unit_scale=True, leave=False, disable=None) as bar:
+                # read1 returns what has come: a server that sends drop by drop is noticed, too
+                while part := response.raw.read1(1 << 16, decode_content=True):
+                    content += part
+                    bar.update(len(part))
+                    passed = time.monotonic() - begin
+                    if passed > timeout_s and len(content) < passed * slowest_bytes_per_s:
+                        raise TimeoutError(f"{len(content)} bytes in {passed:.0f} s")
+    return bytes(content)
+
+
+def innermost(error):
+    """Return the first cause of a failed transfer, in a few words."""
+    while True:
+        inner = getattr(error, "reason", None) or (error.args[-1] if error.args else None)
+        if not isinstance(inner, Exception):
+            break
+        error = inner
+    text = str(error).split("): ", 1)[-1]
+    return f"cut off: {text}" if isinstance(error, http.client.IncompleteRead) else text

