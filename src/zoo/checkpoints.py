@@ -1,0 +1,56 @@
+"""Trained weights as safetensors, with the facts of the run that made them."""
+
+import json
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from zoo.errors import InputError
+
+
+def save(path, network, run):
+    """Write the state of `network` and the dictionary `run`; equal inputs give equal bytes."""
+    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    save_file(state, path, metadata={"run": json.dumps(run, sort_keys=True)})
+
+
+def run_of(path):
+    """The dictionary that was saved beside the weights."""
+    with _readable(path), safe_open(path, "pt") as file:
+        return json.loads(file.metadata()["run"])
+
+
+def load(path, network):
+    """Fill `network` with the weights at `path`; all names and shapes must agree."""
+    with _readable(path):
+        network.load_state_dict(load_file(path))
+
+
+def begin_from(path, network):
+    """Fill the parts of `network` that the checkpoint has too (equal name and shape), and say how many tensors."""
+    with _readable(path):
+        stored = load_file(path)
+    own = network.state_dict()
+    shared = {name: value for name, value in stored.items() if name in own and own[name].shape == value.shape}
+    if not shared:
+        raise InputError(f"{path} shares no weights with {network.__module__}: name another start: in params.yaml")
+    network.load_state_dict(shared, strict=False)
+    return len(shared)
+
+
+class _readable:
+    """Turn what safetensors and torch raise for a damaged or foreign checkpoint into one line."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __enter__(self):
+        if not self.path.exists():
+            raise InputError(f"{self.path} is missing: run `dvc repro`, which trains it")
+
+    def __exit__(self, kind, error, traceback):
+        if isinstance(error, (SafetensorError, RuntimeError, KeyError, TypeError, ValueError)):
+            first = str(error).strip().splitlines()[0]
+            raise InputError(
+                f"{self.path} is damaged or of another network ({first}): delete it and run `dvc repro` again"
+            ) from None

@@ -1,0 +1,42 @@
+"""Convolutional autoencoder: strided convolutions down, their transposes up (write-up 001)."""
+
+from torch import nn
+from torch.nn import functional as F
+
+from zoo.layers import SameConv2d, SameConvTranspose2d
+
+
+class Network(nn.Module):
+    """1 -> maps[0] -> maps[1] maps at 28, 14, 7 pixels and back; ReLU after every layer, the last one too.
+
+    The write-up declares biases for the decoder and never adds them: there are none here.
+    Weights are normal with `weight_deviation`, truncated at two deviations; encoder biases start at `bias`.
+    """
+
+    def __init__(self, data, kernel, maps, weight_deviation, bias):
+        super().__init__()
+        first, second = maps
+        self.encoder = nn.Sequential(
+            SameConv2d(1, first, kernel, stride=2, size=28), nn.ReLU(),
+            SameConv2d(first, second, kernel, stride=2, size=14), nn.ReLU(),
+        )  # fmt: skip
+        self.decoder = nn.Sequential(
+            SameConvTranspose2d(second, first, kernel, stride=2, size=14, bias=False), nn.ReLU(),
+            SameConvTranspose2d(first, 1, kernel, stride=2, size=28, bias=False), nn.ReLU(),
+        )  # fmt: skip
+        for name, weight in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.constant_(weight, bias)
+            else:
+                deviation = weight_deviation
+                nn.init.trunc_normal_(weight, std=deviation, a=-2 * deviation, b=2 * deviation)
+
+    def losses(self, batch):
+        image, _ = batch
+        yield "autoencoder", F.mse_loss(self.reconstruct(image), image)
+
+    def reconstruct(self, image):
+        return self.decoder(self.encoder(image))
+
+    def encode(self, image):
+        return self.encoder(image)

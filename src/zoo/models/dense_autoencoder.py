@@ -1,0 +1,37 @@
+"""Fully connected autoencoder: 784 pixels through a narrow code and back (write-ups 003 and 004)."""
+
+from torch import nn
+from torch.nn import functional as F
+
+from zoo.layers import dense_stack, glorot
+
+ACTIVATIONS = {"linear": nn.Identity, "relu": nn.ReLU}
+LOSSES = {"bce": F.binary_cross_entropy_with_logits, "mse": lambda logits, image: F.mse_loss(logits.sigmoid(), image)}
+
+
+class Network(nn.Module):
+    """`hidden` sizes lead to a code of `code` numbers and mirror back; `loss` (bce or mse) is the mean over pixels."""
+
+    def __init__(self, data, hidden, code, code_activation, loss):
+        super().__init__()
+        self.code_size = code
+        self.encoder = nn.Sequential(
+            dense_stack([784, *hidden]), nn.Linear([784, *hidden][-1], code), ACTIVATIONS[code_activation]()
+        )
+        self.decoder = nn.Sequential(dense_stack([code, *hidden[::-1]]), nn.Linear([code, *hidden[::-1]][-1], 784))
+        self.loss = LOSSES[loss]
+        glorot(self)
+
+    def losses(self, batch):
+        image, _ = batch
+        logits = self.decoder(self.encoder(image.flatten(1)))
+        yield "autoencoder", self.loss(logits, image.flatten(1))
+
+    def reconstruct(self, image):
+        return self.decode(self.encode(image))
+
+    def encode(self, image):
+        return self.encoder(image.flatten(1))
+
+    def decode(self, code):
+        return self.decoder(code).sigmoid().unflatten(1, (1, 28, 28))

@@ -1,0 +1,44 @@
+"""Generative adversarial network, with or without the label as a condition (write-up 000; Goodfellow et al. 2014)."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from zoo.layers import dense_stack, glorot
+
+
+class Network(nn.Module):
+    """Fully connected generator and discriminator; non-saturating losses; one step each in turn."""
+
+    def __init__(self, data, noise, generator, discriminator, dropout, conditional):
+        super().__init__()
+        self.noise_size, self.classes, self.conditional = noise, data.classes, conditional
+        extra = data.classes if conditional else 0
+        self.generator = nn.Sequential(
+            dense_stack([noise + extra, *generator], dropout=dropout), nn.Linear(generator[-1], 784)
+        )
+        self.discriminator = nn.Sequential(
+            dense_stack([784 + extra, *discriminator], dropout=dropout), nn.Linear(discriminator[-1], 1)
+        )
+        glorot(self)
+
+    def losses(self, batch):
+        image, label = batch
+        noise = torch.randn(len(image), self.noise_size, device=image.device)
+        drawn = self.draw(noise, label)
+        real, fake = self.score(image.flatten(1), label), self.score(drawn.detach(), label)
+        # -log D(x) - log(1 - D(G(z))), from logits
+        yield "discriminator", F.softplus(-real).mean() + F.softplus(fake).mean()
+        yield "generator", F.softplus(-self.score(drawn, label)).mean()
+
+    def draw(self, noise, label):
+        return self.generator(self.join(noise, label)).sigmoid()
+
+    def score(self, pixels, label):
+        return self.discriminator(self.join(pixels, label))
+
+    def join(self, values, label):
+        return torch.cat([values, F.one_hot(label, self.classes).to(values)], 1) if self.conditional else values
+
+    def generate(self, noise, label=None):
+        return self.draw(noise, label).unflatten(1, (1, 28, 28))

@@ -1,0 +1,32 @@
+"""One seed for everything that draws, one thread count, one device.
+
+Equal seeds give equal weights on one machine at one thread count. Not covered: another CPU or GPU model, another
+torch build, and on CUDA the few operations that have no deterministic form (torch warns as it meets them).
+"""
+
+import os
+
+import torch
+
+from zoo.errors import InputError
+
+
+def prepare(seed, threads, device):
+    """Seed torch, set its threads, and return the torch.device for `auto`, `cpu` or `cuda`.
+
+    Raises InputError where `cuda` is asked for and absent.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS sums in varying order
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.manual_seed(seed)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("params.yaml: device = cuda, but torch finds no CUDA device here: set it to auto or cpu")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)
+
+
+def generator(seed, device):
+    """A generator of its own for the order of the data, so that it does not shift with what a network draws."""
+    return torch.Generator(device).manual_seed(seed)

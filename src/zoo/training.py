@@ -1,0 +1,127 @@
+"""The one training loop: autoencoder, adversary and language model alike are players that take turns."""
+
+import inspect
+
+import torch
+
+from zoo.errors import InputError
+
+
+def fit(network, batches, players, steps, *, rate=lambda step: 1.0, clip=None, log_every=1, validate_every=None,
+        validation=(), watch=lambda step, losses: None):  # fmt: skip
+    """Train `network` for `steps` steps and return (curve rows, the step at which it diverged or None).
+
+    For each (player, loss) that `network.losses(batch)` yields, the gradients of that player's weights alone are
+    computed, clipped to the global norm `clip`, and stepped; then the generator goes on. `players` is that map
+    of params.yaml; `rate(step)` scales all learning rates; `batches` is an endless iterator, `validation` a list.
+
+    Rows are (step, split, player, loss): training rows hold the loss of one batch before the update of that step,
+    validation rows the mean over `validation` in evaluation mode. Nothing waits for the device within a step:
+    losses are read every `log_every` steps. When one is not finite, training ends there and the network goes
+    back to the state at the last reading where everything was finite.
+    """
+    optimizers = {name: _optimizer(network, name, player) for name, player in players.items()}
+    base_rates = {name: [group["lr"] for group in one.param_groups] for name, one in optimizers.items()}
+    rows, unread, finite_state = [], [], _copy_of_state(network)
+    network.train()
+    for step in range(steps):
+        if validate_every and step % validate_every == 0:
+            rows += [(step, "validation", *pair) for pair in evaluate(network, validation)]
+        losses = {}
+        for player, loss in network.losses(next(batches)):
+            if player not in optimizers:
+                raise InputError(
+                    f"params.yaml: players has no {player!r}, whose loss {network.__module__} yields: add it"
+                )
+            optimizer = optimizers[player]
+            weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+            for group, base in zip(optimizer.param_groups, base_rates[player], strict=True):
+                group["lr"] = base * rate(step)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward(inputs=weights)
+            if clip:
+                torch.nn.utils.clip_grad_norm_(weights, clip)
+            optimizer.step()
+            losses[player] = loss.detach()
+        unread.append(torch.stack(list(losses.values())))
+        if step == 0 and losses.keys() != optimizers.keys():
+            idle = ", ".join(optimizers.keys() - losses.keys())
+            raise InputError(
+                f"params.yaml: players has {idle}, but {network.__module__} yields no such loss: remove it"
+            )
+        if step % log_every == 0 or step == steps - 1:
+            read = torch.stack(unread).cpu()
+            bad = (~read.isfinite().all(1)).nonzero()
+            logged = dict(zip(losses, read[-1].tolist(), strict=True))
+            rows += [(step, "training", player, loss) for player, loss in logged.items()]
+            watch(step, logged)
+            if len(bad) or not _is_finite(network):
+                network.load_state_dict(finite_state)
+                return rows, step + 1 - len(read) + int(bad[0]) if len(bad) else step + 1
+            unread, finite_state = [], _copy_of_state(network)
+    rows += [(steps, "validation", *pair) for pair in evaluate(network, validation)]
+    return rows, None
+
+
+def evaluate(network, batches):
+    """[(player, mean loss)] over `batches`, in evaluation mode and with draws of its own, then back to training."""
+    network.eval()
+    with torch.no_grad(), torch.random.fork_rng(devices=_cuda_devices(network)):
+        torch.manual_seed(0)
+        losses = [dict(network.losses(batch)) for batch in batches]
+    network.train()
+    return [(player, float(torch.stack([one[player] for one in losses]).mean())) for player in (losses or [{}])[0]]
+
+
+def decayed(steps_per_epoch, after_epochs, factor):
+    """Rate that is multiplied by `factor` at the start of every epoch after the first `after_epochs`."""
+    return lambda step: factor ** max(step // steps_per_epoch + 1 - after_epochs, 0)
+
+
+def cooled(steps, share):
+    """Rate that falls in a straight line to zero over the last `share` of the steps."""
+    return lambda step: min(1.0, (steps - step) / (share * steps))
+
+
+def _optimizer(network, name, player):
+    where = f"params.yaml: players.{name}"
+    options = {key: value for key, value in player.items() if key not in ("algorithm", "moves")}
+    algorithm = getattr(torch.optim, player["algorithm"], None)
+    if not (inspect.isclass(algorithm) and issubclass(algorithm, torch.optim.Optimizer)):
+        raise InputError(
+            f"{where}.algorithm = {player['algorithm']}: torch.optim has no such optimiser (Adam, SGD, ...)"
+        )
+    known = inspect.signature(algorithm).parameters
+    for key in options.keys() - known.keys():
+        raise InputError(f"{where}.{key} is unknown to {player['algorithm']}: it takes {', '.join(list(known)[1:])}")
+    if "fused" in known:
+        options.setdefault("fused", True)
+    return algorithm(_weight_groups(network, f"{where}.moves", player["moves"]), **options)
+
+
+def _weight_groups(network, where, moves):
+    """Parameter groups of the submodules that `moves` names: "all", a list, or a map to learning rates."""
+    if moves == "all":
+        return [{"params": [weight for weight in network.parameters() if weight.requires_grad]}]
+    known = dict(network.named_children())
+    for part in moves:
+        if part not in known:
+            raise InputError(f"{where} = {part}: the network has no such part; it has {', '.join(known)}")
+    rates = moves.items() if isinstance(moves, dict) else [(part, None) for part in moves]
+    return [
+        {"params": [weight for weight in known[part].parameters() if weight.requires_grad]} | ({"lr": lr} if lr else {})
+        for part, lr in rates
+    ]
+
+
+def _copy_of_state(network):
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def _is_finite(network):
+    values = [value.isfinite().all() for value in network.state_dict().values() if value.is_floating_point()]
+    return not values or bool(torch.stack(values).all())
+
+
+def _cuda_devices(network):
+    return list({weight.device for weight in network.parameters() if weight.is_cuda})
