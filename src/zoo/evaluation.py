@@ -1,0 +1,208 @@
+"""What each verb is worth: one function a verb runs its exported graph over the test set, scores it, and draws it.
+
+A function takes a `Case` and returns (metrics, items): metrics are {name: float}, items are the columns of the
+predictions file or None. Everything here works on ONNX graphs and NumPy, without torch.
+"""
+
+import itertools
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy
+
+from zoo import figures, scores, sessions
+
+
+class Case(NamedTuple):
+    """One seed of one experiment: its open sessions by verb, the test split, and what params.yaml says."""
+
+    graphs: dict
+    arrays: dict
+    facts: dict
+    recipe: dict
+    settings: dict
+    pictures: Path | None  # the folder to draw into; None draws nothing
+
+    @property
+    def images(self):
+        return self.arrays["test_images"][:, None].astype(numpy.float32) / 255
+
+    @property
+    def labels(self):
+        return self.arrays["test_labels"].astype(numpy.int64)
+
+    def run(self, verb, **feeds):
+        """Outputs of a verb for all items; feeds that the graph does not take (the label) are left out."""
+        session = self.graphs[verb]
+        taken = {entry.name for entry in session.get_inputs()}
+        return sessions.run_batched(
+            session, {name: value for name, value in feeds.items() if name in taken}, self.settings["batch"]
+        )
+
+    def takes_label(self, verb):
+        return "label" in {entry.name for entry in self.graphs[verb].get_inputs()}
+
+    def draw(self, picture, name, *arguments):
+        if self.pictures:
+            picture(*arguments, self.pictures / f"{name}.png")
+
+
+def reconstruct(case):
+    images = case.images
+    reconstructions = case.run("reconstruct", image=images, label=case.labels)["reconstruction"]
+    errors = scores.image_errors(images, reconstructions)
+    shown = slice(0, 10)
+    case.draw(figures.image_rows, "reconstruct", [images[shown, 0], reconstructions[shown, 0]], ["input", "output"])
+    return _means(errors), {"actual": case.labels, "predicted": "", "loss": errors["mse"]}
+
+
+def encode(case):
+    codes = next(iter(case.run("encode", image=case.images, label=case.labels).values()))
+    if codes.ndim == 4:
+        case.draw(figures.feature_maps, "encode", [*codes[:3, :16]])
+    else:
+        case.draw(_latent_map, "encode", codes, case.labels)
+    return scores.code_usage(codes), None
+
+
+def decode(case):
+    generator = numpy.random.default_rng(0)
+    size = next(entry.shape[1] for entry in case.graphs["decode"].get_inputs() if entry.name == "code")
+    variational = "encode" in case.graphs and len(case.graphs["encode"].get_outputs()) == 2
+    if variational or case.takes_label("decode"):
+        _draw_samples(case, "decode", "code", generator.standard_normal((100, size), dtype=numpy.float32))
+    else:  # no prior to draw from: walk from the code of one test image to the next one's
+        ends = next(iter(case.run("encode", image=case.images[:11]).values()))
+        walk = [a + (b - a) * share for a, b in itertools.pairwise(ends) for share in numpy.linspace(0, 1, 10)]
+        _draw_samples(case, "decode", "code", numpy.stack(walk).astype(numpy.float32))
+    return (_bounds(case, generator) if variational else {}), None
+
+
+def generate(case):
+    generator = numpy.random.default_rng(0)
+    size = next(entry.shape[1] for entry in case.graphs["generate"].get_inputs() if entry.name == "noise")
+    _draw_samples(case, "generate", "noise", generator.standard_normal((100, size), dtype=numpy.float32))
+    return {}, None
+
+
+def classify(case):
+    images, labels, classes = case.images, case.labels, case.facts["classes"]
+    predicted, loss = scores.classified(case.run("classify", image=images)["logits"], labels)
+    counts = scores.confusion(labels, predicted, classes)
+    precision, recall = scores.precision_and_recall(counts)
+    # A broken inference path of batch normalisation shows one image at a time (write-up 003).
+    single = [case.graphs["classify"].run(["logits"], {"image": image[None]})[0] for image in images[:100]]
+    alone = numpy.concatenate(single).argmax(1) == labels[:100]
+    case.draw(figures.confusion_matrix, "classify", counts)
+    metrics = {
+        "accuracy": (predicted == labels).mean(),
+        "nll": loss.mean(),
+        "accuracy_one_at_a_time": alone.mean(),
+        "precision": dict(enumerate(precision)),
+        "recall": dict(enumerate(recall)),
+    }
+    return metrics, {"actual": labels, "predicted": predicted, "loss": loss}
+
+
+def next_word(case):
+    """The whole test text in order, its state carried from the first word to the last."""
+    words, session = case.arrays["test"].astype(numpy.int64), case.graphs["next_word"]
+    state = {
+        entry.name: numpy.zeros([1 if axis == "batch" else axis for axis in entry.shape], numpy.float32)
+        for entry in session.get_inputs()
+        if entry.name != "words"
+    }
+    losses, right = [], 0
+    for start in range(0, len(words) - 1, case.settings["batch"]):
+        following = words[start + 1 : start + 1 + case.settings["batch"]]
+        logits, *values = session.run(None, {"words": words[None, start : start + len(following)], **state})
+        state = dict(zip(state, values, strict=True))
+        losses.append(scores.negative_log_likelihood(logits[0], following))
+        right += (logits[0].argmax(1) == following).sum()
+    losses = numpy.concatenate(losses)
+    nats = losses.mean()
+    metrics = {"perplexity": numpy.exp(nats), "nats_per_word": nats, "accuracy": right / len(losses)}
+    if "floor_nats_per_word" in case.facts:
+        metrics["floor_perplexity"] = numpy.exp(case.facts["floor_nats_per_word"])
+        metrics["floor_perplexity_of_this_text"] = numpy.exp(case.facts["test_nats_per_word"])
+    return metrics, _per_line(words[1:], losses, case.facts["end_of_sentence"])
+
+
+def apply(case):
+    reference = REFERENCES[case.recipe["net"]["operator"]](case.images)
+    difference = numpy.abs(case.run("apply", image=case.images)["result"] - reference).max((1, 2, 3))
+    items = {"actual": case.labels, "predicted": "", "loss": difference}
+    return {"largest_difference": difference.max()}, items
+
+
+EVALUATORS = {
+    "reconstruct": reconstruct,
+    "encode": encode,
+    "decode": decode,
+    "generate": generate,
+    "classify": classify,
+    "next_word": next_word,
+    "apply": apply,
+}
+REFERENCES = {"upsample_nearest": scores.upsampled, "upsample_transposed": scores.upsampled}
+
+# The verb whose items make the predictions file, where an experiment has several.
+PREDICTING = ("classify", "next_word", "reconstruct", "apply")
+
+
+def _means(per_item):
+    return {name: values.mean() for name, values in per_item.items()}
+
+
+def _draw_samples(case, verb, name, values):
+    """Draw 100 samples of a decoder or generator, 10 by 10; with a label, a row a digit."""
+    labels = numpy.repeat(numpy.arange(10), 10)
+    images = case.run(verb, **{name: values, "label": labels})["image"][:, 0]
+    rows = [str(digit) for digit in range(10)] if case.takes_label(verb) else [""] * 10
+    case.draw(figures.image_rows, verb, numpy.split(images, 10), rows)
+
+
+def _latent_map(codes, labels, path):
+    """Codes on the plane: as they are where they have two numbers, else on their two principal axes."""
+    codes, names = codes.reshape(len(codes), -1), ("code 1", "code 2")
+    if codes.shape[1] != 2:
+        centred = codes - codes.mean(0)
+        codes, names = centred @ numpy.linalg.svd(centred, full_matrices=False)[2][:2].T, ("axis 1", "axis 2")
+    figures.latent_map(
+        codes[:2000], labels[:2000], path, [f"{name} of the code's PCA" if "axis" in name else name for name in names]
+    )
+
+
+def _bounds(case, generator):
+    """ELBO with its parts, and the importance-weighted bound, in nats per image (sums over pixels and code)."""
+    samples, images = case.settings["importance_samples"], case.images
+    posterior = case.run("encode", image=images, label=case.labels)
+    per_image = {"reconstruction_nats": [], "kl_nats": [], "elbo": [], "importance_bound": []}
+    for index in numpy.array_split(numpy.arange(len(images)), -(-len(images) // case.settings["batch"])):
+        mean, log_variance = posterior["mean"][index], posterior["log_variance"][index]
+        noise = generator.standard_normal((samples, *mean.shape), dtype=numpy.float32)
+        codes = mean + numpy.exp(0.5 * log_variance) * noise
+        labels = numpy.tile(case.labels[index], samples)
+        decoded = case.run("decode", code=codes.reshape(-1, mean.shape[1]), label=labels)["image"]
+        likelihood = scores.pixel_log_likelihood(
+            images[index], decoded.reshape(samples, len(index), *decoded.shape[1:])
+        )
+        weights = (
+            likelihood
+            + scores.log_normal(codes, 0.0, numpy.zeros_like(mean))
+            - scores.log_normal(codes, mean, log_variance)
+        )
+        divergence = scores.gaussian_divergence(mean, log_variance)
+        per_image["reconstruction_nats"].append(-likelihood.mean(0))
+        per_image["kl_nats"].append(divergence)
+        per_image["elbo"].append(likelihood.mean(0) - divergence)
+        per_image["importance_bound"].append(scores.importance_bound(weights))
+    return _means({name: numpy.concatenate(values) for name, values in per_image.items()})
+
+
+def _per_line(words, losses, end_of_sentence):
+    """Sums over the lines of the text: no word of it is kept, its licence forbids that."""
+    ends = numpy.flatnonzero(words == end_of_sentence)
+    starts = numpy.concatenate([[0], ends + 1])
+    starts = starts[starts < len(words)]
+    return {"words": numpy.diff(numpy.append(starts, len(words))), "loss": numpy.add.reduceat(losses, starts)}

@@ -1,0 +1,104 @@
+"""Metric arithmetic in NumPy: a value per item first, so that every mean can be taken again from what is kept."""
+
+import numpy
+from scipy.special import log_softmax, logsumexp
+
+SMALLEST_PROBABILITY = 1e-7  # a pixel of exactly 0 or 1 that is wrong would cost infinitely many nats
+
+
+def pixel_log_likelihood(images, probabilities):
+    """Sum over pixels of x log p + (1 - x) log(1 - p), in nats per image.
+
+    `images` [n, 1, 28, 28] and `probabilities` [..., n, 1, 28, 28]; returns [..., n]. Probabilities are clipped
+    to [1e-7, 1 - 1e-7].
+    """
+    p = numpy.clip(probabilities, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
+    return (images * numpy.log(p) + (1 - images) * numpy.log1p(-p)).sum((-3, -2, -1), dtype=numpy.float64)
+
+
+def image_errors(images, reconstructions):
+    """{"mse", "bce", "psnr_db"}, each [n]: means over the pixels of one image; PSNR against a peak of 1."""
+    squared = numpy.square(reconstructions - images).mean((1, 2, 3), dtype=numpy.float64)
+    pixels = images[0].size
+    return {
+        "mse": squared,
+        "bce": -pixel_log_likelihood(images, reconstructions) / pixels,
+        "psnr_db": -10 * numpy.log10(numpy.maximum(squared, 1e-12)),
+    }
+
+
+def code_usage(codes):
+    """{"dead_share", "spread"} of codes [n, units, ...].
+
+    A unit (a number or a map) is dead when it is 0 for every item; the spread is the standard deviation over the
+    items, averaged over all places of the code.
+    """
+    used = numpy.abs(codes.reshape(*codes.shape[:2], -1)).max((0, 2)) > 0
+    return {"dead_share": 1 - used.mean(), "spread": codes.std(0, dtype=numpy.float64).mean()}
+
+
+def gaussian_divergence(mean, log_variance):
+    """KL(N(mean, variance) || N(0, 1)) summed over the code, nats per item (Kingma & Welling 2013, appendix B)."""
+    mean, log_variance = mean.astype(numpy.float64), log_variance.astype(numpy.float64)
+    return 0.5 * (numpy.square(mean) + numpy.exp(log_variance) - log_variance - 1).sum(1)
+
+
+def log_normal(values, mean, log_variance):
+    """log N(values; mean, variance) summed over the last axis, in nats."""
+    deviation = numpy.square(values - mean) / numpy.exp(log_variance)
+    return -0.5 * (deviation + log_variance + numpy.log(2 * numpy.pi)).sum(-1)
+
+
+def importance_bound(log_weights):
+    """log of the mean weight over axis 0, [k, n] -> [n]: equation 8 of Burda et al. 2015."""
+    return logsumexp(log_weights, 0) - numpy.log(len(log_weights))
+
+
+def classified(logits, labels):
+    """(predicted classes [n], -1 where a logit is not finite; negative log-likelihood [n] in nats)."""
+    predicted = numpy.where(numpy.isfinite(logits).all(1), logits.argmax(1), -1)
+    return predicted, negative_log_likelihood(logits, labels)
+
+
+def negative_log_likelihood(logits, chosen):
+    """-log softmax(logits)[chosen] in nats; `logits` [n, classes], `chosen` integers [n]."""
+    return -log_softmax(logits.astype(numpy.float64), 1)[numpy.arange(len(chosen)), chosen]
+
+
+def confusion(actual, predicted, classes):
+    """Counts [classes, classes], actual by predicted; what was predicted as nothing (-1) is left out."""
+    known = predicted >= 0
+    counts = numpy.bincount(actual[known] * classes + predicted[known], minlength=classes**2)
+    return counts.reshape(classes, classes)
+
+
+def precision_and_recall(counts):
+    """(precision, recall) of each class from confusion counts; not a number where nothing was predicted or is there."""
+    with numpy.errstate(invalid="ignore"):
+        right = numpy.diag(counts).astype(numpy.float64)
+        return right / counts.sum(0), right / counts.sum(1)
+
+
+def frechet_distance(first, second):
+    """Frechet distance between Gaussians fitted to features [n, units] (Heusel et al. 2017, equation 6).
+
+    |m1 - m2|^2 + trace(c1 + c2 - 2 (c1 c2)^(1/2)); the trace of the root is the sum of the roots of the
+    eigenvalues of c1^(1/2) c2 c1^(1/2), which is symmetric.
+    """
+    means = first.mean(0, dtype=numpy.float64), second.mean(0, dtype=numpy.float64)
+    covariances = [numpy.cov(features.astype(numpy.float64), rowvar=False) for features in (first, second)]
+    values, vectors = numpy.linalg.eigh(covariances[0])
+    root = (vectors * numpy.sqrt(numpy.maximum(values, 0))) @ vectors.T
+    shared = numpy.sqrt(numpy.maximum(numpy.linalg.eigvalsh(root @ covariances[1] @ root), 0)).sum()
+    return numpy.square(means[0] - means[1]).sum() + numpy.trace(covariances[0] + covariances[1]) - 2 * shared
+
+
+def coverage(predicted, classes):
+    """exp(entropy) of the classes drawn: how many classes are drawn as if evenly, 1 (one mode) to `classes`."""
+    share = numpy.bincount(predicted[predicted >= 0], minlength=classes) / max((predicted >= 0).sum(), 1)
+    return numpy.exp(-(share[share > 0] * numpy.log(share[share > 0])).sum())
+
+
+def upsampled(images):
+    """Every pixel as a block of 2x2: what the upsampling operators should give."""
+    return images.repeat(2, axis=2).repeat(2, axis=3)

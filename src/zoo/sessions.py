@@ -1,0 +1,181 @@
+"""ONNX Runtime sessions that run where they were asked to run, or raise."""
+
+import contextlib
+import io
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy
+import onnxruntime
+import pynvml
+from onnx import TensorProto, helper
+
+from zoo.errors import InputError
+
+CPU = "CPUExecutionProvider"
+DTYPES = {"tensor(float)": numpy.float32, "tensor(int64)": numpy.int64, "tensor(int32)": numpy.int32}
+
+
+class Refused(Exception):
+    """A sound graph that a provider cannot run whole."""
+
+
+def open_session(path, provider=CPU, threads=1, profile_to=None):
+    """An onnxruntime.InferenceSession whose every node is on `provider`, with `threads` for each node.
+
+    With `profile_to` (a file prefix) the session writes a profile, which `session.end_profiling()` names.
+    Raises InputError when the graph is missing or damaged, Refused when it cannot run whole on `provider`.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{path} is missing: run `dvc repro`, which makes it")
+    try:
+        session = _open(str(path), provider, threads, profile_to)
+    except Exception as error:  # onnxruntime's exceptions have no base of their own
+        kind = type(error).__name__
+        if provider == CPU or kind in ("InvalidProtobuf", "InvalidGraph"):
+            raise InputError(f"{path} is damaged ({kind}): delete it and run `dvc repro` again") from error
+        raise Refused(f"{path} cannot run on {provider} alone: {_one_line(error)}") from error
+    nodes_per_provider(session)
+    return session
+
+
+def why_unavailable(provider):
+    """Why no session opens on `provider`, in one line, or None when one does: seen by opening one.
+
+    Raises InputError for a name that onnxruntime does not know.
+    """
+    known = onnxruntime.get_all_providers()
+    if provider not in known:
+        raise InputError(f"provider {provider!r} is unknown to onnxruntime: use one of {', '.join(known)}")
+    if provider not in onnxruntime.get_available_providers():
+        return f"onnxruntime {onnxruntime.__version__} was built without {provider}"
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "probe", value[:1], value[1:])
+    model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 20)])
+    try:
+        session = _open(model.SerializeToString(), provider, threads=1, profile_to=None)
+        session.run(None, {"x": numpy.zeros(1, numpy.float32)})
+    except Exception as error:
+        return _missing_from_cuda() if provider.startswith("CUDA") else _one_line(error)
+    return None
+
+
+def nodes_per_provider(session):
+    """{provider: number of nodes}, as the runtime assigned them. Raises Refused for a node elsewhere."""
+    asked = session.get_providers()[0]
+    assigned = session.get_provider_graph_assignment_info()
+    nodes = Counter(part.ep_name for part in assigned for _ in part.get_nodes())
+    if set(nodes) - {asked}:
+        raise Refused(f"nodes are not all on {asked}: {dict(nodes)}")
+    return dict(nodes)
+
+
+def metadata(session):
+    """The metadata of the graph, {key: text}; under `facts`, those of its data set as JSON."""
+    return dict(session.get_modelmeta().custom_metadata_map)
+
+
+def random_feeds(session, sizes, seed=0):
+    """Feeds for every input: images uniform in [0, 1], integers below what the facts allow, else N(0, 1).
+
+    `sizes` gives the symbolic axes, {"batch": 16, "time": 20}. Raises ValueError for an axis without a size.
+    """
+    generator = numpy.random.default_rng(seed)
+    facts = json.loads(metadata(session).get("facts", "{}"))
+    feeds = {}
+    for entry in session.get_inputs():
+        missing = [axis for axis in entry.shape if isinstance(axis, str) and axis not in sizes]
+        if missing:
+            raise ValueError(f"input {entry.name}{entry.shape}: no size for {', '.join(missing)}")
+        shape = [sizes[axis] if isinstance(axis, str) else axis for axis in entry.shape]
+        dtype = DTYPES[entry.type]
+        if numpy.issubdtype(dtype, numpy.integer):
+            below = facts["vocabulary" if entry.name == "words" else "classes"]
+            feeds[entry.name] = generator.integers(below, size=shape, dtype=dtype)
+        elif "image" in entry.name:
+            feeds[entry.name] = generator.random(shape, dtype=dtype)
+        else:
+            feeds[entry.name] = generator.standard_normal(shape, dtype=dtype)
+    return feeds
+
+
+def run_batched(session, feeds, batch):
+    """Run `batch` items a call, the last call with what is left; return {output: all items}.
+
+    Inputs are cut, and outputs joined, along the axis that the graph calls "batch", wherever that is; an
+    input without one is passed whole. Raises ValueError when inputs differ in length, or an output lacks it.
+    """
+    cut = {entry.name: entry.shape.index("batch") for entry in session.get_inputs() if "batch" in entry.shape}
+    lengths = {feeds[name].shape[axis] for name, axis in cut.items()}
+    if len(lengths) != 1:
+        raise ValueError(f"inputs differ in length: {sorted(lengths)}")
+    joined = {entry.name: entry.shape.index("batch") for entry in session.get_outputs()}
+    parts = []
+    for start in range(0, lengths.pop(), batch):
+        items = slice(start, start + batch)
+        whole = {name: value for name, value in feeds.items() if name not in cut}
+        pieces = {name: feeds[name][(slice(None),) * axis + (items,)] for name, axis in cut.items()}
+        parts.append(session.run(list(joined), whole | pieces))
+    return {
+        name: numpy.concatenate(column, axis)
+        for (name, axis), column in zip(joined.items(), zip(*parts, strict=True), strict=True)
+    }
+
+
+def _open(graph, provider, threads, profile_to):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if profile_to is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile_to)
+    if provider == CPU:
+        session = onnxruntime.InferenceSession(graph, options, providers=[CPU], enable_fallback=0)
+    else:
+        # Without this, a provider whose libraries do not load is replaced by the CPU without a word.
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        options.log_severity_level = 4
+        settings = {}
+        if provider == "CUDAExecutionProvider":
+            _load_cuda()
+            settings = {"use_tf32": 0}
+        with _quiet():
+            asked = [(provider, settings)]
+            session = onnxruntime.InferenceSession(graph, options, providers=asked, enable_fallback=0)
+    if session.get_providers()[0] != provider:
+        raise Refused(f"onnxruntime opened the session on {session.get_providers()[0]}")
+    return session
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Silence the default logger: the exception says what it would, and it names paths of this machine."""
+    onnxruntime.set_default_logger_severity(4)
+    try:
+        yield
+    finally:
+        onnxruntime.set_default_logger_severity(2)
+
+
+def _load_cuda():
+    """Load the CUDA libraries that came with torch's wheels; return what is printed about missing ones."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        onnxruntime.preload_dlls()
+    return said.getvalue()
+
+
+def _missing_from_cuda():
+    try:
+        pynvml.nvmlInit()
+        pynvml.nvmlShutdown()
+    except pynvml.NVMLError as error:
+        return f"no NVIDIA driver ({error})"
+    missing = _load_cuda().splitlines()
+    return missing[0] if missing else "the CUDA libraries load, but no session opens: see onnxruntime's log"
+
+
+def _one_line(error):
+    return " ".join(str(error).split())

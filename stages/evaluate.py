@@ -1,0 +1,54 @@
+"""Score every exported graph of one experiment on the test set, without torch."""
+
+import json
+
+import pandas
+
+from zoo import evaluation, files, params, sessions, statistics
+from zoo.data import archive
+from zoo.stage import run
+
+
+def evaluate(profile, name):
+    """Evaluate one experiment: graphs and test data -> metrics, predictions and pictures."""
+    everything, entry = params.experiment(profile, name)
+    arrays, facts = archive.load(files.data(profile, entry["data"]))
+    seeds, threads = everything["seeds"][profile], everything["threads"]
+    measured, runs, items = {}, {}, {}
+    with (
+        files.replacing(files.figures(profile, name)) as pictures,
+        files.replacing(files.predictions(profile, name)) as predictions,
+    ):
+        pictures.mkdir()
+        for seed in seeds:
+            paths = sorted((files.graphs(profile, name) / str(seed)).glob("*.onnx"))
+            graphs = {path.stem: sessions.open_session(path, threads=threads) for path in paths}
+            runs[seed] = json.loads(sessions.metadata(next(iter(graphs.values())))["run"])
+            drawing = pictures if seed == seeds[0] else None
+            case = evaluation.Case(graphs, arrays, facts, runs[seed]["recipe"], everything["evaluate"], drawing)
+            for verb in graphs:
+                metrics, of_items = evaluation.EVALUATORS[verb](case)
+                for key, value in statistics.flat(metrics):
+                    measured.setdefault((verb, *key), {})[seed] = value
+                if drawing and of_items:
+                    items[verb] = pandas.DataFrame(of_items)
+        table = next((items[verb] for verb in evaluation.PREDICTING if verb in items), None)
+        table = pandas.DataFrame(columns=["actual", "predicted", "loss"]) if table is None else table
+        table.to_csv(predictions, index_label="item", float_format="%.6g")
+        files.write_json(files.metrics(profile, name), statistics.nested(measured) | {"training": training(runs)})
+
+
+def training(runs):
+    """What the runs say of themselves: common facts of the first, and where each seed diverged."""
+    first = next(iter(runs.values()))
+    return {key: first[key] for key in ("device", "parameters", "threads", "torch", "params_sha256")} | {
+        "steps": first["recipe"]["steps"],
+        "batch": first["recipe"]["fit"]["batch"],
+        "source": first["data"]["source"],
+        "seeds": list(runs),
+        "diverged_at_step": {seed: run["diverged_at_step"] for seed, run in runs.items()},
+    }
+
+
+if __name__ == "__main__":
+    run(evaluate)

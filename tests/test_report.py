@@ -1,0 +1,402 @@
+"""The report, from a made-up tree of measured files: every experiment in it, each word as the numbers say."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas
+import pytest
+import yaml
+
+from zoo import figures, files, reporting, results
+from zoo.errors import InputError
+
+ROOT = Path(__file__).parent.parent
+OUTPUTS = ("README.md", "index.html", "summary.csv", "summary.json")
+MACHINE = {"cpu": "Test CPU 3000", "cores": 2, "gpu": None, "os": "Linux", "onnxruntime": "1.31.1"}
+
+
+def experiment(about, file, headline=None, steps=100, player="model"):
+    players = {player: {"algorithm": "Adam", "lr": 0.001, "moves": "all"}} if steps else {}
+    return {
+        "about": about,
+        "headline": headline,
+        "file": file,
+        "data": "images",
+        "net": {"units": [8, 4]},
+        "fit": {"batch": 10},
+        "steps": {"quick": steps, "full": steps},
+        "players": players,
+    }
+
+
+def figure(value, better, tolerance):
+    return {"value": value, "better": better, "tolerance": tolerance, "source": "write-up | 9"}
+
+
+EVERYTHING = {
+    "seeds": {"quick": [0, 1, 2], "full": [0, 1, 2]},
+    "benchmark": {"providers": ["CPUExecutionProvider", "CUDAExecutionProvider"]},
+    "judge": {"by": "classifier", "of": ["gan"]},
+    "models": {
+        "autoencoder": experiment("a narrow waist", "conv_autoencoder", "reconstruct.mse", 5000),
+        "classifier": experiment("deep <and> narrow", "deep_conv", "classify.accuracy", 800),
+        "gan": experiment("two players", "gan", player="generator"),
+        "words": experiment("guesses the next word", "recurrent", "next_word.perplexity", 2323),
+        "exploding": experiment("initialised too wide", "variational", "decode.elbo"),
+        "operator": experiment("nothing to learn", "operators", "apply.largest_difference", 0),
+    },
+    "published": {
+        "autoencoder": {"reconstruct": {"mse": figure(0.001, "lower", 0.25), "psnr_db": figure(40, "higher", 0.1)}},
+        "classifier": {
+            "classify": {
+                "accuracy": figure(0.8, "higher", 0.05),
+                "accuracy_one_at_a_time": figure(0.99, "higher", 0.01),
+            }
+        },
+        "words": {"next_word": {"perplexity": figure(115.9, "lower", 0.05)}},
+        "exploding": {"decode": {"elbo": figure(150, "lower", 0.1)}},
+    },
+}
+
+MEASURED = {
+    "autoencoder": {
+        "reconstruct": {
+            "mse": {
+                "mean": 0.0011,
+                "seeds": {"0": 0.0010, "1": 0.0011, "2": 0.0012},
+                "low": 0.00085,
+                "high": 0.00135,
+            },
+            "psnr_db": {
+                "mean": 30.1,
+                "seeds": {"0": 30.0, "1": 30.1, "2": 30.2},
+                "low": 29.85,
+                "high": 30.35,
+            },
+        },
+        "encode": {"dead_share": {"mean": 0.25, "seeds": {"0": 0.25, "1": 0.0, "2": 0.5}, "low": -0.4, "high": 0.9}},
+    },
+    "classifier": {
+        "classify": {
+            "accuracy": {"mean": 0.9123, "seeds": {"0": 0.9123}, "low": 0.1, "high": 0.9},
+            "accuracy_one_at_a_time": {"mean": 0.5, "seeds": {"0": 0.5}},
+            "precision": {str(digit): {"mean": 0.9, "seeds": {"0": 0.9}} for digit in range(10)},
+            "recall": {str(digit): {"mean": 0.8, "seeds": {"0": 0.8}} for digit in range(10)},
+        }
+    },
+    "gan": {},
+    "words": {
+        "next_word": {
+            "perplexity": {"mean": 180.0, "seeds": {"0": 180.0}},
+            "floor_perplexity": {"mean": 42.5, "seeds": {"0": 42.5}},
+            "nats_per_word": {"mean": 5.193, "seeds": {"0": 5.193}},
+        }
+    },
+    "exploding": {"decode": {"elbo": {"mean": None, "seeds": {"0": None}}}},
+    "operator": {"apply": {"largest_difference": {"mean": 0.0, "seeds": {"0": 0.0}}}},
+}
+TAKEN = {"autoencoder": 5000, "classifier": 800, "gan": 100, "words": 1000, "exploding": 100, "operator": 0}
+
+
+def latency_rows(name):
+    return [
+        {
+            "verb": "reconstruct", "seed": 0, "batch": batch, "graph_sha256": "0" * 64, "graph_bytes": 1000,
+            "load_ms": 12.34, "first_call_us": 456.7, "calls": 100, "seconds": 0.2,
+            "p50_us": 10.0 * batch + len(name), "p90_us": 12.0 * batch + len(name), "p99_us": None,
+            "nodes": {"CPUExecutionProvider": 7},
+        }
+        for batch in (1, 16, 64)
+    ]  # fmt: skip
+
+
+def write_tree(profile):
+    random = np.random.default_rng(0)
+    for name, verbs in MEASURED.items():
+        seeds = sorted({int(s) for g in verbs.values() for m in g.values() for s in m.get("seeds", {})}) or [0]
+        training = {
+            "steps": TAKEN[name], "seeds": seeds, "batch": 10, "parameters": 26448, "source": "made up",
+            "device": "cpu", "torch": "2.13.0", "diverged_at_step": {str(seed): None for seed in seeds},
+        }  # fmt: skip
+        if name == "exploding":
+            training["diverged_at_step"] = {"0": 17}
+        files.write_json(files.metrics(profile, name), verbs | {"training": training})
+        parity = {"largest_difference": 2.4e-7, "bound": 1e-5, "calls": 3, "finite": name != "exploding"}
+        files.write_json(files.parity(profile, name), {"reconstruct": {str(seed): parity for seed in seeds}})
+        players = ["generator", "discriminator"] if name == "gan" else ["model"]
+        rows = [
+            (seed, step, split, player, np.exp(-step / TAKEN[name]) + 0.05 * random.random())
+            for seed in seeds
+            for player in players
+            for split, every in (("training", 50), ("validation", 5))
+            for step in np.linspace(0, TAKEN[name], every).astype(int)
+            if TAKEN[name]
+        ]
+        curve = files.curve(profile, name)
+        curve.parent.mkdir(parents=True, exist_ok=True)
+        pandas.DataFrame(rows, columns=results.CURVE_COLUMNS).to_csv(curve, index=False)
+        folder = files.figures(profile, name)
+        folder.mkdir(parents=True)
+        images = random.random((8, 28, 28))
+        if name == "autoencoder":
+            figures.image_rows([images, 0.8 * images], ["input", "output"], folder / "reconstruct.png")
+            figures.feature_maps(random.random((2, 16, 7, 7)), folder / "encode.png")
+        if name == "classifier":
+            counts = random.integers(0, 4, (10, 10)) + 30 * np.eye(10, dtype=int)
+            figures.confusion_matrix(counts, folder / "classify.png")
+        if name == "gan":
+            figures.image_rows([images] * 10, range(10), folder / "generate.png")
+        rows = latency_rows(name)
+        if name == "words":
+            rows.append({"verb": "next_word", "seed": 0, "batch": 1, "not_measured": "the provider lacks LSTM"})
+        files.write_json(
+            files.latency(profile, name) / "cpu.json",
+            {
+                "provider": "CPUExecutionProvider",
+                "machine": MACHINE,
+                "settings": {},
+                "rows": rows,
+            },
+        )
+        files.write_json(
+            files.latency(profile, name) / "cuda.json",
+            {"provider": "CUDAExecutionProvider", "not_measured": "no NVIDIA driver on this machine"},
+        )
+    one = {"mean": 0.9, "seeds": {"0": 0.9}}
+    judged = {"agreement_by_class": {"0": one, "1": one}, "judge": "classifier"} | {
+        "coverage": one,
+        "frechet_distance": one,
+        "frechet_floor": one,
+        "judge_accuracy": one,
+        "samples": 200,
+    }
+    files.write_json(files.judged(profile, "gan"), judged)
+
+
+def write(profile="full", everything=EVERYTHING):
+    reporting.write(results.gather(profile, everything))
+
+
+def outputs(profile="full"):
+    folder = files.report(profile, "")
+    chosen = [folder / name for name in OUTPUTS] + sorted((folder / "charts").glob("*"))
+    return {path.name: path.read_bytes() for path in chosen}
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_tree("full")
+
+
+@pytest.fixture
+def written(tree):
+    write()
+    return {name: files.report("full", name).read_text(encoding="utf-8") for name in OUTPUTS}
+
+
+def table_rows(markdown):
+    lines = [line for line in markdown.split("## Experiments")[0].splitlines() if line.startswith("| [")]
+    return {re.match(r"\| \[(\w+)\]", line)[1]: line for line in lines}
+
+
+def test_every_experiment_is_in_the_table_and_has_a_section(written):
+    assert list(table_rows(written["README.md"])) == list(EVERYTHING["models"])
+    for name in EVERYTHING["models"]:
+        assert f"\n### {name}\n" in written["README.md"]
+        assert written["index.html"].count(f'id="{name}"') == 1
+    assert json.loads(written["summary.json"])["order"] == list(EVERYTHING["models"])
+    frame = pandas.read_csv(files.report("full", "summary.csv"))
+    assert set(frame["experiment"]) == set(EVERYTHING["models"])
+
+
+def test_verdicts_follow_from_value_tolerance_and_direction(written):
+    rows = table_rows(written["README.md"])
+    # 0.0011 lies within 25 % of 0.001; 0.9123 beyond 5 % above 0.8; 1,000 of 2,323 steps are no full try.
+    assert rows["autoencoder"].endswith("**reproduced** |")
+    assert rows["classifier"].endswith("**better** |")
+    assert rows["words"].endswith("**partial budget** |")
+    assert rows["exploding"].endswith("**diverged** |")
+    assert rows["gan"].endswith("| pictures only | — |")
+    assert rows["operator"].endswith("| — | — |")
+    frame = pandas.read_csv(files.report("full", "summary.csv")).set_index(["experiment", "metric"])
+    assert frame.loc[("autoencoder", "reconstruct.psnr_db"), "verdict"] == "not reproduced"
+    assert frame.loc[("classifier", "classify.accuracy_one_at_a_time"), "verdict"] == "not reproduced"
+
+
+def test_an_interval_is_printed_only_from_three_seeds_on(written):
+    rows = table_rows(written["README.md"])
+    assert "| 0.00110 ± 0.00025 |" in rows["autoencoder"]
+    assert "| 0.9123 |" in rows["classifier"]
+    assert [name for name, row in rows.items() if "±" in row] == ["autoencoder"]
+
+
+def test_the_budget_says_what_was_cut(written):
+    rows = table_rows(written["README.md"])
+    assert "| 5,000 steps, seeds 0–2 |" in rows["autoencoder"]
+    assert "| 800 steps, seed 0 of 0–2 |" in rows["classifier"]
+    assert "| 1,000 of 2,323 steps, seed 0 of 0–2 |" in rows["words"]
+    assert "| nothing to train |" in rows["operator"]
+
+
+def test_a_floor_stands_beside_what_it_bounds(written):
+    rows = table_rows(written["README.md"])
+    assert "| 180.0<br>floor 42.50 |" in rows["words"]
+    assert "| 0.9000<br>floor 0.9000 |" in rows["gan"]
+    assert "floor" not in rows["autoencoder"]
+
+
+def test_every_metric_of_the_glossary_is_explained():
+    for key, term in yaml.safe_load(results.TERMS.read_text(encoding="utf-8")).items():
+        assert key.split(".")[0] in results.VERBS
+        assert term.keys() <= {"name", "unit", "meaning", "floor"}
+        assert term["meaning"].endswith(".")
+
+
+def test_divergence_is_told_as_a_result(written):
+    assert "seed 0 diverged at step 17" in table_rows(written["README.md"])["exploding"]
+    for page in ("README.md", "index.html"):
+        assert "stopped being finite at step 17" in written[page]
+    assert not re.search(r"\b(nan|inf|None)\b", written["README.md"])
+
+
+def test_what_was_not_measured_is_said_with_its_reason(written):
+    assert written["README.md"].count("CUDA: not measured: no NVIDIA driver on this machine") == len(MEASURED)
+    assert written["index.html"].count("not measured: no NVIDIA driver on this machine") == len(MEASURED)
+    assert "CPU, next_word, batch 1: not measured: the provider lacks LSTM" in written["README.md"]
+    assert "n too small" in written["README.md"]
+
+
+def test_the_page_is_one_file_without_addresses(written):
+    page = written["index.html"]
+    links = re.findall(r"""(?:src|href|url|srcset|action)\s*[=(]\s*["']?([^"'\s>)]+)""", page)
+    assert links
+    assert all(link.startswith(("#", "data:image/png;base64,")) for link in links)
+    assert not re.search(r"https?://|<script|<link|@import", page)
+    anchors = {link[1:] for link in links if link.startswith("#")}
+    assert anchors <= set(re.findall(r'id="([^"]+)"', page))
+    assert "deep &lt;and&gt; narrow" in page
+
+
+def test_every_link_of_the_readme_leads_somewhere(written):
+    folder = files.report("full", "")
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)", written["README.md"])
+    assert len(pictures) >= 8
+    assert all((folder / picture).is_file() for picture in pictures)
+
+
+def test_every_table_of_the_readme_is_rectangular(written):
+    for block in written["README.md"].split("\n\n"):
+        lines = [line for line in block.splitlines() if line.startswith("|")]
+        widths = {len(re.findall(r"(?<!\\)\|", line)) for line in lines}
+        assert len(widths) <= 1, block
+        assert not lines or re.fullmatch(r"(\|:?-+:?)+\|", lines[1]), block
+
+
+def test_equal_inputs_give_equal_bytes(written):
+    before = outputs()
+    write()
+    assert outputs() == before
+
+
+def test_the_quick_report_gives_no_verdict_and_says_why(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_tree("quick")
+    write("quick")
+    for page in OUTPUTS[:2]:
+        text = files.report("quick", page).read_text(encoding="utf-8")
+        assert "not comparable with any published figure" in text
+        assert "write-up | 9" not in text
+        assert "0.99" not in text.split("Experiments")[0]
+        assert not re.search(r"\*\*(reproduced|better|not reproduced)\*\*|class=\"chip (?!diverged)", text)
+    assert pandas.read_csv(files.report("quick", "summary.csv"))["verdict"].isna().all()
+
+
+DAMAGE = {
+    "metrics/words.json": '{"next_word": {"perplexity": {"mean":',
+    "metrics/classifier.json": '{"classify": {}}',
+    "metrics/autoencoder.json": '{"training": {"steps": 1}, "reconstruct": {"mse": 3}}',
+    "curves/autoencoder.csv": "seed,step\n0,1\n",
+    "curves/gan.csv": "",
+    "parity/gan.json": "[]",
+    "judged/gan.json": "{}",
+    "latency/gan/cpu.json": '{"provider": "CPUExecutionProvider", "rows": []}',
+    "figures/classifier/classify.png": "no picture",
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_file_is_named_and_earlier_outputs_stay(name, written):
+    before = outputs()
+    path = files.report("full", name)
+    path.write_text(DAMAGE[name], encoding="utf-8")
+    with pytest.raises(InputError, match=re.escape(str(path))) as caught:
+        write()
+    assert "\n" not in str(caught.value)
+    assert "dvc repro" in str(caught.value)
+    assert outputs() == before
+    assert not [left for left in files.report("full", "").iterdir() if left.name.startswith(".")]
+
+
+@pytest.mark.parametrize("name", [name for name in DAMAGE if not name.startswith("figures")])
+def test_a_missing_file_is_named(name, tree):
+    files.report("full", name).unlink()
+    with pytest.raises(InputError, match=re.escape(name)):
+        write()
+
+
+def test_a_published_figure_that_nothing_measured_is_named(tree):
+    published = {"words": {"next_word": {"perplexety": figure(1, "lower", 0.1)}}}
+    with pytest.raises(InputError, match=r"published\.words\.next_word\.perplexety"):
+        write(everything=EVERYTHING | {"published": published})
+
+
+def test_an_unlisted_experiments_files_are_ignored(tree):
+    models = {name: entry for name, entry in EVERYTHING["models"].items() if name != "words"}
+    write(everything=EVERYTHING | {"models": models})
+    assert "words" not in json.loads(files.report("full", "summary.json").read_text())["order"]
+
+
+def test_the_readmes_block_is_the_reports_table(written):
+    block = reporting.readme_block(json.loads(written["summary.json"]))
+    assert list(table_rows(block)) == list(EVERYTHING["models"])
+    assert "](reports/full/README.md#autoencoder)" in block
+    text = f"# Zoo\n{reporting.START}\nold\n{reporting.END}\nrest\n"
+    rewritten = reporting.rewrite_block(text, block)
+    assert rewritten == f"# Zoo\n{reporting.START}\n{block.strip()}\n{reporting.END}\nrest\n"
+    assert reporting.rewrite_block(rewritten, block) == rewritten
+
+
+@pytest.mark.parametrize("text", ["", "<!-- results -->", "<!-- /results --> <!-- results -->"])
+def test_missing_markers_are_named(text):
+    with pytest.raises(InputError, match=re.escape(reporting.START)):
+        reporting.rewrite_block(text, "block")
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (None, "—"),
+        (0.0, "0"),
+        (0.5, "0.5000"),
+        (2.4e-7, "2.400e-7"),
+        (26448, "26,448"),
+        (0.000948159, "0.0009482"),
+        (115.912, "115.9"),
+        (43000.4, "43,000"),
+    ],
+)
+def test_numbers_have_four_digits(value, words):
+    assert reporting.number(value) == words
+
+
+def test_the_stage_names_an_unknown_profile_in_one_line():
+    command = [sys.executable, "stages/report.py", "fast"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "fast" in done.stderr
