@@ -11,15 +11,17 @@ help:  ## this list
 setup: .venv/installed  ## create .venv and install the pinned versions; nothing when nothing changed
 
 repro: setup  ## run the quick pipeline: bundled data, CPU, minutes
+	$(IN) zoo check
 	$(IN) dvc repro
 	@echo "Report: reports/quick/index.html"
 
 full: setup  ## run the full pipeline: MNIST and PTB, the write-ups' budgets
+	$(IN) zoo check
 	$(IN) dvc repro full/dvc.yaml
 	@echo "Report: reports/full/index.html"
 
 benchmark: setup  ## measure latency again, then renew the report
-	$(IN) zoo benchmark
+	$(IN) zoo benchmark quick
 	$(IN) dvc repro
 
 test: setup lint  ## check style, then run the tests
