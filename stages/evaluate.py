@@ -6,6 +6,7 @@ import pandas
 
 from zoo import evaluation, files, params, sessions, statistics
 from zoo.data import archive
+from zoo.errors import InputError
 from zoo.stage import run
 
 
@@ -21,7 +22,10 @@ def evaluate(profile, name):
     ):
         pictures.mkdir()
         for seed in seeds:
-            paths = sorted((files.graphs(profile, name) / str(seed)).glob("*.onnx"))
+            folder = files.graphs(profile, name) / str(seed)
+            paths = sorted(folder.glob("*.onnx"))
+            if not paths:
+                raise InputError(f"{folder} has no graphs: run `dvc repro`, which makes them")
             graphs = {path.stem: sessions.open_session(path, threads=threads) for path in paths}
             runs[seed] = json.loads(sessions.metadata(next(iter(graphs.values())))["run"])
             drawing = pictures if seed == seeds[0] else None

@@ -4,6 +4,7 @@ import numpy
 
 from zoo import files, judging, params, sessions, statistics
 from zoo.data import archive
+from zoo.errors import InputError
 from zoo.stage import run
 
 
@@ -17,8 +18,12 @@ def judge(profile, name):
     classifier = {verb: _open(files.graph(profile, by, seeds[0], verb), everything) for verb in ("classify", "encode")}
     judged = {}
     for seed in seeds:
-        path = files.graph(profile, name, seed, "generate")
-        generator = _open(path if path.exists() else path.with_name("decode.onnx"), everything)
+        paths = [files.graph(profile, name, seed, verb) for verb in ("generate", "decode")]
+        path = next((path for path in paths if path.exists()), None)
+        if path is None:
+            remedy = f"run `dvc repro`, or take {name} out of judge.of in params.yaml"
+            raise InputError(f"{paths[0].parent} has neither generate.onnx nor decode.onnx: {remedy}")
+        generator = _open(path, everything)
         outcome = judging.judge(
             generator, classifier, images, arrays["test_labels"].astype(numpy.int64), samples, batch
         )

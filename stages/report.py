@@ -1,6 +1,6 @@
 """Draw the report of a profile: index.html, README.md, summary.csv, summary.json, charts/."""
 
-from zoo import params, reporting
+from zoo import params, reporting, results
 from zoo.errors import InputError
 from zoo.stage import run
 
@@ -10,7 +10,7 @@ def report(profile):
     everything = params.load()
     if profile not in params.PROFILES:
         raise InputError(f"profile {profile!r} is unknown: use one of {', '.join(params.PROFILES)}")
-    reporting.write(reporting.gather(profile, everything))
+    reporting.write(results.gather(profile, everything))
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ class _readable:
 
     def __exit__(self, kind, error, traceback):
         if isinstance(error, (SafetensorError, RuntimeError, KeyError, TypeError, ValueError)):
-            first = str(error).strip().splitlines()[0]
+            reason = " ".join(str(error).split())
             raise InputError(
-                f"{self.path} is damaged or of another network ({first}): delete it and run `dvc repro` again"
+                f"{self.path} is damaged or of another network ({reason}): delete it and run `dvc repro` again"
             ) from None

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from zoo import files, params, stage
+from zoo.errors import InputError
 
 README = Path("README.md")
 
@@ -20,6 +21,8 @@ def readme():
     from zoo import reporting  # draws with matplotlib, which `check` need not wait for
 
     block = reporting.readme_block(files.read_json(files.report("full", "summary.json")))
+    if not README.exists():
+        raise InputError(f"{README} is missing: run this from the project's top folder")
     text = reporting.rewrite_block(README.read_text(encoding="utf-8"), block)
     with files.replacing(README) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -92,12 +92,12 @@ def classify(case):
     precision, recall = scores.precision_and_recall(counts)
     # A broken inference path of batch normalisation shows one image at a time (write-up 003).
     single = [case.graphs["classify"].run(["logits"], {"image": image[None]})[0] for image in images[:100]]
-    alone = numpy.concatenate(single).argmax(1) == labels[:100]
+    alone, _ = scores.classified(numpy.concatenate(single), labels[:100])
     case.draw(figures.confusion_matrix, "classify", counts)
     metrics = {
         "accuracy": (predicted == labels).mean(),
         "nll": loss.mean(),
-        "accuracy_one_at_a_time": alone.mean(),
+        "accuracy_one_at_a_time": (alone == labels[:100]).mean(),
         "precision": dict(enumerate(precision)),
         "recall": dict(enumerate(recall)),
     }
@@ -117,20 +117,27 @@ def next_word(case):
         following = words[start + 1 : start + 1 + case.settings["batch"]]
         logits, *values = session.run(None, {"words": words[None, start : start + len(following)], **state})
         state = dict(zip(state, values, strict=True))
-        losses.append(scores.negative_log_likelihood(logits[0], following))
-        right += (logits[0].argmax(1) == following).sum()
+        predicted, loss = scores.classified(logits[0], following)
+        losses.append(loss)
+        right += (predicted == following).sum()
     losses = numpy.concatenate(losses)
     nats = losses.mean()
     metrics = {"perplexity": numpy.exp(nats), "nats_per_word": nats, "accuracy": right / len(losses)}
-    if "floor_nats_per_word" in case.facts:
+    if case.facts.get("floor_nats_per_word") is not None:
         metrics["floor_perplexity"] = numpy.exp(case.facts["floor_nats_per_word"])
         metrics["floor_perplexity_of_this_text"] = numpy.exp(case.facts["test_nats_per_word"])
-    return metrics, _per_line(words[1:], losses, case.facts["end_of_sentence"])
+    lines, places = _lines(words[1:], case.facts["end_of_sentence"])
+    case.draw(figures.loss_by_place, "next_word", places, losses)
+    # Sums over the lines of the text: no word of it is kept, its licence forbids that.
+    sums = numpy.bincount(lines, losses)
+    return metrics, {"actual": "", "predicted": "", "words": numpy.bincount(lines), "loss": sums}
 
 
 def apply(case):
     reference = REFERENCES[case.recipe["net"]["operator"]](case.images)
-    difference = numpy.abs(case.run("apply", image=case.images)["result"] - reference).max((1, 2, 3))
+    result = case.run("apply", image=case.images)["result"]
+    difference = numpy.abs(result - reference).max((1, 2, 3))
+    case.draw(figures.image_rows, "apply", [result[:10, 0]], ["result"])
     items = {"actual": case.labels, "predicted": "", "loss": difference}
     return {"largest_difference": difference.max()}, items
 
@@ -166,8 +173,10 @@ def _latent_map(codes, labels, path):
     """Codes on the plane: as they are where they have two numbers, else on their two principal axes."""
     codes, names = codes.reshape(len(codes), -1), ("code 1", "code 2")
     if codes.shape[1] != 2:
-        centred = codes - codes.mean(0)
-        codes, names = centred @ numpy.linalg.svd(centred, full_matrices=False)[2][:2].T, ("axis 1", "axis 2")
+        known = numpy.nan_to_num(codes, nan=0.0, posinf=0.0, neginf=0.0)  # what is not finite is not drawn
+        centred = known - known.mean(0)
+        axes = numpy.linalg.svd(centred, full_matrices=False)[2][:2]
+        codes, names = (codes - known.mean(0)) @ axes.T, ("axis 1", "axis 2")
     figures.latent_map(
         codes[:2000], labels[:2000], path, [f"{name} of the code's PCA" if "axis" in name else name for name in names]
     )
@@ -200,9 +209,9 @@ def _bounds(case, generator):
     return _means({name: numpy.concatenate(values) for name, values in per_image.items()})
 
 
-def _per_line(words, losses, end_of_sentence):
-    """Sums over the lines of the text: no word of it is kept, its licence forbids that."""
-    ends = numpy.flatnonzero(words == end_of_sentence)
-    starts = numpy.concatenate([[0], ends + 1])
-    starts = starts[starts < len(words)]
-    return {"words": numpy.diff(numpy.append(starts, len(words))), "loss": numpy.add.reduceat(losses, starts)}
+def _lines(words, end_of_sentence):
+    """(the line that each word of a text stands in, from 0; its place in that line, from 1)."""
+    ends = words == end_of_sentence
+    lines = numpy.cumsum(ends) - ends
+    _, first, inverse = numpy.unique(lines, return_index=True, return_inverse=True)
+    return lines, numpy.arange(len(words)) - first[inverse] + 1

@@ -64,6 +64,11 @@ CONFUSION_MATRIX = (
     "Rows are actual classes, columns predicted ones; a number counts test images, "
     "the colour is its share of the row. Everything off the diagonal is an error."
 )
+LOSS_BY_PLACE = (
+    "Mean loss by the place of the word in its line (the end of the line counts as a word): "
+    "where it falls, what came before in the line helps."
+)
+FEWEST_WORDS = 30
 
 
 def image_rows(rows: Sequence[np.ndarray], labels: Sequence[str], path: Path) -> None:
@@ -202,6 +207,21 @@ def curves(frame: pandas.DataFrame, path: Path) -> None:
         if not len(finite):
             axes.text(0.5, 0.5, "no finite loss was recorded", transform=axes.transAxes, ha="center", va="center")
         _save(figure, path)
+
+
+def loss_by_place(places: np.ndarray, losses: np.ndarray, path: Path) -> None:
+    """Plot the mean loss, float [n] in nats, of the words that stand at each place of a line, integer [n] from 1.
+
+    Places with fewer than 30 words are left out.
+    """
+    frame = pandas.DataFrame({"place": places, "loss": losses}).groupby("place")["loss"].agg(["mean", "size"])
+    frame = frame[frame["size"] >= FEWEST_WORDS]
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes(7.4, 3.0)
+        axes.plot(frame.index, frame["mean"], color=COLOURS[0], marker="o", markersize=3.5, linewidth=1.6)
+        axes.set(xlabel="place of the word in its line", ylabel="nats per word")
+        axes.grid(True)
+        _save(figure, path, description=LOSS_BY_PLACE)
 
 
 def latency(rows: Sequence[dict], path: Path) -> None:

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import math
-import os
 import shutil
 from pathlib import Path
 
@@ -70,21 +69,17 @@ def replacing(path):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary, retired = (path.with_name(f".{path.name}.{word}") for word in ("partial", "old"))
+    _remove(temporary)  # what a killed run left
     try:
         yield temporary
-        if path.is_dir() and not path.is_symlink():
-            retired = path.with_name(f".{path.name}.{os.getpid()}.old")
+        if path.is_dir() and temporary.exists():  # a folder does not replace one that has files
+            _remove(retired)
             path.rename(retired)
-            temporary.rename(path)
-            shutil.rmtree(retired)
-        else:
-            temporary.replace(path)
+        temporary.replace(path)
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        else:
-            temporary.unlink(missing_ok=True)
+        _remove(temporary)
+        _remove(retired)
 
 
 def write_json(path, value):
@@ -102,6 +97,13 @@ def read_json(path):
         raise InputError(f"{path} is missing: run `dvc repro`, which makes it") from None
     except ValueError as error:
         raise InputError(f"{path} is damaged ({error}): delete it and run `dvc repro` again") from None
+
+
+def _remove(path):
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _plain(value):

@@ -7,6 +7,13 @@ from torch import nn
 from torch.nn import functional as F
 
 
+def chosen(table, word):
+    """The entry of `table` that a word of params.yaml names. Raises ValueError with the words that there are."""
+    if word not in table:
+        raise ValueError(f"{word!r} is unknown: use one of {', '.join(table)}")
+    return table[word]
+
+
 def glorot(module):
     """Set every kernel below `module` as `tf.layers` does: Glorot uniform (Glorot & Bengio 2010, eq. 16), biases 0."""
     for layer in module.modules():
@@ -51,6 +58,8 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
     """The transpose of `SameConv2d(maps_out, maps_in, kernel, stride, size)`: its output is [.., size, size]."""
 
     def __init__(self, maps_in, maps_out, kernel, stride, size, bias=True):
+        if kernel < stride:
+            raise ValueError(f"kernel {kernel} is smaller than stride {stride}: places would stay empty")
         before, _ = same_padding(size, kernel, stride)
         super().__init__(maps_in, maps_out, kernel, stride, padding=before, bias=bias)
         self.size = size

@@ -2,26 +2,43 @@
 
 import ast
 import importlib
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from ruamel.yaml import YAML, YAMLError
 
 from zoo.errors import InputError
 
 PATH = Path("params.yaml")
 PROFILES = ("quick", "full")
+CODE = Path(__file__).parent
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 # DVC interpolates names into paths and stage names, where a dot would end a key.
 Word = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 Several = Annotated[list[Count], Field(min_length=1)]
 Whole = Annotated[int, Field(ge=0)]
+Provider = Literal["CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"]
 T = TypeVar("T")
+
+
+def distinct(values):
+    if len(set(values)) < len(values):
+        raise ValueError("each may stand there once: remove the repeated one")
+    return values
+
+
+def parts(moves):
+    named = isinstance(moves, (list, dict)) and moves and all(isinstance(part, str) for part in moves)
+    rates = moves.values() if isinstance(moves, dict) else []
+    if moves != "all" and not (named and all(isinstance(rate, float) and 0 < rate < math.inf for rate in rates)):
+        raise ValueError("should be all, a list of parts of the network, or a map from parts to learning rates")
+    return moves
 
 
 class Strict(BaseModel):
@@ -58,14 +75,14 @@ class Player(BaseModel):
     """The optimiser's own options (betas, momentum, ...) stand beside these keys; torch checks them."""
 
     model_config = ConfigDict(extra="allow", strict=True)
-    algorithm: str
+    algorithm: Literal["Adagrad", "Adam", "AdamW", "NAdam", "RMSprop", "SGD"]
     lr: Positive
-    moves: Literal["all"] | list[str] | dict[str, Positive]
+    moves: Annotated[Any, AfterValidator(parts)]
 
 
 class Experiment(Strict):
     about: str
-    headline: str | None = None
+    headline: Annotated[str, StringConstraints(pattern=r"^[a-z_]+\.[a-z_]+$")] | None = None
     file: Word
     data: Word
     start: str
@@ -95,7 +112,7 @@ class Judge(Strict):
 class Benchmark(Strict):
     batches: PerProfile[Several]
     time: Count
-    providers: Annotated[list[str], Field(min_length=1)]
+    providers: Annotated[list[Provider], Field(min_length=1), AfterValidator(distinct)]
     threads: Count
     warmup_calls: Count
     warmup_seconds: Positive
@@ -115,7 +132,7 @@ class Published(Strict):
 class Everything(Strict):
     device: Literal["auto", "cpu", "cuda"]
     threads: Count
-    seeds: PerProfile[Annotated[list[Whole], Field(min_length=1)]]
+    seeds: PerProfile[Annotated[list[Whole], Field(min_length=1), AfterValidator(distinct)]]
     data: dict[Word, PerProfile[Source]]
     curve: Curve
     evaluate: Evaluation
@@ -125,28 +142,37 @@ class Everything(Strict):
     published: dict[Word, dict[Word, dict[str, Published]]]
 
     @model_validator(mode="after")
-    def names_exist(self):
+    def names_agree(self):
+        for key, profiles in self.data.items():
+            for profile in PROFILES:
+                source = getattr(profiles, profile).source
+                if not (CODE / "data" / f"{source}.py").exists():
+                    raise ValueError(f"data.{key}.{profile}.source = {source}: there is no src/zoo/data/{source}.py")
         for name, entry in self.models.items():
-            if entry.data not in self.data:
-                raise ValueError(f"models.{name}.data = {entry.data}: not under data: ({', '.join(self.data)})")
-        for key in ("by", "of"):
-            value = getattr(self.judge, key)
-            for name in [value] if isinstance(value, str) else value:
-                if name not in self.models:
-                    raise ValueError(f"judge.{key} = {name}: not under models:")
+            self.known(f"models.{name}.data", entry.data, self.data)
+            if entry.data == "text" and entry.fit.time is None:
+                raise ValueError(f"models.{name}.fit.time is missing: how many words of text a step reads; add it")
+            if not entry.players and max(entry.steps.quick, entry.steps.full):
+                raise ValueError(f"models.{name}.players is empty, but steps is not 0: add a player")
+        for key, name in [("by", self.judge.by), *(("of", name) for name in self.judge.of)]:
+            self.known(f"judge.{key}", name, self.models)
         for name in self.published:
-            if name not in self.models:
-                raise ValueError(f"published.{name}: not under models:")
+            self.known("published", name, self.models)
         return self
+
+    @staticmethod
+    def known(where, name, names):
+        if name not in names:
+            raise ValueError(f"{where} = {name}: there is no such entry; there are {', '.join(names)}")
 
 
 def load(path=PATH):
     """All of params.yaml as plain dictionaries. Raises InputError on the first thing wrong in it."""
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        values = YAML(typ="safe").load(Path(path).read_text(encoding="utf-8"))  # DVC's own parser
     except FileNotFoundError:
         raise InputError(f"{path} is missing: run this from the project's top folder") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     try:
         Everything.model_validate(values)
@@ -165,7 +191,7 @@ def experiment(profile, name, path=PATH):
     if name not in everything["models"]:
         known = ", ".join(everything["models"])
         raise InputError(f"{path}: models has no experiment {name!r}: add an entry, or use one of {known}")
-    return everything, everything["models"][name]
+    return everything, everything["models"][name] | {"name": name}
 
 
 def build(entry, facts):
@@ -176,13 +202,14 @@ def build(entry, facts):
     module = importlib.import_module(f"zoo.models.{entry['file']}")
     try:
         return module.Network(SimpleNamespace(**facts), **entry["net"])
-    except (TypeError, ValueError, KeyError) as error:
-        raise InputError(f"{PATH}: net of {entry['file']} = {entry['net']}: {error}") from None
+    except Exception as error:  # torch raises all kinds for a number that makes no network
+        reason = " ".join(str(error).split())
+        raise InputError(f"{PATH}: models.{entry.get('name')}.net = {entry['net']}: {reason}; mend it") from None
 
 
 def _check_network(where, file, net):
     """Hold `net` to the constructor of the model file, read as text: a typo is found without importing torch."""
-    source = Path(__file__).parent / "models" / f"{file}.py"
+    source = CODE / "models" / f"{file}.py"
     if not source.exists():
         known = ", ".join(sorted(path.stem for path in source.parent.glob("[a-z]*.py")))
         raise InputError(f"{where}.file = {file}: src/zoo/models/{file}.py does not exist; there are {known}")
@@ -205,8 +232,18 @@ def _check_network(where, file, net):
 
 def _first(error):
     first, *more = error.errors()
-    where = ".".join(str(part) for part in first["loc"])
+    where = ".".join(str(part) for part in first["loc"]) or "the whole"
     value = "" if isinstance(first["input"], (dict, type(None))) else f" = {first['input']!r}"
-    message = first["msg"].removeprefix("Value error, ")
+    words = {
+        "extra_forbidden": "no such key is known here; check its spelling or remove it",
+        "missing": "is missing; add it",
+        "model_type": "should be a map of keys to values",
+    }
+    message = words.get(first["type"], first["msg"].removeprefix("Value error, "))
     rest = f" (and {len(more)} more)" if more else ""
-    return f"{where}{value}: {message}{rest}".removeprefix(": ")
+    # What we raise ourselves about several entries at once begins with the key.
+    return (
+        f"{message}{rest}"
+        if not first["loc"] and first["type"] == "value_error"
+        else f"{where}{value}: {message}{rest}"
+    )

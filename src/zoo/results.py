@@ -26,6 +26,8 @@ PICTURES = {
     ),
     "generate": "Samples drawn from noise; where the network takes a label, a row for each digit asked for.",
     "classify": "Confusion matrix on the test set.",
+    "next_word": "How well words are foretold along a line of the test text.",
+    "apply": "What the operator makes of test images of 28 x 28 pixels.",
 }
 
 

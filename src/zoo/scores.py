@@ -3,14 +3,15 @@
 import numpy
 from scipy.special import log_softmax, logsumexp
 
-SMALLEST_PROBABILITY = 1e-7  # a pixel of exactly 0 or 1 that is wrong would cost infinitely many nats
+# A pixel of exactly 0 or 1 that is wrong would cost infinitely many nats; 1 minus this is still exact in float32.
+SMALLEST_PROBABILITY = 2.0**-23
 
 
 def pixel_log_likelihood(images, probabilities):
     """Sum over pixels of x log p + (1 - x) log(1 - p), in nats per image.
 
     `images` [n, 1, 28, 28] and `probabilities` [..., n, 1, 28, 28]; returns [..., n]. Probabilities are clipped
-    to [1e-7, 1 - 1e-7].
+    to [2^-23, 1 - 2^-23].
     """
     p = numpy.clip(probabilities, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
     return (images * numpy.log(p) + (1 - images) * numpy.log1p(-p)).sum((-3, -2, -1), dtype=numpy.float64)
@@ -33,7 +34,7 @@ def code_usage(codes):
     A unit (a number or a map) is dead when it is 0 for every item; the spread is the standard deviation over the
     items, averaged over all places of the code.
     """
-    used = numpy.abs(codes.reshape(*codes.shape[:2], -1)).max((0, 2)) > 0
+    used = (codes.reshape(*codes.shape[:2], -1) != 0).any((0, 2))
     return {"dead_share": 1 - used.mean(), "spread": codes.std(0, dtype=numpy.float64).mean()}
 
 
@@ -62,7 +63,8 @@ def classified(logits, labels):
 
 def negative_log_likelihood(logits, chosen):
     """-log softmax(logits)[chosen] in nats; `logits` [n, classes], `chosen` integers [n]."""
-    return -log_softmax(logits.astype(numpy.float64), 1)[numpy.arange(len(chosen)), chosen]
+    with numpy.errstate(invalid="ignore"):  # an infinite logit gives a loss that is not a number
+        return -log_softmax(logits.astype(numpy.float64), 1)[numpy.arange(len(chosen)), chosen]
 
 
 def confusion(actual, predicted, classes):
@@ -83,8 +85,10 @@ def frechet_distance(first, second):
     """Frechet distance between Gaussians fitted to features [n, units] (Heusel et al. 2017, equation 6).
 
     |m1 - m2|^2 + trace(c1 + c2 - 2 (c1 c2)^(1/2)); the trace of the root is the sum of the roots of the
-    eigenvalues of c1^(1/2) c2 c1^(1/2), which is symmetric.
+    eigenvalues of c1^(1/2) c2 c1^(1/2), which is symmetric. Not a number where a feature is not finite.
     """
+    if not (numpy.isfinite(first).all() and numpy.isfinite(second).all()):
+        return numpy.nan
     means = first.mean(0, dtype=numpy.float64), second.mean(0, dtype=numpy.float64)
     covariances = [numpy.cov(features.astype(numpy.float64), rowvar=False) for features in (first, second)]
     values, vectors = numpy.linalg.eigh(covariances[0])
@@ -94,8 +98,14 @@ def frechet_distance(first, second):
 
 
 def coverage(predicted, classes):
-    """exp(entropy) of the classes drawn: how many classes are drawn as if evenly, 1 (one mode) to `classes`."""
-    share = numpy.bincount(predicted[predicted >= 0], minlength=classes) / max((predicted >= 0).sum(), 1)
+    """exp(entropy) of the classes drawn: how many classes are drawn as if evenly, 1 (one mode) to `classes`.
+
+    What was predicted as nothing (-1) is left out; not a number where that is all.
+    """
+    known = predicted[predicted >= 0]
+    if not len(known):
+        return numpy.nan
+    share = numpy.bincount(known, minlength=classes) / len(known)
     return numpy.exp(-(share[share > 0] * numpy.log(share[share > 0])).sum())
 
 

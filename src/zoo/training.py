@@ -43,12 +43,12 @@ def fit(network, batches, players, steps, *, rate=lambda step: 1.0, clip=None, l
                 torch.nn.utils.clip_grad_norm_(weights, clip)
             optimizer.step()
             losses[player] = loss.detach()
-        unread.append(torch.stack(list(losses.values())))
         if step == 0 and losses.keys() != optimizers.keys():
             idle = ", ".join(optimizers.keys() - losses.keys())
             raise InputError(
                 f"params.yaml: players has {idle}, but {network.__module__} yields no such loss: remove it"
             )
+        unread.append(torch.stack(list(losses.values())))
         if step % log_every == 0 or step == steps - 1:
             read = torch.stack(unread).cpu()
             bad = (~read.isfinite().all(1)).nonzero()
@@ -86,6 +86,7 @@ def cooled(steps, share):
 def _optimizer(network, name, player):
     where = f"params.yaml: players.{name}"
     options = {key: value for key, value in player.items() if key not in ("algorithm", "moves")}
+    weights = _weight_groups(network, f"{where}.moves", player["moves"])
     algorithm = getattr(torch.optim, player["algorithm"], None)
     if not (inspect.isclass(algorithm) and issubclass(algorithm, torch.optim.Optimizer)):
         raise InputError(
@@ -96,7 +97,10 @@ def _optimizer(network, name, player):
         raise InputError(f"{where}.{key} is unknown to {player['algorithm']}: it takes {', '.join(list(known)[1:])}")
     if "fused" in known:
         options.setdefault("fused", True)
-    return algorithm(_weight_groups(network, f"{where}.moves", player["moves"]), **options)
+    try:
+        return algorithm(weights, **options)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where} = {player}: {error}; mend it") from None
 
 
 def _weight_groups(network, where, moves):

@@ -59,7 +59,8 @@ def stretches_per_epoch(words, batch, time):
     count = (words // batch - 1) // time
     if count < 1:
         raise InputError(
-            f"params.yaml: fit.batch = {batch} rows of fit.time = {time} words need more than {words} words"
+            f"params.yaml: fit.batch = {batch} rows of fit.time = {time} words are more than a split of the text or "
+            f"curve.validation_items has ({words} words): make one of them smaller"
         )
     return count
 

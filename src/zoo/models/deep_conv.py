@@ -3,7 +3,7 @@
 from torch import nn
 from torch.nn import functional as F
 
-from zoo.layers import SameConv2d, glorot
+from zoo.layers import SameConv2d, chosen, glorot
 
 # Momentum and epsilon are those of `tf.layers`: the moving average keeps 0.99 of the old.
 NORMALISATIONS = {
@@ -20,7 +20,7 @@ class Network(nn.Module):
 
     def __init__(self, data, layers, maps_per_layer, dense, normalisation):
         super().__init__()
-        normalise, bias = NORMALISATIONS[normalisation], normalisation == "none"
+        normalise, bias = chosen(NORMALISATIONS, normalisation), normalisation == "none"
         body, maps, size = [], 1, 28
         for layer in range(1, layers + 1):
             stride = 2 if layer % 3 == 0 else 1

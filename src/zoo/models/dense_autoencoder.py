@@ -3,7 +3,7 @@
 from torch import nn
 from torch.nn import functional as F
 
-from zoo.layers import dense_stack, glorot
+from zoo.layers import chosen, dense_stack, glorot
 
 ACTIVATIONS = {"linear": nn.Identity, "relu": nn.ReLU}
 LOSSES = {"bce": F.binary_cross_entropy_with_logits, "mse": lambda logits, image: F.mse_loss(logits.sigmoid(), image)}
@@ -16,10 +16,10 @@ class Network(nn.Module):
         super().__init__()
         self.code_size = code
         self.encoder = nn.Sequential(
-            dense_stack([784, *hidden]), nn.Linear([784, *hidden][-1], code), ACTIVATIONS[code_activation]()
+            dense_stack([784, *hidden]), nn.Linear([784, *hidden][-1], code), chosen(ACTIVATIONS, code_activation)()
         )
         self.decoder = nn.Sequential(dense_stack([code, *hidden[::-1]]), nn.Linear([code, *hidden[::-1]][-1], 784))
-        self.loss = LOSSES[loss]
+        self.loss = chosen(LOSSES, loss)
         glorot(self)
 
     def losses(self, batch):

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from zoo.layers import dense_stack, glorot
+from zoo.layers import chosen, dense_stack, glorot
 
 LIKELIHOODS = {
     "bce": lambda logits, image: F.binary_cross_entropy_with_logits(logits, image, reduction="sum"),
@@ -28,7 +28,7 @@ class Network(nn.Module):
         self.decoder = nn.Sequential(
             dense_stack([code + extra, *hidden[::-1]], dropout=dropout), nn.Linear(hidden[0], 784)
         )
-        self.likelihood = LIKELIHOODS[likelihood]
+        self.likelihood = chosen(LIKELIHOODS, likelihood)
         glorot(self)
 
     def losses(self, batch):

@@ -1,0 +1,22 @@
+"""Small ONNX graphs with behaviour known beforehand, written in ONNX's own text format."""
+
+import json
+
+import onnx
+from onnx import helper, numpy_helper
+
+IMAGE = "float[batch,1,28,28]"
+FLAT = "shape = Constant <value = int64[2] {-1, 784}> () flat = Reshape(image, shape)"
+SQUARE = "square = Constant <value = int64[4] {-1, 1, 28, 28}> () image = Reshape(pixels, square)"
+
+
+def save(path, signature, body, run=None, **constants):
+    """Write `signature` ("(float[batch,2] x) => (...)") and `body` as a graph; `constants` are arrays it uses."""
+    text = f'<ir_version: 10, opset_import: ["": 20]> {path.stem} {signature} {{ {body} }}'
+    model = onnx.parser.parse_model(text)
+    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    helper.set_model_props(model, {"run": json.dumps(run or {}), "facts": json.dumps({"classes": 10})})
+    onnx.checker.check_model(model, full_check=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, path)
+    return path

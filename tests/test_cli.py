@@ -1,0 +1,153 @@
+"""The `zoo` command, called as it is installed."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from zoo import cli, files, reporting
+
+ROW = {
+    "key": "reconstruct.mse", "label": "MSE", "unit": "", "mean": 0.00095, "low": None, "high": None, "floor": None,
+    "seeds": {"0": 0.00095}, "published": {"value": 0.000948159, "source": "write-up 001"}, "verdict": "reproduced",
+}  # fmt: skip
+EXPERIMENT = {
+    "about": "two strided convolutions", "headline": ROW, "budget": "5,000 steps, seed 0", "steps": 5000,
+    "diverged_at_step": {}, "drawn": [],
+}  # fmt: skip
+SUMMARY = {"profile": "full", "order": ["cae_strided"], "experiments": {"cae_strided": EXPERIMENT}}
+ABOVE, BELOW = f"# Zoo\n\ntext | above\n{reporting.START}\n", f"\n{reporting.END}\nbelow \\1 é\n"
+
+
+@pytest.fixture
+def zoo(root):
+    def call(*arguments):
+        code = "import sys; sys.argv[0] = 'zoo'; from zoo.cli import main; main()"
+        environment = os.environ | {"PYTHONPATH": str(root / "src")}
+        command = [sys.executable, "-c", code, *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+    return call
+
+
+@pytest.fixture
+def folder(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text((root / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    return tmp_path
+
+
+def test_check_counts_the_experiments(zoo, folder):
+    done = zoo("check")
+    count = len(yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))["models"])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"params.yaml: {count} experiments" in done.stdout
+
+
+def test_check_names_what_is_wrong(zoo, folder):
+    text = (folder / "params.yaml").read_text(encoding="utf-8")
+    (folder / "params.yaml").write_text(text.replace("fit: {batch: 60}", "fit: {batch: 0}"), encoding="utf-8")
+    done = zoo("check")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("zoo: params.yaml: models.cae_strided.fit.batch = 0: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_check_in_another_folder(zoo, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert zoo("check").stderr == "zoo: params.yaml is missing: run this from the project's top folder\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["chekc"], ["--help"]])
+def test_without_a_command_all_are_listed(zoo, arguments):
+    done = zoo(*arguments)
+    assert done.returncode == 1
+    assert done.stderr.startswith("usage: zoo COMMAND\n")
+    assert [line.split()[0] for line in done.stderr.splitlines()[1:]] == list(cli.COMMANDS)
+
+
+def test_too_many_arguments(zoo, folder):
+    done = zoo("check", "quick")
+    assert done.returncode == 2
+    assert "unrecognized arguments: quick" in done.stderr
+
+
+# ---- zoo readme
+
+
+@pytest.fixture
+def readme(folder):
+    files.write_json(files.report("full", "summary.json"), SUMMARY)
+    path = folder / "README.md"
+    path.write_text(f"{ABOVE}an old table{BELOW}", encoding="utf-8")
+    return path
+
+
+def test_readme_changes_between_the_markers_alone(readme):
+    cli.readme()
+    text = readme.read_text(encoding="utf-8")
+    assert text.startswith(ABOVE)
+    assert text.endswith(BELOW)
+    block = text.removeprefix(ABOVE).removesuffix(BELOW)
+    assert "old table" not in block
+    rows = [line for line in block.splitlines() if "cae_strided" in line]
+    assert len(rows) == 1
+    for part in ("two strided convolutions", "0.00095", "0.000948159", "**reproduced**", "5,000 steps, seed 0"):
+        assert part in rows[0]
+
+
+def test_readme_again_changes_nothing(readme):
+    cli.readme()
+    first = readme.read_bytes()
+    cli.readme()
+    assert readme.read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("README.md", "# Zoo\nno markers\n", ("README.md", reporting.START, "add them")),
+        ("README.md", None, ("README.md is missing",)),
+        ("reports/full/summary.json", None, ("reports/full/summary.json is missing", "dvc repro")),
+        ("reports/full/summary.json", '{"order": [', ("reports/full/summary.json is damaged", "dvc repro")),
+    ],
+)
+def test_readme_without_what_it_needs(zoo, folder, readme, name, text, words):
+    path = folder / name
+    path.unlink()
+    if text is not None:
+        path.write_text(text)
+    before = readme.read_bytes() if readme.exists() else None
+    done = zoo("readme")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    for part in words:
+        assert part in done.stderr
+    assert (readme.read_bytes() if readme.exists() else None) == before
+
+
+# ---- zoo benchmark
+
+
+@pytest.fixture
+def stages(folder):
+    """Stand-ins for the stages: they note how they were called, and the second fails."""
+    (folder / "stages").mkdir()
+    (folder / "stages" / "benchmark.py").write_text(
+        "import json, sys\n"
+        "with open('calls.json', 'a') as stream: print(json.dumps(sys.argv), file=stream)\n"
+        "sys.exit(3 if sys.argv[2] == 'vae_bce' else 0)\n"
+    )
+
+
+def test_benchmark_measures_in_order_and_stops_at_a_failure(zoo, folder, stages):
+    done = zoo("benchmark", "quick")
+    assert done.returncode == 1
+    assert "vae_bce was not measured" in done.stderr
+    calls = [json.loads(line) for line in (folder / "calls.json").read_text().splitlines()]
+    names = list(yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))["models"])
+    assert calls == [["stages/benchmark.py", "quick", name, "--again"] for name in names[:3]]
+    assert names[2] == "vae_bce"

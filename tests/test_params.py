@@ -1,0 +1,268 @@
+"""params.yaml is valid; whatever is wrong in one is named with key, value and remedy before anything runs."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from zoo import params
+from zoo.errors import InputError
+
+MISSING = object()
+MODEL, PLAYER = "models/cae_strided", "models/cae_strided/players/autoencoder"
+ENTRIES = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text(encoding="utf-8"))["models"]
+
+
+def changed(root, folder, key, value):
+    """A copy of params.yaml whose `key` ("a/b/c") is `value`, or is MISSING."""
+    values = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    *parents, last = key.split("/")
+    place = values
+    for name in parents:
+        place = place[name]
+    if value is MISSING:
+        del place[last]
+    else:
+        place[last] = value
+    path = folder / "params.yaml"
+    path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def complaint(path):
+    with pytest.raises(InputError) as caught:
+        params.load(path)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert text.startswith(f"{path}")
+    return text.removeprefix(f"{path}")
+
+
+def test_params_yaml_is_valid_and_comes_back_as_it_is(root):
+    assert params.load() == yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("profile", params.PROFILES)
+@pytest.mark.parametrize("name", ENTRIES)
+def test_every_experiment_is_found(profile, name):
+    everything, entry = params.experiment(profile, name)
+    assert entry == ENTRIES[name] | {"name": name}
+    assert everything["models"][name] == ENTRIES[name]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        # unknown and missing keys
+        ("modells", {}, ("modells", "no such key")),
+        ("curve/rows", 3, ("curve.rows = 3", "no such key")),
+        (f"{MODEL}/fit/bacth", 60, ("models.cae_strided.fit.bacth = 60", "no such key")),
+        ("seeds/half", [0], ("seeds.half = [0]", "no such key")),
+        ("curve", MISSING, ("curve", "is missing; add it")),
+        ("seeds/full", MISSING, ("seeds.full", "is missing; add it")),
+        (f"{MODEL}/file", MISSING, ("models.cae_strided.file", "is missing; add it")),
+        (f"{MODEL}/fit/batch", MISSING, ("models.cae_strided.fit.batch", "is missing; add it")),
+        (f"{MODEL}/steps/quick", MISSING, ("models.cae_strided.steps.quick", "is missing; add it")),
+        (f"{PLAYER}/lr", MISSING, ("models.cae_strided.players.autoencoder.lr", "is missing; add it")),
+        ("data/images/quick/source", MISSING, ("data.images.quick.source", "is missing; add it")),
+        # wrong types
+        ("threads", 1.5, ("threads = 1.5", "valid integer")),
+        ("threads", True, ("threads = True", "valid integer")),
+        (f"{MODEL}/fit/batch", "60", ("fit.batch = '60'", "valid integer")),
+        (f"{MODEL}/steps", 100, ("steps = 100", "a map of keys")),
+        (f"{MODEL}/net", None, ("models.cae_strided.net", "valid dictionary")),
+        (MODEL, None, ("models.cae_strided", "a map of keys")),
+        (f"{PLAYER}/lr", "fast", ("lr = 'fast'", "valid number")),
+        (f"{PLAYER}/moves", "encoder", ("moves = 'encoder'", "should be all, a list of parts")),
+        (f"{PLAYER}/moves", {"encoder": -1.0}, ("moves", "should be all, a list of parts")),
+        ("seeds/quick", 0, ("seeds.quick = 0", "valid list")),
+        ("judge/of", "gan", ("judge.of = 'gan'", "valid list")),
+        ("published/lstm/next_word/perplexity/value", "115", ("perplexity.value = '115'", "valid number")),
+        # impossible numbers and words
+        ("threads", 0, ("threads = 0", "greater than or equal to 1")),
+        ("device", "gpu", ("device = 'gpu'", "'auto', 'cpu' or 'cuda'")),
+        ("seeds/quick", [], ("seeds.quick = []", "at least 1 item")),
+        ("seeds/quick", [0, -1], ("seeds.quick.1 = -1", "greater than or equal to 0")),
+        ("evaluate/batch", 0, ("evaluate.batch = 0", "greater than or equal to 1")),
+        ("evaluate/importance_samples", 0, ("importance_samples = 0", "greater than or equal to 1")),
+        ("judge/samples/quick", 0, ("judge.samples.quick = 0", "greater than or equal to 1")),
+        ("benchmark/batches/quick", [1, 0], ("benchmark.batches.quick.1 = 0", "greater than or equal to 1")),
+        ("benchmark/seconds/full", 0, ("benchmark.seconds.full = 0", "greater than 0")),
+        (f"{MODEL}/fit/batch", 0, ("models.cae_strided.fit.batch = 0", "greater than or equal to 1")),
+        (f"{MODEL}/fit/clip", -5.0, ("fit.clip = -5.0", "greater than 0")),
+        (f"{MODEL}/fit/cooldown", 1.5, ("fit.cooldown = 1.5", "less than or equal to 1")),
+        (f"{MODEL}/steps/quick", -1, ("steps.quick = -1", "greater than or equal to 0")),
+        (f"{PLAYER}/lr", -0.01, ("models.cae_strided.players.autoencoder.lr = -0.01", "greater than 0")),
+        (f"{PLAYER}/lr", float("nan"), ("autoencoder.lr = nan", "finite")),
+        (f"{PLAYER}/lr", float("inf"), ("autoencoder.lr = inf", "finite")),
+        ("seeds/quick", [0, 0], ("seeds.quick = [0, 0]", "remove the repeated one")),
+        ("models/lstm/fit/time", MISSING, ("models.lstm.fit.time is missing", "add it")),
+        (f"{MODEL}/players", {}, ("models.cae_strided.players", "add a player")),
+        ("published/lstm/next_word/perplexity/better", "less", ("better = 'less'", "'lower' or 'higher'")),
+        # names that nothing bears
+        (f"{MODEL}/data", "sounds", ("models.cae_strided.data = sounds", "images, text")),
+        (f"{MODEL}/file", "conv_autoencodr", ("models.cae_strided.file = conv_autoencodr", "conv_autoencoder,")),
+        (f"{MODEL}/file", "../layers", ("models.cae_strided.file = '../layers'", "match")),
+        ("judge/by", "resnt", ("judge.by = resnt", "resnet")),
+        ("judge/of", ["gan", "gna"], ("judge.of = gna", "there are", "gan")),
+        ("published/cae", {}, ("published = cae", "cae_strided")),
+        (f"{PLAYER}/algorithm", "Adma", ("algorithm = 'Adma'", "'Adam'")),
+        ("data/images/quick/source", "mnits", ("data.images.quick.source = mnits", "src/zoo/data/mnits.py")),
+        ("benchmark/providers", ["CUDA"], ("benchmark.providers.0 = 'CUDA'", "'CUDAExecutionProvider'")),
+        (f"{MODEL}/headline", "mse", ("headline = 'mse'", "match")),
+        ("models/two.words", ENTRIES["gan"], ("models.two.words", "match")),
+        # net, against the constructor of the model file
+        (f"{MODEL}/net/kernal", 5, ("models.cae_strided.net.kernal", "kernel, maps, weight_deviation")),
+        (f"{MODEL}/net/kernel", MISSING, ("models.cae_strided.net.kernel is missing", "add it")),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named(root, tmp_path, key, value, words):
+    text = complaint(changed(root, tmp_path, key, value))
+    for part in words:
+        assert part in text
+
+
+@pytest.mark.parametrize(("name", "key"), [(name, key) for name, entry in ENTRIES.items() for key in entry["net"]])
+def test_every_key_of_every_network_is_needed(root, tmp_path, name, key):
+    text = complaint(changed(root, tmp_path, f"models/{name}/net/{key}", MISSING))
+    assert text.startswith(f": models.{name}.net.{key} is missing")
+
+
+def test_the_first_of_several_errors_says_how_many_more(root, tmp_path):
+    path = changed(root, tmp_path, "threads", 0)
+    path.write_text(path.read_text() + "\nsomething: 1\n")
+    assert complaint(path).endswith("(and 1 more)")
+
+
+@pytest.mark.parametrize("text", ["models: [", "a: b: c", "models: *nothing", "\0", "\tmodels: 1"])
+def test_damaged_yaml(tmp_path, text):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    assert complaint(path).startswith(" is not YAML: ")
+
+
+@pytest.mark.parametrize("content", [b"", b"[1, 2]", b"models", b"\xff\xfe"])
+def test_yaml_of_something_else(tmp_path, content):
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content)
+    assert "a map of keys" in complaint(path) or "not YAML" in complaint(path)
+
+
+def test_a_repeated_key_is_refused(root, tmp_path):
+    """Of two entries of one name, the second would win without a word."""
+    path = tmp_path / "params.yaml"
+    path.write_text((root / "params.yaml").read_text() + "\nthreads: 2\n")
+    assert "duplicate key" in complaint(path)
+
+
+def test_params_yaml_is_missing(tmp_path):
+    assert complaint(tmp_path / "params.yaml") == " is missing: run this from the project's top folder"
+
+
+def test_unknown_experiment_and_profile():
+    with pytest.raises(InputError, match=r"no experiment 'cae_stridde': add an entry, or use one of .*cae_strided"):
+        params.experiment("quick", "cae_stridde")
+    with pytest.raises(InputError, match=r"'fast' is unknown: use one of quick, full"):
+        params.experiment("fast", "cae_strided")
+
+
+# ---- model files, read as text
+
+
+@pytest.fixture
+def models(root, tmp_path, monkeypatch):
+    """A copy of the models folder in which params looks."""
+    folder = tmp_path / "zoo" / "models"
+    shutil.copytree(root / "src" / "zoo" / "models", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(root / "src" / "zoo" / "data", folder.parent / "data")
+    monkeypatch.setattr(params, "CODE", folder.parent)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("", ("has no class Network", "add one")),
+        ("class Netwrok:\n    def __init__(self, data): ...\n", ("has no class Network", "add one")),
+        ("class Network:\n    pass\n", ("has no class Network with a constructor", "add one")),
+        ("def Network(data): ...\n", ("has no class Network", "add one")),
+        ("class Network:\n    def __init__(self, data:\n", ("gan.py line 2", "never closed")),
+        ("import torch\n\n  class Network:\n", ("gan.py line 3", "unexpected indent")),
+    ],
+)
+def test_a_model_file_without_a_network(models, source, words):
+    params.load()
+    (models / "gan.py").write_text(source)
+    text = complaint(params.PATH)
+    for part in ("models.gan.file = gan", *words):
+        assert part in text
+
+
+def test_a_model_file_is_not_run(models):
+    """Validation takes milliseconds, without importing torch."""
+    (models / "gan.py").write_text("raise SystemExit\n" + (models / "gan.py").read_text())
+    params.load()
+
+
+def test_a_new_key_of_a_network_is_asked_for(models):
+    source = (models / "operators.py").read_text()
+    assert "def __init__(self, data, operator):" in source
+    (models / "operators.py").write_text(source.replace("data, operator):", "data, operator, *, factor):"))
+    assert "models.op_upsample_nearest.net.factor is missing" in complaint(params.PATH)
+
+
+# ---- build
+
+
+FACTS = {"images": {"classes": 10}, "text": {"vocabulary": 50}}
+
+
+def built(name, facts=None, **net):
+    entry = ENTRIES[name]
+    return params.build(entry | {"name": name, "net": entry["net"] | net}, facts or FACTS[entry["data"]])
+
+
+@pytest.mark.parametrize("name", ["cae_strided", "resnet", "op_upsample_nearest"])
+def test_build_gives_the_network_of_the_file_that_the_entry_names(name):
+    network = built(name)
+    assert type(network).__name__ == "Network"
+    assert type(network).__module__ == f"zoo.models.{ENTRIES[name]['file']}"
+
+
+def test_what_the_data_force_is_read_from_the_facts():
+    assert built("resnet", {"classes": 7}).head.out_features == 7
+    assert built("lstm", {"vocabulary": 33}, units=4).logits.out_features == 33
+
+
+def test_weights_of_the_first_convolutional_autoencoder():
+    """26,448 weights: SYSTEMS.md, counted from write-up 001's listing."""
+    assert sum(weight.numel() for weight in built("cae_strided").parameters()) == 26_448
+
+
+@pytest.mark.parametrize(
+    ("name", "net", "words"),
+    [
+        ("op_upsample_nearest", {"operator": "upsample_cubic"}, ("models.op_upsample_nearest.net", "'upsample_cubic'")),
+        ("cae_strided", {"maps": [16]}, ("models.cae_strided.net", "[16]", "expected 2")),
+        ("vae_bce", {"dropout": 2.0}, ("models.vae_bce.net", "2.0", "between 0 and 1")),
+        ("vae_bce", {"likelihood": "bxe"}, ("models.vae_bce.net", "'bxe'")),
+        ("lstm", {"layers": 0}, ("models.lstm.net", "'layers': 0", "greater than zero")),
+        ("resnet", {"depth": 3}, ("models.resnet.net", "'depth'", "unexpected keyword")),
+        ("vae_bce", {"code": -2}, ("models.vae_bce.net", "'code': -2", "negative")),
+        ("vae_bce", {"hidden": []}, ("models.vae_bce.net", "'hidden': []")),
+        ("cae_strided", {"bias": "a"}, ("models.cae_strided.net", "'a'")),
+    ],
+)
+def test_a_network_that_cannot_be_built(name, net, words):
+    with pytest.raises(InputError) as caught:
+        built(name, **net)
+    text = str(caught.value)
+    assert "\n" not in text
+    for part in ("params.yaml", *words):
+        assert part in text
+
+
+def test_a_network_on_data_of_another_kind():
+    with pytest.raises(InputError, match="vocabulary"):
+        built("lstm", {"classes": 10})
