@@ -94,7 +94,7 @@ class Experiment(Strict):
 
 class Curve(Strict):
     training_rows: Count
-    validation_rows: Count
+    validation_rows: PerProfile[Count]
     validation_items: Count
 
 

@@ -31,8 +31,8 @@ def train(everything, entry, profile, seed, arrays, facts, watch):
         stream, held_out, epoch = BATCHES[entry["data"]](arrays, fit, curve["validation_items"], device, order)
         rows, diverged_at_step = training.fit(
             network, stream, entry["players"], steps, rate=_rate(fit, steps, epoch), clip=fit.get("clip"),
-            log_every=max(steps // curve["training_rows"], 1), validate_every=max(steps // curve["validation_rows"], 1),
-            validation=held_out, watch=watch,
+            log_every=max(steps // curve["training_rows"], 1), watch=watch,
+            validate_every=max(steps // curve["validation_rows"][profile], 1), validation=held_out,
         )  # fmt: skip
     recipe = {key: entry[key] for key in ("file", "data", "start", "net", "players")} | {"fit": fit, "steps": steps}
     return network, rows, {
