@@ -147,7 +147,9 @@ class Everything(Strict):
             for profile in PROFILES:
                 source = getattr(profiles, profile).source
                 if not (CODE / "data" / f"{source}.py").exists():
-                    raise ValueError(f"data.{key}.{profile}.source = {source}: there is no src/zoo/data/{source}.py")
+                    raise ValueError(
+                        f"data.{key}.{profile}.source = {source}: write src/zoo/data/{source}.py, or name one"
+                    )
         for name, entry in self.models.items():
             self.known(f"models.{name}.data", entry.data, self.data)
             if entry.data == "text" and entry.fit.time is None:
