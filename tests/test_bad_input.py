@@ -128,7 +128,7 @@ def finished(root, command):
         ("benchmark quick cae_strided", setting("benchmark/providers", ["CUDA"]), ("'CUDA'", "CUDAExecutionProvider")),
         ("download quick sounds", nothing, ("data.sounds.quick", "images.quick")),
         ("download quick images", setting("data/images/quick/test", 1797), ("digits", "test: 1797")),
-        ("download quick images", setting("data/images/quick/source", "digitz"), ("source = digitz", "src/zoo/data/digitz.py")),
+        ("download quick images", setting("data/images/quick/source", "digitz"), ("source = digitz", "data/digitz.py")),
         # Each of these imports torch, which takes seconds.
         ("train quick cae_strided", cut(DATA), (str(DATA), AGAIN)),
         ("export quick cae_strided", cut(CHECKPOINT), (str(CHECKPOINT), AGAIN)),

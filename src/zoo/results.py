@@ -89,7 +89,7 @@ def _experiment(profile, everything, name, terms):
         "partial": partial,
         "budget": _budget(training, plan),
         "diverged": diverged,
-        "settings": _settings(entry),
+        "settings": _settings(entry, profile),
         "groups": [(verb, rows) for verb in VERBS if (rows := [row for row in plain if row["verb"] == verb])],
         "per_class": [row for row in metrics if row["class"]],
         "seeds": sorted({seed for row in metrics for seed in row["seeds"]}, key=int),
@@ -272,9 +272,10 @@ def _budget(training, plan):
     return ", ".join(words)
 
 
-def _settings(entry):
+def _settings(entry, profile):
+    fit = {key: value.get(profile, value) if isinstance(value, dict) else value for key, value in entry["fit"].items()}
     rows = [("network", f"{entry['file']}.py", entry["net"])]
-    rows += [("fit", "", entry["fit"])] if entry["players"] else []
+    rows += [("fit", "", fit)] if entry["players"] else []
     for player, options in entry["players"].items():
         rest = {key: value for key, value in options.items() if key != "algorithm"}
         rows.append((f"player {player}", options["algorithm"], rest))
