@@ -18,10 +18,9 @@ def judge(generator, classifier, real_images, real_labels, samples, batch):
     asked = numpy.arange(samples, dtype=numpy.int64) % classes
     feeds = {}
     for entry in generator.get_inputs():
-        noise = (
-            None if entry.name == "label" else source.standard_normal((samples, entry.shape[1]), dtype=numpy.float32)
-        )
-        feeds[entry.name] = asked if noise is None else noise
+        labelled = entry.name == "label"
+        shape = (samples, *entry.shape[1:])
+        feeds[entry.name] = asked if labelled else source.standard_normal(shape, dtype=numpy.float32)
     drawn = sessions.run_batched(generator, feeds, batch)["image"]
 
     predicted, _ = _classified(classifier, drawn, asked, batch)
@@ -29,10 +28,9 @@ def judge(generator, classifier, real_images, real_labels, samples, batch):
     # The halves do not depend on the generator, so that all are held to one floor.
     order = numpy.random.default_rng(1).permutation(len(real_images))
     half, other = (_features(classifier, real_images[index], batch) for index in numpy.array_split(order, 2))
-    finite = numpy.isfinite(drawn).all()
     result = {
         "coverage": scores.coverage(predicted, classes),
-        "frechet_distance": scores.frechet_distance(_features(classifier, drawn, batch), half) if finite else numpy.nan,
+        "frechet_distance": scores.frechet_distance(_features(classifier, drawn, batch), half),
         "frechet_floor": scores.frechet_distance(other, half),
         "judge_accuracy": (known == real_labels).mean(),
     }

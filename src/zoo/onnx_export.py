@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from zoo import verbs
-from zoo.errors import InputError
 
 BATCHES = (1, 3, 64)
 TIMES = (1, 7, 35)
@@ -111,20 +110,6 @@ def parity(network, verb, model, run):
 def save(model, path):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(model.SerializeToString(deterministic=True))
-
-
-def load(path):
-    """The model at `path`. Raises InputError where the file is missing or damaged."""
-    try:
-        model = onnx.load(path)
-        onnx.checker.check_model(model)
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing: run `dvc repro`, which exports it") from None
-    except Exception as error:  # protobuf and the checker each raise their own
-        raise InputError(
-            f"{path} is damaged ({str(error).splitlines()[0]}): delete it and run `dvc repro` again"
-        ) from None
-    return model
 
 
 @contextlib.contextmanager
