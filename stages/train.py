@@ -1,7 +1,9 @@
 """Train every seed of one experiment: data -> checkpoints and the training curve."""
 
 import functools
+import shutil
 
+import numpy
 import pandas
 from tqdm import tqdm
 
@@ -24,12 +26,16 @@ def train(profile, name):
             label = f"{name}, seed {seed}"
             with tqdm(total=entry["steps"][profile], desc=label, unit="step", disable=None) as bar:
                 watch = functools.partial(show, label, bar)
-                network, of_seed, record = runs.train(everything, entry, profile, seed, arrays, facts, watch)
+                outcome = runs.train(everything, entry, profile, seed, arrays, facts, watch)
+            network, of_seed, record, progress = outcome
             rows += [(seed, *row) for row in of_seed]
             record |= {"experiment": name, "profile": profile}
             checkpoints.save(folder / f"{seed}.safetensors", network, record)
-        columns = ["seed", "step", "split", "player", "loss"]
+            if progress is not None:
+                numpy.savez(folder / files.progress(profile, name, seed).name, **progress)
+        columns = ["seed", "step", "split", "player", "loss", "gradient_norm"]
         pandas.DataFrame(rows, columns=columns).to_csv(curve, index=False, float_format="%.6g", na_rep="nan")
+    shutil.rmtree(files.unfinished(profile, name, 0).parent, ignore_errors=True)
 
 
 def show(label, bar, step, losses):

@@ -21,6 +21,15 @@ def checkpoint(profile, name, seed):
     return checkpoints(profile, name) / f"{seed}.safetensors"
 
 
+def progress(profile, name, seed):
+    return checkpoints(profile, name) / f"{seed}.progress.npz"
+
+
+def unfinished(profile, name, seed):
+    """The state of a training under way: beside DVC's outputs, so that an interruption does not lose it."""
+    return Path("artifacts", profile, "unfinished", name, f"{seed}.pt")
+
+
 def graphs(profile, name):
     return Path("artifacts", profile, "graphs", name)
 

@@ -68,16 +68,30 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
         return super().forward(image)[..., : self.size, : self.size]
 
 
-class LSTM(nn.Module):
-    """Stacked LSTM (Hochreiter & Schmidhuber 1997; TensorFlow's BasicLSTMCell) that exports as real ONNX LSTM nodes.
+# A word of params.yaml: torch's module, the ONNX operator, its activations.
+CELLS = {
+    "lstm": (nn.LSTM, "LSTM", ["Sigmoid", "Tanh", "Tanh"]),
+    "lstm_relu": (nn.LSTM, "LSTM", ["Sigmoid", "Relu", "Relu"]),
+    "tanh": (nn.RNN, "RNN", ["Tanh"]),
+    "relu": (nn.RNN, "RNN", ["Relu"]),
+}
 
-    Input [time, batch, units], states [layers, batch, units]. One bias a gate: torch's second stays zero and
-    is not trained. `forget_bias` is where the forget gate's bias begins.
+
+class Recurrent(nn.Module):
+    """Stacked recurrent layers that export as real ONNX LSTM or RNN nodes, one a layer.
+
+    `cell` is lstm (Hochreiter & Schmidhuber 1997; TensorFlow's BasicLSTMCell), lstm_relu (the same with ReLU in
+    place of both tanh), tanh or relu (Elman's plain cell). Input [time, batch, units], states [layers, batch, units]:
+    hidden, and for an LSTM cell. One bias a gate: torch's second stays zero and is not trained. `forget_bias`
+    is where the forget gate's bias begins; a plain cell has no such gate.
     """
 
-    def __init__(self, layers, units, forget_bias, initial_range, dropout):
+    def __init__(self, cell, layers, units, forget_bias, initial_range, dropout):
         super().__init__()
-        self.cells = nn.LSTM(units, units, layers, dropout=dropout)
+        kind, self.operator, self.activations = chosen(CELLS, cell)
+        plain = {"nonlinearity": cell} if kind is nn.RNN else {}
+        self.cells = kind(units, units, layers, dropout=dropout if layers > 1 else 0.0, **plain)
+        self.has_cell_state = kind is nn.LSTM
         for name, weight in self.cells.named_parameters():
             if name.startswith("weight"):
                 nn.init.uniform_(weight, -initial_range, initial_range)
@@ -85,38 +99,62 @@ class LSTM(nn.Module):
                 nn.init.zeros_(weight)
             if name.startswith("bias_hh"):
                 weight.requires_grad_(False)
-            elif name.startswith("bias_ih"):
+            elif name.startswith("bias_ih") and self.has_cell_state:
                 weight.data[units : 2 * units] = forget_bias  # torch orders the gates i, f, g, o
 
-    def forward(self, values, hidden, cell):
-        """Outputs [time, batch, units] of the last layer, and the next hidden and cell states."""
+    def forward(self, values, *state):
+        """Outputs [time, batch, units] of the last layer, and the next state(s)."""
         if torch.compiler.is_exporting():
-            return self._symbolic(values, hidden, cell)
-        values, (hidden, cell) = self.cells(values, (hidden, cell))
-        return values, hidden, cell
+            return self._symbolic(values, *state)
+        if self.activations[-1] == "Relu" and self.has_cell_state:
+            return self._lstm_relu(values, *state)
+        values, state = self.cells(values, state if self.has_cell_state else state[0])
+        return values, *(state if self.has_cell_state else [state])
 
-    def _symbolic(self, values, hidden, cell):
-        """One ONNX LSTM node a layer: torch's own translation unrolls time."""
-        units = self.cells.hidden_size
-        time, batch, _ = values.shape
+    def _lstm_relu(self, values, hidden, cell):
+        """torch's LSTM has no other activation than tanh: gate by gate, then, word by word."""
         next_hidden, next_cell = [], []
         for layer in range(self.cells.num_layers):
-            weights = [
-                getattr(self.cells, f"{kind}_l{layer}") for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-            ]
-            kernel, recurrent, bias, second_bias = [_onnx_gates(weight, units) for weight in weights]
-            outputs = torch.onnx.ops.symbolic_multi_out(
-                "LSTM",
+            kernel, recurrent, bias, _ = self._weights(layer)
+            h, c, outputs = hidden[layer], cell[layer], []
+            for part in F.linear(values, kernel, bias):
+                i, f, g, o = (part + F.linear(h, recurrent)).chunk(4, 1)
+                c = f.sigmoid() * c + i.sigmoid() * g.relu()
+                h = o.sigmoid() * c.relu()
+                outputs.append(h)
+            values = torch.stack(outputs)
+            if layer < self.cells.num_layers - 1:
+                values = F.dropout(values, self.cells.dropout, self.training)
+            next_hidden.append(h)
+            next_cell.append(c)
+        return values, torch.stack(next_hidden), torch.stack(next_cell)
+
+    def _symbolic(self, values, *state):
+        """One ONNX node a layer: torch's own translation unrolls time."""
+        units = self.cells.hidden_size
+        time, batch, _ = values.shape
+        next_states = [[] for _ in state]
+        for layer in range(self.cells.num_layers):
+            weights = self._weights(layer)
+            if self.has_cell_state:
+                weights = [_onnx_gates(weight, units) for weight in weights]
+            kernel, recurrent, bias, second_bias = weights
+            values, *ends = torch.onnx.ops.symbolic_multi_out(
+                self.operator,
                 [values, kernel[None], recurrent[None], torch.cat([bias, second_bias])[None], None,
-                 hidden[layer : layer + 1], cell[layer : layer + 1]],
-                {"hidden_size": units},
-                dtypes=[values.dtype] * 3,
-                shapes=[[time, 1, batch, units], [1, batch, units], [1, batch, units]],
+                 *(value[layer : layer + 1] for value in state)],
+                {"hidden_size": units, "activations": self.activations},
+                dtypes=[values.dtype] * (1 + len(state)),
+                shapes=[[time, 1, batch, units], *([1, batch, units] for _ in state)],
             )  # fmt: skip
-            values = outputs[0].squeeze(1)
-            next_hidden.append(outputs[1])
-            next_cell.append(outputs[2])
-        return values, torch.cat(next_hidden), torch.cat(next_cell)
+            values = values.squeeze(1)
+            for ending, end in zip(next_states, ends, strict=True):
+                ending.append(end)
+        return values, *(torch.cat(ending) for ending in next_states)
+
+    def _weights(self, layer):
+        """(kernel, recurrent kernel, bias, torch's second bias) of one layer."""
+        return [getattr(self.cells, f"{kind}_l{layer}") for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
 
 
 def _onnx_gates(weight, units):

@@ -40,7 +40,7 @@ def export(network, verb, run):
     Equal weights and records give equal bytes. Raises RuntimeError where an axis came out fixed, the opset is not
     the one asked for, or ONNX's checker or strict shape inference object.
     """
-    module = Verb(network.eval(), verb)
+    module, as_written = Verb(network.eval(), verb), getattr(network, "as_written", False)
     example = draw_inputs(module.inputs, batch=3, time=5, run=run)
     axes = {name: torch.export.Dim(name) for name in verbs.DYNAMIC}
     shapes = (tuple({i: axes[axis] for i, axis in enumerate(t.axes) if axis in axes} for t in module.inputs.values()),)
@@ -50,10 +50,11 @@ def export(network, verb, run):
         program = torch.export.export(module, example, dynamic_shapes=shapes)
         program = torch.onnx.export(
             program, input_names=list(module.inputs), output_names=names, dynamic_shapes=shapes,
-            opset_version=verbs.OPSET, external_data=False, verbose=False,
+            opset_version=verbs.OPSET, external_data=False, verbose=False, optimize=not as_written,
         )  # fmt: skip
-        # The exporter folds small constants only; the LSTM's reordered gates are large.
-        onnxscript.optimizer.optimize_ir(program.model, input_size_limit=LARGE, output_size_limit=LARGE)
+        if not as_written:
+            # The exporter folds small constants only; the LSTM's reordered gates are large.
+            onnxscript.optimizer.optimize_ir(program.model, input_size_limit=LARGE, output_size_limit=LARGE)
         model = program.model_proto
     _describe(model, verb, run)
     _check(model, module.inputs)

@@ -8,26 +8,40 @@ from zoo.errors import InputError
 
 
 def fit(network, batches, players, steps, *, rate=lambda step: 1.0, clip=None, log_every=1, validate_every=None,
-        validation=(), watch=lambda step, losses: None):  # fmt: skip
-    """Train `network` for `steps` steps and return (curve rows, the step at which it diverged or None).
+        validation=(), watch=lambda step, losses: None, look=lambda step: None, state=None,
+        keep=lambda snapshot: None):  # fmt: skip
+    """Train `network` for `steps` steps; return (curve rows, None), or where it diverged (step, "loss" or "weights").
 
     For each (player, loss) that `network.losses(batch)` yields, the gradients of that player's weights alone are
     computed, clipped to the global norm `clip`, and stepped; then the generator goes on. `players` is that map
     of params.yaml; `rate(step)` scales all learning rates; `batches` is an endless iterator, `validation` a list.
 
-    Rows are (step, split, player, loss): training rows hold the loss of one batch before the update of that step,
-    validation rows the mean over `validation` in evaluation mode. Nothing waits for the device within a step:
-    losses are read every `log_every` steps. When one is not finite, training ends there and the network goes
-    back to the state at the last reading where everything was finite.
+    Rows are (step, split, player, loss, gradient norm): training rows hold one batch before the update of that step,
+    with the norm before clipping; validation rows the mean over `validation` in evaluation mode, and no norm.
+    Nothing waits for the device within a step: losses are read every `log_every` steps, and before the first of
+    those at 1, 2, 4, 8, ... When a loss or a weight is not finite, training ends there and the network goes back
+    to the state at the last reading where everything was finite. `look(step)` is called beside every validation.
+
+    At every reading `keep` gets a function whose result, passed as `state` to a call with equal arguments and
+    `batches` from their start, continues from there and ends with the same weights as a run without interruption.
+    What a network carries from step to step beside its weights it holds in the dictionary `carried`.
     """
     optimizers = {name: _optimizer(network, name, player) for name, player in players.items()}
     base_rates = {name: [group["lr"] for group in one.param_groups] for name, one in optimizers.items()}
-    rows, unread, finite_state = [], [], _copy_of_state(network)
+    rows, unread, first = [], [], 0
     network.train()
-    for step in range(steps):
+    if state is not None:
+        rows, first = list(state["rows"]), state["step"]
+        _restore(state, network, optimizers)
+        for _ in range(first):
+            next(batches)
+    finite_state = _copy_of_state(network)
+    for step in range(first, steps):
         if validate_every and step % validate_every == 0:
-            rows += [(step, "validation", *pair) for pair in evaluate(network, validation)]
-        losses = {}
+            rows += _validated(network, validation, step)
+            look(step)
+        reading = step % log_every == 0 or step == steps - 1 or (step < log_every and step & (step - 1) == 0)
+        losses, norms = {}, {}
         for player, loss in network.losses(next(batches)):
             if player not in optimizers:
                 raise InputError(
@@ -40,7 +54,9 @@ def fit(network, batches, players, steps, *, rate=lambda step: 1.0, clip=None, l
             optimizer.zero_grad(set_to_none=True)
             loss.backward(inputs=weights)
             if clip:
-                torch.nn.utils.clip_grad_norm_(weights, clip)
+                norms[player] = torch.nn.utils.clip_grad_norm_(weights, clip)
+            elif reading:
+                norms[player] = torch.nn.utils.get_total_norm([w.grad for w in weights if w.grad is not None])
             optimizer.step()
             losses[player] = loss.detach()
         if step == 0 and losses.keys() != optimizers.keys():
@@ -49,17 +65,20 @@ def fit(network, batches, players, steps, *, rate=lambda step: 1.0, clip=None, l
                 f"params.yaml: players has {idle}, but {network.__module__} yields no such loss: remove it"
             )
         unread.append(torch.stack(list(losses.values())))
-        if step % log_every == 0 or step == steps - 1:
+        if reading:
             read = torch.stack(unread).cpu()
             bad = (~read.isfinite().all(1)).nonzero()
             logged = dict(zip(losses, read[-1].tolist(), strict=True))
-            rows += [(step, "training", player, loss) for player, loss in logged.items()]
+            rows += [(step, "training", player, loss, float(norms[player])) for player, loss in logged.items()]
             watch(step, logged)
             if len(bad) or not _is_finite(network):
                 network.load_state_dict(finite_state)
-                return rows, step + 1 - len(read) + int(bad[0]) if len(bad) else step + 1
+                place = (step + 1 - len(read) + int(bad[0]), "loss") if len(bad) else (step + 1, "weights")
+                return rows, place
             unread, finite_state = [], _copy_of_state(network)
-    rows += [(steps, "validation", *pair) for pair in evaluate(network, validation)]
+            keep(lambda: _snapshot(step + 1, rows, network, optimizers))  # noqa: B023, called before the next step
+    rows += _validated(network, validation, steps)
+    look(steps)
     return rows, None
 
 
@@ -73,6 +92,11 @@ def evaluate(network, batches):
     return [(player, float(torch.stack([one[player] for one in losses]).mean())) for player in (losses or [{}])[0]]
 
 
+def round_steps(most):
+    """The largest of 1, 2, 5, 10, 20, 50, ... that is at most `most`: so curves have rows at 1,000 and 10,000 steps."""
+    return max(digit * 10**power for power in range(len(str(most))) for digit in (1, 2, 5) if digit * 10**power <= most)
+
+
 def decayed(steps_per_epoch, after_epochs, factor):
     """Rate that is multiplied by `factor` at the start of every epoch after the first `after_epochs`."""
     return lambda step: factor ** max(step // steps_per_epoch + 1 - after_epochs, 0)
@@ -81,6 +105,34 @@ def decayed(steps_per_epoch, after_epochs, factor):
 def cooled(steps, share):
     """Rate that falls in a straight line to zero over the last `share` of the steps."""
     return lambda step: min(1.0, (steps - step) / (share * steps))
+
+
+def _validated(network, batches, step):
+    return [(step, "validation", player, loss, None) for player, loss in evaluate(network, batches)]
+
+
+def _snapshot(step, rows, network, optimizers):
+    """All that the next step depends on, the batches excepted."""
+    return {
+        "step": step,
+        "rows": rows,
+        "network": network.state_dict(),
+        "optimizers": {name: optimizer.state_dict() for name, optimizer in optimizers.items()},
+        "carried": getattr(network, "carried", {}),
+        "random": torch.get_rng_state(),
+        "cuda_random": [torch.cuda.get_rng_state(device) for device in _cuda_devices(network)],
+    }
+
+
+def _restore(state, network, optimizers):
+    network.load_state_dict(state["network"])
+    for name, optimizer in optimizers.items():
+        optimizer.load_state_dict(state["optimizers"][name])
+    if state["carried"]:
+        network.carried = state["carried"]
+    torch.set_rng_state(state["random"])
+    for device, random in zip(_cuda_devices(network), state["cuda_random"], strict=True):
+        torch.cuda.set_rng_state(random, device)
 
 
 def _optimizer(network, name, player):

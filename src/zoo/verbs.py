@@ -14,7 +14,7 @@ class Tensor(NamedTuple):
 
 
 INPUTS = {
-    "image": Tensor("float32", ("batch", 1, 28, 28)),
+    "image": Tensor("float32", ("batch", 1, "image_size", "image_size")),
     "label": Tensor("int64", ("batch",)),
     "code": Tensor("float32", ("batch", "code_size")),
     "noise": Tensor("float32", ("batch", "noise_size")),
@@ -23,6 +23,7 @@ INPUTS = {
     "cell": Tensor("float32", ("layers", "batch", "units")),
 }
 DYNAMIC = ("batch", "time")
+SIZES = {"image_size": 28}  # where the network does not say otherwise
 
 # What a verb gives back. A method that gives a dictionary names its outputs itself.
 OUTPUTS = {
@@ -37,21 +38,24 @@ OUTPUTS = {
 
 
 def of(network):
-    """The verbs of a network: those that its own class defines, in the order of the table."""
-    return [verb for verb in OUTPUTS if verb in vars(type(network))]
+    """The verbs of a network, in the order of the table: those that its own class defines and its losses train."""
+    untrained = getattr(network, "untrained", ())
+    return [verb for verb in OUTPUTS if verb in vars(type(network)) and verb not in untrained]
 
 
 def inputs(network, verb):
     """{input name: Tensor with the network's sizes filled in}, from the signature of the verb's method.
 
-    A parameter with a default (the label) is an input where the network is conditional.
+    A parameter with a default (the label, the cell state) is an input of the networks whose `takes` names it.
     """
     parameters = inspect.signature(getattr(network, verb)).parameters.values()
-    wanted = [p.name for p in parameters if p.default is p.empty or getattr(network, "conditional", False)]
+    wanted = [p.name for p in parameters if p.default is p.empty or p.name in getattr(network, "takes", ())]
     return {
         name: Tensor(INPUTS[name].type, tuple(_size(network, axis) for axis in INPUTS[name].axes)) for name in wanted
     }
 
 
 def _size(network, axis):
-    return axis if isinstance(axis, int) or axis in DYNAMIC else getattr(network, axis)
+    if isinstance(axis, int) or axis in DYNAMIC:
+        return axis
+    return getattr(network, axis, SIZES.get(axis))

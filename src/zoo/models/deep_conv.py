@@ -1,24 +1,56 @@
 """Nineteen convolutions and a dense layer, plain or batch-normalised (write-up 003; Ioffe & Szegedy 2015)."""
 
+import torch
 from torch import nn
 from torch.nn import functional as F
 
 from zoo.layers import SameConv2d, chosen, glorot
 
+
+class WrittenOut(nn.Module):
+    """Batch normalisation from moments and moving averages, over all axes but the second (algorithm 1 of the paper).
+
+    The moving variance averages the batch's own, with 1/n, where the library's averages the estimate with 1/(n - 1).
+    """
+
+    def __init__(self, maps, momentum, eps):
+        super().__init__()
+        self.scale, self.shift = nn.Parameter(torch.ones(maps)), nn.Parameter(torch.zeros(maps))
+        self.register_buffer("moving_mean", torch.zeros(maps))
+        self.register_buffer("moving_variance", torch.ones(maps))
+        self.momentum, self.eps = momentum, eps
+
+    def forward(self, values):
+        across = [axis for axis in range(values.dim()) if axis != 1]
+        broadcast = [-1 if axis == 1 else 1 for axis in range(values.dim())]
+        if self.training:
+            mean = values.mean(across)
+            variance = (values - mean.view(broadcast)).square().mean(across)
+            with torch.no_grad():
+                self.moving_mean.lerp_(mean, self.momentum)
+                self.moving_variance.lerp_(variance, self.momentum)
+        else:
+            mean, variance = self.moving_mean, self.moving_variance
+        scale = self.scale / (variance + self.eps).sqrt()
+        return (values - mean.view(broadcast)) * scale.view(broadcast) + self.shift.view(broadcast)
+
+
 # Momentum and epsilon are those of `tf.layers`: the moving average keeps 0.99 of the old.
 NORMALISATIONS = {
     "none": lambda norm, maps: nn.Identity(),
     "batch": lambda norm, maps: norm(maps, momentum=0.01, eps=1e-3),
+    "written_out": lambda norm, maps: WrittenOut(maps, momentum=0.01, eps=1e-3),
 }
 
 
 class Network(nn.Module):
     """Layer i = 1 .. `layers` has i * `maps_per_layer` maps and stride 2 where 3 divides i; then `dense` units.
 
-    A normalised layer has no bias of its own.
+    A normalised layer has no bias of its own. Weights are Glorot's, or, with `weight_deviation`, normal and
+    truncated at two deviations.
     """
 
-    def __init__(self, data, layers, maps_per_layer, dense, normalisation):
+    def __init__(self, data, layers, maps_per_layer, dense, normalisation, weight_deviation):
         super().__init__()
         normalise, bias = chosen(NORMALISATIONS, normalisation), normalisation == "none"
         body, maps, size = [], 1, 28
@@ -31,6 +63,11 @@ class Network(nn.Module):
         self.body = nn.Sequential(*body)
         self.head = nn.Linear(dense, data.classes)
         glorot(self)
+        if weight_deviation is not None:
+            deviation = weight_deviation
+            for layer in self.modules():
+                if isinstance(layer, (nn.Conv2d, nn.Linear)):
+                    nn.init.trunc_normal_(layer.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
 
     def losses(self, batch):
         image, label = batch

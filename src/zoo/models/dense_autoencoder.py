@@ -10,9 +10,12 @@ LOSSES = {"bce": F.binary_cross_entropy_with_logits, "mse": lambda logits, image
 
 
 class Network(nn.Module):
-    """`hidden` sizes lead to a code of `code` numbers and mirror back; `loss` (bce or mse) is the mean over pixels."""
+    """`hidden` sizes lead to a code of `code` numbers and mirror back; `loss` (bce or mse) is the mean over pixels.
 
-    def __init__(self, data, hidden, code, code_activation, loss):
+    Weights are normal with `weight_deviation`, or Glorot's where that is null; biases begin at 0.
+    """
+
+    def __init__(self, data, hidden, code, code_activation, loss, weight_deviation):
         super().__init__()
         self.code_size = code
         self.encoder = nn.Sequential(
@@ -21,6 +24,10 @@ class Network(nn.Module):
         self.decoder = nn.Sequential(dense_stack([code, *hidden[::-1]]), nn.Linear([code, *hidden[::-1]][-1], 784))
         self.loss = chosen(LOSSES, loss)
         glorot(self)
+        if weight_deviation is not None:
+            for layer in self.modules():
+                if isinstance(layer, nn.Linear):
+                    nn.init.normal_(layer.weight, std=weight_deviation)
 
     def losses(self, batch):
         image, _ = batch

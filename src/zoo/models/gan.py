@@ -8,11 +8,15 @@ from zoo.layers import dense_stack, glorot
 
 
 class Network(nn.Module):
-    """Fully connected generator and discriminator; non-saturating losses; one step each in turn."""
+    """Fully connected generator and discriminator; non-saturating losses; one step each in turn.
+
+    `conditional` joins the one-hot label to both inputs.
+    """
 
     def __init__(self, data, noise, generator, discriminator, dropout, conditional):
         super().__init__()
-        self.noise_size, self.classes, self.conditional = noise, data.classes, conditional
+        self.noise_size, self.classes = noise, data.classes
+        self.takes = ("label",) if conditional else ()
         extra = data.classes if conditional else 0
         self.generator = nn.Sequential(
             dense_stack([noise + extra, *generator], dropout=dropout), nn.Linear(generator[-1], 784)
@@ -38,7 +42,7 @@ class Network(nn.Module):
         return self.discriminator(self.join(pixels, label))
 
     def join(self, values, label):
-        return torch.cat([values, F.one_hot(label, self.classes).to(values)], 1) if self.conditional else values
+        return torch.cat([values, F.one_hot(label, self.classes).to(values)], 1) if self.takes else values
 
     def generate(self, noise, label=None):
         return self.draw(noise, label).unflatten(1, (1, 28, 28))

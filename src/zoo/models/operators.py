@@ -1,30 +1,110 @@
-"""Single operators, exported and timed on their own (write-up 000)."""
+"""Single operators, exported and timed on their own (write-ups 000 and 001)."""
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from zoo.layers import chosen
+from zoo.layers import SameConv2d, SameConvTranspose2d, chosen
 
 
-def upsample_nearest(image):
-    return F.interpolate(image, scale_factor=2, mode="nearest")
+class UpsampleNearest(nn.Module):
+    """Every pixel becomes a block of four."""
+
+    def forward(self, image):
+        return F.interpolate(image, scale_factor=2, mode="nearest")
 
 
-def upsample_transposed(image):
-    """A 2x2 kernel of ones at stride 2: every pixel becomes a block of four."""
-    return F.conv_transpose2d(image, torch.ones(1, 1, 2, 2, device=image.device), stride=2)
+class UpsampleTransposed(nn.Module):
+    """The same by a 2x2 kernel of ones at stride 2."""
+
+    def forward(self, image):
+        return F.conv_transpose2d(image, torch.ones(1, 1, 2, 2, device=image.device), stride=2)
 
 
-OPERATORS = {"upsample_nearest": upsample_nearest, "upsample_transposed": upsample_transposed}
+class OddTransposed(nn.Module):
+    """3x3 kernels of ones: 9x9 pixels to 5x5 at stride 2, and back to 9x9, where the write-up gets 10x10 and crops."""
+
+    image_size = 9
+
+    def __init__(self):
+        super().__init__()
+        self.down = SameConv2d(1, 1, 3, 2, self.image_size, bias=False)
+        self.up = SameConvTranspose2d(1, 1, 3, 2, self.image_size, bias=False)
+        for layer in (self.down, self.up):
+            nn.init.ones_(layer.weight)
+
+    def forward(self, image):
+        return self.up(self.down(image))
+
+
+class UnpoolZero(nn.Module):
+    """Every pixel at the top left of a block of four, zeros elsewhere."""
+
+    def forward(self, image):
+        kernel = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]], device=image.device)
+        return F.conv_transpose2d(image, kernel, stride=2)
+
+
+class UnpoolArgmax(nn.Module):
+    """Of every block of four the largest stays where it is, the first of equals; zeros elsewhere."""
+
+    def forward(self, image):
+        largest, places = F.max_pool2d(image, 2, return_indices=True)
+        kept = torch.zeros_like(image).flatten(2).scatter(2, places.flatten(2), largest.flatten(2))
+        return kept.view_as(image)
+
+
+class NormalisedConvolution(nn.Module):
+    """A 3x3 convolution to eight maps and its batch normalisation, in evaluation mode, as two operators.
+
+    Weight (map, row, column) is sin(1 + 9 map + 3 row + column); map m has running mean m / 8, variance 1 + m,
+    scale cos(m), shift sin(m), epsilon 1e-3.
+    """
+
+    as_written = True  # the exporter would fold the normalisation into the convolution
+
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv2d(1, 8, 3, bias=False)
+        self.norm = nn.BatchNorm2d(8, eps=1e-3)
+        maps = torch.arange(8.0)
+        with torch.no_grad():
+            self.convolution.weight.copy_(torch.sin(1 + torch.arange(72.0)).view(8, 1, 3, 3))
+            for values, of_map in [
+                (self.norm.running_mean, maps / 8), (self.norm.running_var, 1 + maps),
+                (self.norm.weight, maps.cos()), (self.norm.bias, maps.sin()),
+            ]:  # fmt: skip
+                values.copy_(of_map)
+
+    def forward(self, image):
+        return self.norm(self.convolution(image))
+
+
+class FoldedConvolution(NormalisedConvolution):
+    """The same, its normalisation folded into the convolution by the exporter."""
+
+    as_written = False
+
+
+OPERATORS = {
+    "upsample_nearest": UpsampleNearest,
+    "upsample_transposed": UpsampleTransposed,
+    "odd_transposed": OddTransposed,
+    "unpool_zero": UnpoolZero,
+    "unpool_argmax": UnpoolArgmax,
+    "batchnorm": NormalisedConvolution,
+    "batchnorm_folded": FoldedConvolution,
+}
 
 
 class Network(nn.Module):
-    """No weights, nothing to train: `operator` names the function that `apply` is."""
+    """Nothing to train: `operator` names what `apply` does."""
 
     def __init__(self, data, operator):
         super().__init__()
-        self.operator = chosen(OPERATORS, operator)
+        self.operator = chosen(OPERATORS, operator)().requires_grad_(False)
+        self.image_size = getattr(self.operator, "image_size", 28)
+        self.as_written = getattr(self.operator, "as_written", False)
 
     def apply(self, image):
         return self.operator(image)

@@ -22,11 +22,13 @@ class Network(nn.Module):
 
     Two critics tell codes from draws of those priors; the encoder learns to fool them, to rebuild the image,
     and to classify the labelled images. `noise` is the deviation added to the encoder's input while training.
+    Without `unlabelled` the encoder learns from the labelled images alone, for comparison.
     """
 
-    def __init__(self, data, hidden, style, critic, noise, reconstruction_weight, adversarial_weight):
+    def __init__(self, data, hidden, style, critic, noise, unlabelled, reconstruction_weight, adversarial_weight):
         super().__init__()
-        self.code_size, self.classes, self.noise = style, data.classes, noise
+        self.code_size, self.classes, self.noise, self.unlabelled = style, data.classes, noise, unlabelled
+        self.untrained = () if unlabelled else ("reconstruct", "encode", "decode")
         self.reconstruction_weight, self.adversarial_weight = reconstruction_weight, adversarial_weight
         self.encoder = nn.Sequential(normalised_stack([784, *hidden]), nn.Linear(hidden[-1], data.classes + style))
         self.decoder = nn.Sequential(dense_stack([data.classes + style, *hidden[::-1]]), nn.Linear(hidden[0], 784))
@@ -36,6 +38,11 @@ class Network(nn.Module):
 
     def losses(self, batch):
         image, _, labelled_image, label = batch
+        labelled_logits, _ = self.split(self.disturb(labelled_image))
+        classification = F.cross_entropy(labelled_logits, label)
+        if not self.unlabelled:
+            yield "autoencoder", classification
+            return
         logits, style = self.split(self.disturb(image))
         codes = logits.softmax(1), style
         drawn = torch.randint(self.classes, (len(image),), device=image.device)
@@ -50,13 +57,12 @@ class Network(nn.Module):
         )
         rebuilt = self.decoder(torch.cat(codes, 1)).sigmoid()
         fooled = sum(F.softplus(-critic(code)).mean() for critic, code in zip(self.critic, codes, strict=True))
-        labelled_logits, _ = self.split(self.disturb(labelled_image))
         yield (
             "autoencoder",
             (
                 self.reconstruction_weight * F.mse_loss(rebuilt, image.flatten(1))
                 + self.adversarial_weight * fooled
-                + F.cross_entropy(labelled_logits, label)
+                + classification
             ),
         )
 

@@ -1,4 +1,4 @@
-"""Variational autoencoder, with or without the label as a condition (write-up 000; Kingma & Welling 2013)."""
+"""Variational autoencoder, with or without the label as a condition (write-ups 000, 002; Kingma & Welling 2013)."""
 
 import torch
 from torch import nn
@@ -12,50 +12,79 @@ LIKELIHOODS = {
 }
 
 
+ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh}
+# From the last layer of the encoder to log sigma^2: write-up 000 has the first, 002 the second.
+SPREADS = {
+    "softplus": lambda values: 2 * (1e-6 + F.softplus(values)).log(),
+    "log_variance": lambda values: values,
+}
+
+
+def normal_by_first_dimension(network):
+    """Normal with deviation sqrt(2 / n), n the first dimension of a tensor as write-up 002 lays it out.
+
+    That is the number of inputs for a weight, of outputs for a bias.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, std=(2 / layer.in_features) ** 0.5)
+            nn.init.normal_(layer.bias, std=(2 / layer.out_features) ** 0.5)
+
+
+def standard_normal(network):
+    """What write-up 002 tried first, and left because the loss was not a number."""
+    for weight in network.parameters():
+        nn.init.normal_(weight)
+
+
+INITIAL_WEIGHTS = {"glorot": glorot, "first_dimension": normal_by_first_dimension, "standard_normal": standard_normal}
+
+
 class Network(nn.Module):
-    """q(z|x) = N(mean, sigma^2) with sigma = 1e-6 + softplus, prior N(0, I); both losses are nats per image.
+    """q(z|x) = N(mean, sigma^2), prior N(0, I); the reconstruction is summed over pixels: nats per image.
 
     `conditional` joins the one-hot label to the input of encoder and decoder.
     """
 
-    def __init__(self, data, hidden, code, likelihood, conditional, dropout):
+    def __init__(self, data, hidden, activation, code, spread, likelihood, conditional, dropout, initial_weights):
         super().__init__()
-        self.code_size, self.classes, self.conditional = code, data.classes, conditional
-        extra = data.classes if conditional else 0
-        self.encoder = dense_stack([784 + extra, *hidden], dropout=dropout)
+        self.code_size, self.classes = code, data.classes
+        self.takes = ("label",) if conditional else ()
+        extra, kind = data.classes if conditional else 0, chosen(ACTIVATIONS, activation)
+        self.encoder = dense_stack([784 + extra, *hidden], kind, dropout)
         self.mean = nn.Linear(hidden[-1], code)
-        self.deviation = nn.Linear(hidden[-1], code)
+        self.spread = nn.Linear(hidden[-1], code)
         self.decoder = nn.Sequential(
-            dense_stack([code + extra, *hidden[::-1]], dropout=dropout), nn.Linear(hidden[0], 784)
+            dense_stack([code + extra, *hidden[::-1]], kind, dropout), nn.Linear(hidden[0], 784)
         )
-        self.likelihood = chosen(LIKELIHOODS, likelihood)
-        glorot(self)
+        self.log_variance, self.likelihood = chosen(SPREADS, spread), chosen(LIKELIHOODS, likelihood)
+        chosen(INITIAL_WEIGHTS, initial_weights)(self)
 
     def losses(self, batch):
         image, label = batch
-        mean, deviation = self.posterior(image, label)
-        code = mean + deviation * torch.randn_like(mean)
+        mean, log_variance = self.posterior(image, label)
+        code = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
         reconstruction = self.likelihood(self.logits(code, label), image.flatten(1))
-        # KL(N(mean, deviation^2) || N(0, 1)): appendix B of Kingma & Welling.
-        divergence = 0.5 * (mean.square() + deviation.square() - 2 * deviation.log() - 1).sum()
+        # KL(N(mean, sigma^2) || N(0, 1)): appendix B of Kingma & Welling.
+        divergence = 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).sum()
         yield "autoencoder", (reconstruction + divergence) / len(image)
 
     def posterior(self, image, label):
         hidden = self.encoder(self.join(image.flatten(1), label))
-        return self.mean(hidden), 1e-6 + F.softplus(self.deviation(hidden))
+        return self.mean(hidden), self.log_variance(self.spread(hidden))
 
     def logits(self, code, label):
         return self.decoder(self.join(code, label))
 
     def join(self, values, label):
-        return torch.cat([values, F.one_hot(label, self.classes).to(values)], 1) if self.conditional else values
+        return torch.cat([values, F.one_hot(label, self.classes).to(values)], 1) if self.takes else values
 
     def reconstruct(self, image, label=None):
         return self.decode(self.posterior(image, label)[0], label)
 
     def encode(self, image, label=None):
-        mean, deviation = self.posterior(image, label)
-        return {"mean": mean, "log_variance": 2 * deviation.log()}
+        mean, log_variance = self.posterior(image, label)
+        return {"mean": mean, "log_variance": log_variance}
 
     def decode(self, code, label=None):
         return self.logits(code, label).sigmoid().unflatten(1, (1, 28, 28))

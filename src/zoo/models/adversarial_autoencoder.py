@@ -1,0 +1,56 @@
+"""Adversarial autoencoder: a critic holds the code to a normal distribution (write-up 004; Makhzani et al. 2015)."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from zoo.layers import dense_stack
+
+
+class Network(nn.Module):
+    """784 -> `hidden` -> code -> back, and a critic that tells codes from draws of N(0, prior_deviation^2).
+
+    Three players take turns: the autoencoder rebuilds, the critic learns, the encoder fools it. With `conditional`
+    the decoder is told the digit, so that the code is left with its style. Weights of encoder and decoder are
+    normal with `weight_deviation`, biases 0, as in the write-up; the critic's are torch's own.
+    """
+
+    def __init__(self, data, hidden, code, critic, prior_deviation, weight_deviation, conditional):
+        super().__init__()
+        self.code_size = self.noise_size = code
+        self.classes, self.prior_deviation = data.classes, prior_deviation
+        self.takes = ("label",) if conditional else ()
+        extra = data.classes if conditional else 0
+        self.encoder = nn.Sequential(dense_stack([784, *hidden]), nn.Linear(hidden[-1], code))
+        self.decoder = nn.Sequential(dense_stack([code + extra, *hidden[::-1]]), nn.Linear(hidden[0], 784))
+        self.critic = nn.Sequential(dense_stack([code, *critic]), nn.Linear(critic[-1], 1))
+        for layer in (*self.encoder.modules(), *self.decoder.modules()):
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=weight_deviation)
+                nn.init.zeros_(layer.bias)
+
+    def losses(self, batch):
+        image, label = batch
+        pixels = image.flatten(1)
+        yield "autoencoder", F.mse_loss(self.draw(self.encoder(pixels), label), pixels)
+        code = self.encoder(pixels)  # the encoder has moved
+        prior = self.prior_deviation * torch.randn_like(code)
+        yield "critic", F.softplus(-self.critic(prior)).mean() + F.softplus(self.critic(code.detach())).mean()
+        yield "encoder", F.softplus(-self.critic(code)).mean()
+
+    def draw(self, code, label):
+        joined = torch.cat([code, F.one_hot(label, self.classes).to(code)], 1) if self.takes else code
+        return self.decoder(joined).sigmoid()
+
+    def reconstruct(self, image, label=None):
+        return self.decode(self.encode(image), label)
+
+    def encode(self, image):
+        return self.encoder(image.flatten(1))
+
+    def decode(self, code, label=None):
+        return self.draw(code, label).unflatten(1, (1, 28, 28))
+
+    def generate(self, noise, label=None):
+        """Decode a draw of the prior; `noise` is standard normal."""
+        return self.decode(self.prior_deviation * noise, label)

@@ -1,0 +1,51 @@
+"""GAN whose noise has parts that a second network must find again (announced in write-up 000; Chen et al. 2016)."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from zoo.layers import dense_stack, glorot
+
+
+class Network(nn.Module):
+    """The generator draws from noise, a class and `code` numbers; class and code are to be read off its images.
+
+    Trunk, verdict and recognition share their first layers; the mutual information is bounded from below by the
+    recognition's log-likelihood (equation 5 of the paper), Gaussian with unit variance for the code.
+    """
+
+    def __init__(self, data, noise, code, generator, discriminator, dropout, class_weight, code_weight):
+        super().__init__()
+        self.noise_size, self.code_size, self.classes = noise, code, data.classes
+        self.class_weight, self.code_weight = class_weight, code_weight
+        self.generator = nn.Sequential(
+            dense_stack([noise + data.classes + code, *generator], dropout=dropout), nn.Linear(generator[-1], 784)
+        )
+        self.trunk = dense_stack([784, *discriminator], dropout=dropout)
+        self.verdict = nn.Linear(discriminator[-1], 1)
+        self.recognition = nn.Linear(discriminator[-1], data.classes + code)
+        glorot(self)
+
+    def losses(self, batch):
+        image, _ = batch
+        noise = torch.randn(len(image), self.noise_size, device=image.device)
+        label = torch.randint(self.classes, (len(image),), device=image.device)
+        code = torch.randn(len(image), self.code_size, device=image.device)
+        drawn = self.draw(noise, label, code)
+        real, fake = (self.verdict(self.trunk(pixels)) for pixels in (image.flatten(1), drawn.detach()))
+        # -log D(x) - log(1 - D(G(z))), from logits
+        yield "discriminator", F.softplus(-real).mean() + F.softplus(fake).mean()
+        seen = self.trunk(drawn)
+        logits, found = self.recognition(seen).tensor_split([self.classes], 1)
+        information = self.class_weight * F.cross_entropy(logits, label) + self.code_weight * F.mse_loss(found, code)
+        yield "generator", F.softplus(-self.verdict(seen)).mean() + information
+
+    def draw(self, noise, label, code):
+        return self.generator(torch.cat([noise, F.one_hot(label, self.classes).to(noise), code], 1)).sigmoid()
+
+    def generate(self, noise, label, code):
+        return self.draw(noise, label, code).unflatten(1, (1, 28, 28))
+
+    def encode(self, image):
+        """The code that the recognition network finds in an image."""
+        return self.recognition(self.trunk(image.flatten(1)))[:, self.classes :]

@@ -1,0 +1,84 @@
+"""Convolutional autoencoder: max-pooling down, three kinds of unpooling up (write-up 001 and its readers)."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from zoo.layers import SameConv2d, SameConvTranspose2d, chosen
+
+
+def put_zeros(maps, _):
+    """Each value at the top left of a 2x2 block of zeros: a grouped transposed convolution of one 1."""
+    kernel = torch.zeros(maps.shape[1], 1, 2, 2, device=maps.device)
+    kernel[:, :, 0, 0] = 1
+    return F.conv_transpose2d(maps, kernel, stride=2, groups=maps.shape[1])
+
+
+def repeat(maps, _):
+    """Each value as a 2x2 block."""
+    return F.interpolate(maps, scale_factor=2, mode="nearest")
+
+
+def put_back(maps, places):
+    """Each value where its maximum was, zeros elsewhere; `places` are the flat indices that the pooling kept."""
+    batch, count, height, width = maps.shape
+    empty = torch.zeros(batch, count, 4 * height * width, dtype=maps.dtype, device=maps.device)
+    return empty.scatter(2, places.flatten(2), maps.flatten(2)).unflatten(2, (2 * height, 2 * width))
+
+
+UNPOOLINGS = {"zero": put_zeros, "nearest": repeat, "argmax": put_back}
+ACTIVATIONS = {"sigmoid": torch.sigmoid, "relu": torch.relu, "linear": lambda maps: maps}
+LOSSES = {"mse": F.mse_loss, "bce": F.binary_cross_entropy}
+
+
+class Network(nn.Module):
+    """1 -> maps[0] -> maps[1] maps, each pooled 2x2 (28, 14, 7 pixels), and back by transposed convolutions.
+
+    `unpool` says whether a layer of the decoder unpools `after` its activation or `before` its convolution.
+    The write-up declares biases for the decoder and never adds them; `decoder_bias` adds them. Weights are
+    normal with `weight_deviation`, truncated at two deviations; biases of the encoder start at `bias`, of the
+    decoder at 0.
+    """
+
+    def __init__(self, data, kernel, maps, unpooling, unpool, hidden, output, loss, decoder_bias, weight_deviation,
+                 bias):  # fmt: skip
+        super().__init__()
+        first, second = maps
+        sizes = chosen({"after": (7, 14), "before": (14, 28)}, unpool)
+        self.unpool_first = unpool == "before"
+        self.encoder = nn.ModuleList([SameConv2d(1, first, kernel, 1, 28), SameConv2d(first, second, kernel, 1, 14)])
+        self.decoder = nn.ModuleList([
+            SameConvTranspose2d(second, first, kernel, 1, sizes[0], bias=decoder_bias),
+            SameConvTranspose2d(first, 1, kernel, 1, sizes[1], bias=decoder_bias),
+        ])  # fmt: skip
+        self.unpooling = chosen(UNPOOLINGS, unpooling)
+        self.hidden, self.output, self.loss = ACTIVATIONS[hidden], chosen(ACTIVATIONS, output), chosen(LOSSES, loss)
+        deviation = weight_deviation
+        for layer in (*self.encoder, *self.decoder):
+            nn.init.trunc_normal_(layer.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
+            if layer.bias is not None:
+                nn.init.constant_(layer.bias, bias if layer in self.encoder else 0.0)
+
+    def losses(self, batch):
+        image, _ = batch
+        yield "autoencoder", self.loss(self.reconstruct(image), image)
+
+    def pooled(self, image):
+        """(the code [batch, maps, 7, 7], where each layer's maxima were)."""
+        maps, places = image, []
+        for layer in self.encoder:
+            maps, indices = F.max_pool2d(layer(maps).relu(), 2, return_indices=True)
+            places.append(indices)
+        return maps, places
+
+    def reconstruct(self, image):
+        maps, places = self.pooled(image)
+        for layer, activation, indices in zip(self.decoder, (self.hidden, self.output), places[::-1], strict=True):
+            if self.unpool_first:
+                maps = activation(layer(self.unpooling(maps, indices)))
+            else:
+                maps = self.unpooling(activation(layer(maps)), indices)
+        return maps
+
+    def encode(self, image):
+        return self.pooled(image)[0]
