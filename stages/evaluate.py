@@ -2,6 +2,7 @@
 
 import json
 
+import numpy
 import pandas
 
 from zoo import evaluation, files, params, sessions, statistics
@@ -29,7 +30,9 @@ def evaluate(profile, name):
             graphs = {path.stem: sessions.open_session(path, threads=threads) for path in paths}
             runs[seed] = json.loads(sessions.metadata(next(iter(graphs.values())))["run"])
             drawing = pictures if seed == seeds[0] else None
-            case = evaluation.Case(graphs, arrays, facts, runs[seed]["recipe"], everything["evaluate"], drawing)
+            progress = files.progress(profile, name, seed)
+            drawn = dict(numpy.load(progress)) if drawing and progress.exists() else None
+            case = evaluation.Case(graphs, arrays, facts, runs[seed]["recipe"], everything["evaluate"], drawing, drawn)
             for verb in graphs:
                 metrics, of_items = evaluation.EVALUATORS[verb](case)
                 for key, value in statistics.flat(metrics):
@@ -51,6 +54,7 @@ def training(runs):
         "source": first["data"]["source"],
         "seeds": list(runs),
         "diverged_at_step": {seed: run["diverged_at_step"] for seed, run in runs.items()},
+        "diverged_in": {seed: run["diverged_in"] for seed, run in runs.items()},
     }
 
 

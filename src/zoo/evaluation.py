@@ -22,6 +22,7 @@ class Case(NamedTuple):
     recipe: dict
     settings: dict
     pictures: Path | None  # the folder to draw into; None draws nothing
+    progress: dict | None = None  # what a generator drew while it was trained: steps [k], images [k, n, 28, 28]
 
     @property
     def images(self):
@@ -48,12 +49,28 @@ class Case(NamedTuple):
 
 
 def reconstruct(case):
-    images = case.images
-    reconstructions = case.run("reconstruct", image=images, label=case.labels)["reconstruction"]
+    """Errors of the reconstruction against the clean image, beside what bounds them from either side."""
+    images, net, shown = case.images, case.recipe["net"], slice(0, 10)
+    given, rows, names = images, [images[shown, 0]], ["input"]
+    if net.get("corruption"):
+        noise = numpy.random.default_rng(0).standard_normal(images.shape, dtype=numpy.float32)
+        given = numpy.clip(images + net["corruption"] * noise, 0, 1)
+        rows, names = [images[shown, 0], given[shown, 0]], ["clean", "input"]
+    reconstructions = case.run("reconstruct", image=given, label=case.labels)["reconstruction"]
     errors = scores.image_errors(images, reconstructions)
-    shown = slice(0, 10)
-    case.draw(figures.image_rows, "reconstruct", [images[shown, 0], reconstructions[shown, 0]], ["input", "output"])
-    return _means(errors), {"actual": case.labels, "predicted": "", "loss": errors["mse"]}
+    case.draw(figures.image_rows, "reconstruct", [*rows, reconstructions[shown, 0]], [*names, "output"])
+    metrics = _means(errors)
+    if given is not images:
+        noisy = scores.image_errors(images, given)
+        metrics |= {"noisy_mse": noisy["mse"].mean(), "noisy_psnr_db": noisy["psnr_db"].mean()}
+    # A network whose last operator is the unpooling cannot draw every picture: the best that it could is its floor.
+    floor = FLOORS.get(net.get("unpooling")) if net.get("unpool") == "after" else None
+    if floor:
+        metrics["floor_mse"] = scores.image_errors(images, floor(images))["mse"].mean()
+        metrics["over_floor"] = metrics["mse"] / metrics["floor_mse"] - 1
+    metrics["constant_mse"] = images.var(dtype=numpy.float64)
+    metrics["escaped"] = float(metrics["mse"] < metrics["constant_mse"])
+    return metrics, {"actual": case.labels, "predicted": "", "loss": errors["mse"]}
 
 
 def encode(case):
@@ -69,7 +86,9 @@ def decode(case):
     generator = numpy.random.default_rng(0)
     size = next(entry.shape[1] for entry in case.graphs["decode"].get_inputs() if entry.name == "code")
     variational = "encode" in case.graphs and len(case.graphs["encode"].get_outputs()) == 2
-    if variational or case.takes_label("decode"):
+    if size == 2 and not case.takes_label("decode"):
+        _draw_plane(case, variational)
+    elif variational or case.takes_label("decode"):
         _draw_samples(case, "decode", "code", generator.standard_normal((100, size), dtype=numpy.float32))
     else:  # no prior to draw from: walk from the code of one test image to the next one's
         ends = next(iter(case.run("encode", image=case.images[:11]).values()))
@@ -82,6 +101,10 @@ def generate(case):
     generator = numpy.random.default_rng(0)
     size = next(entry.shape[1] for entry in case.graphs["generate"].get_inputs() if entry.name == "noise")
     _draw_samples(case, "generate", "noise", generator.standard_normal((100, size), dtype=numpy.float32))
+    if case.progress:
+        steps, images = case.progress["steps"], case.progress["images"].astype(numpy.float32) / 255
+        shown = numpy.unique(numpy.linspace(0, len(steps) - 1, 11).round().astype(int))
+        case.draw(figures.image_rows, "generate-progress", [*images[shown]], [f"{steps[k]:,}" for k in shown])
     return {}, None
 
 
@@ -134,10 +157,14 @@ def next_word(case):
 
 
 def apply(case):
-    reference = REFERENCES[case.recipe["net"]["operator"]](case.images)
-    result = case.run("apply", image=case.images)["result"]
+    height, width = case.graphs["apply"].get_inputs()[0].shape[2:]
+    top, left = (28 - height) // 2, (28 - width) // 2
+    images = case.images[:, :, top : top + height, left : left + width]
+    reference = REFERENCES[case.recipe["net"]["operator"]](images)
+    result = case.run("apply", image=images)["result"]
     difference = numpy.abs(result - reference).max((1, 2, 3))
-    case.draw(figures.image_rows, "apply", [result[:10, 0]], ["result"])
+    shown = result[:10, 0] / max(numpy.abs(result[:10, 0]).max(), 1)
+    case.draw(figures.image_rows, "apply", [images[:10, 0], shown], ["input", "result"])
     items = {"actual": case.labels, "predicted": "", "loss": difference}
     return {"largest_difference": difference.max()}, items
 
@@ -151,7 +178,18 @@ EVALUATORS = {
     "next_word": next_word,
     "apply": apply,
 }
-REFERENCES = {"upsample_nearest": scores.upsampled, "upsample_transposed": scores.upsampled}
+# What an operator should give, by NumPy and SciPy; twins have one and the same.
+REFERENCES = {
+    "upsample_nearest": scores.upsampled,
+    "upsample_transposed": scores.upsampled,
+    "odd_transposed": scores.down_and_up,
+    "unpool_zero": scores.spread_out,
+    "unpool_argmax": scores.largest_in_place,
+    "batchnorm": scores.normalised_convolution,
+    "batchnorm_folded": scores.normalised_convolution,
+}
+# The best picture that a network can draw whose last operator is this unpooling.
+FLOORS = {"zero": scores.best_spread_out, "nearest": scores.best_in_blocks}
 
 # The verb whose items make the predictions file, where an experiment has several.
 PREDICTING = ("classify", "next_word", "reconstruct", "apply")
@@ -164,9 +202,27 @@ def _means(per_item):
 def _draw_samples(case, verb, name, values):
     """Draw 100 samples of a decoder or generator, 10 by 10; with a label, a row a digit."""
     labels = numpy.repeat(numpy.arange(10), 10)
-    images = case.run(verb, **{name: values, "label": labels})["image"][:, 0]
+    # Where a generator takes a code beside its noise, along a row its numbers grow.
+    sizes = {entry.name: entry.shape[1] for entry in case.graphs[verb].get_inputs() if entry.name == "code"}
+    codes = {key: numpy.tile(numpy.linspace(-2, 2, 10, dtype=numpy.float32), 10)[:, None].repeat(size, 1)
+             for key, size in sizes.items()}  # fmt: skip
+    images = case.run(verb, **codes | {name: values, "label": labels})["image"][:, 0]
     rows = [str(digit) for digit in range(10)] if case.takes_label(verb) else [""] * 10
     case.draw(figures.image_rows, verb, numpy.split(images, 10), rows)
+
+
+def _draw_plane(case, variational):
+    """Decode a grid of the code plane around (0, 0): from -5 to 5 under a prior N(0, 1), else as far as codes lie."""
+    if variational:
+        reach = 5.0
+    else:
+        codes = next(iter(case.run("encode", image=case.images).values()))
+        known = numpy.abs(codes[numpy.isfinite(codes).all(1)])
+        reach = float(numpy.quantile(known, 0.95)) if known.size else 1.0
+    places = numpy.linspace(-reach, reach, 11, dtype=numpy.float32)
+    codes = numpy.stack(numpy.meshgrid(places, places[::-1]), -1).reshape(-1, 2)
+    images = case.run("decode", code=codes)["image"][:, 0]
+    case.draw(figures.image_rows, "decode", numpy.split(images, 11), [f"{place:.2g}" for place in places[::-1]])
 
 
 def _latent_map(codes, labels, path):

@@ -6,8 +6,9 @@ ink on white. Colours are Okabe and Ito's (2008), which the colour-blind can tel
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import matplotlib
 import numpy as np
@@ -165,11 +166,35 @@ def confusion_matrix(counts: np.ndarray, path: Path) -> None:
         _save(figure, path, colours=128, description=CONFUSION_MATRIX)
 
 
-def curves(frame: pandas.DataFrame, path: Path) -> None:
+def three_confusions(actual: np.ndarray, path: Path, predicted: np.ndarray) -> None:
+    """Draw confusion matrices of the first 1,000 test images, of all, and of answers drawn evenly at random.
+
+    actual, predicted: integer classes [n]; what was predicted as nothing (-1) is left out.
+    """
+    classes = int(actual.max()) + 1
+    guessed = np.random.default_rng(0).integers(classes, size=len(actual))
+    panels = [(actual[:1000], predicted[:1000]), (actual, predicted), (actual, guessed)]
+    with matplotlib.rc_context({**STYLE, "axes.spines.right": True, "axes.spines.top": True}):
+        figure = Figure(figsize=(10.4, 3.7), layout="constrained")
+        for axes, (known, said), name in zip(figure.subplots(1, 3), panels, ("", "", ", random answers"), strict=True):
+            counts = np.zeros((classes, classes), int)
+            np.add.at(counts, (known[said >= 0], said[said >= 0]), 1)
+            share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+            picture = axes.imshow(share, cmap="Blues", vmin=0.0, vmax=1.0)
+            axes.set_title(f"{len(known):,} images{name}", fontsize=9.5, loc="left")
+            axes.set(xticks=range(classes), yticks=range(classes), xlabel="predicted class", ylabel="actual class")
+            axes.tick_params(length=0)
+        bar = figure.colorbar(picture, ax=figure.axes, fraction=0.02, pad=0.02, ticks=[0, 0.5, 1])
+        bar.set_label("share of the actual class")
+        bar.outline.set_visible(False)
+        _save(figure, path, colours=128)
+
+
+def curves(frame: pandas.DataFrame, path: Path, published: Mapping[str, Mapping[int, float]] = MappingProxyType({})):
     """Plot loss against step from columns seed, step, split, player, loss: a colour a player.
 
     Training is solid, validation dashed; losses that are not finite leave a gap. The y axis is logarithmic
-    when every finite loss is positive.
+    when every finite loss is positive. `published` are points {source: {step: loss}}, drawn as crosses.
     """
     frame = frame.assign(loss=pandas.to_numeric(frame["loss"], errors="coerce").replace([np.inf, -np.inf], np.nan))
     players = list(dict.fromkeys(frame["player"]))
@@ -194,6 +219,9 @@ def curves(frame: pandas.DataFrame, path: Path) -> None:
                 zorder=3 if held_out else 2,
             )
             named.add(name)
+        for index, (source, points) in enumerate(published.items()):
+            axes.plot(points.keys(), points.values(), "x+"[index % 2], color=INK, markersize=6, label=source, zorder=4)
+            named.add(source)
         finite = frame["loss"].dropna()
         if len(finite) and (finite > 0).all():
             axes.set_yscale("log")

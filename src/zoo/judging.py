@@ -10,9 +10,9 @@ def judge(generator, classifier, real_images, real_labels, samples, batch):
 
     `generator` is an open session whose inputs are noise or a code drawn from a standard normal, and perhaps a
     label, which runs through the classes in turn. `real_images` float32 [n, 1, 28, 28] are the test set. Returns
-    {"agreement" (share drawn as asked; only with a label), "agreement_by_class", "coverage" (classes drawn as if
-    evenly), "frechet_distance" (features, to half of the real images), "frechet_floor" (between the halves),
-    "judge_accuracy" (on the real images)}.
+    {"agreement" (share drawn as asked; only with a label), "matched_agreement" (after the best renaming of the labels),
+    "agreement_by_class", "coverage" (classes drawn as if evenly), "frechet_distance" (features, to half of the real
+    images), "frechet_floor" (between the halves), "judge_accuracy" (on the real images)}.
     """
     source, classes = numpy.random.default_rng(0), int(real_labels.max()) + 1
     asked = numpy.arange(samples, dtype=numpy.int64) % classes
@@ -37,6 +37,7 @@ def judge(generator, classifier, real_images, real_labels, samples, batch):
     if "label" in feeds:
         right = predicted == asked
         result["agreement"] = right.mean()
+        result["matched_agreement"] = scores.matched_agreement(asked, predicted, classes)
         result["agreement_by_class"] = {digit: right[asked == digit].mean() for digit in range(classes)}
     return result
 

@@ -3,9 +3,10 @@
 import ast
 import importlib
 import math
+import re
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from ruamel.yaml import YAML, YAMLError
@@ -39,6 +40,48 @@ def parts(moves):
     if moves != "all" and not (named and all(isinstance(rate, float) and 0 < rate < math.inf for rate in rates)):
         raise ValueError("should be all, a list of parts of the network, or a map from parts to learning rates")
     return moves
+
+
+AT_EQUAL_STEPS = "validation_loss"
+
+
+class Comparison(NamedTuple):
+    """Two sides, each a float or (experiment, metric), and the relation that is claimed between them, "<" or ">"."""
+
+    left: float | tuple
+    relation: str
+    right: float | tuple
+
+
+def comparison(text):
+    """The `Comparison` that `text` writes as LEFT < RIGHT or LEFT > RIGHT.
+
+    A side is a number, or `experiment.verb.metric`, or, on both sides, `experiment.validation_loss`: the validation
+    loss at the last step that both experiments reached. Raises ValueError where `text` is none of this.
+    """
+    found = re.fullmatch(r"(\S+) ([<>]) (\S+)", text)
+    if not found:
+        raise ValueError("should be a comparison such as `experiment.verb.metric < 0.5`")
+    left, relation, right = found.groups()
+    sides = _side(left), _side(right)
+    if [isinstance(side, tuple) and side[1] == AT_EQUAL_STEPS for side in sides].count(True) == 1:
+        raise ValueError(f"{AT_EQUAL_STEPS} can be compared with that of another experiment only")
+    return Comparison(sides[0], relation, sides[1])
+
+
+def _side(text):
+    try:
+        return float(text)
+    except ValueError:
+        experiment, _, metric = text.partition(".")
+        if not metric:
+            raise ValueError(f"{text!r} is neither a number nor experiment.verb.metric") from None
+        return experiment, metric
+
+
+def comparable(text):
+    comparison(text)
+    return text
 
 
 class Strict(BaseModel):
@@ -129,6 +172,24 @@ class Published(Strict):
     source: str
 
 
+class PublishedCurve(Strict):
+    """Losses that a write-up's log prints, by step."""
+
+    player: Word
+    split: Literal["training", "validation"]
+    source: str
+    points: dict[Whole, float]
+
+
+class Claim(Strict):
+    """What is said in words, as comparisons of metrics; one that `explains` a figure is its reason, if it holds."""
+
+    says: str
+    source: str
+    test: Annotated[list[Annotated[str, AfterValidator(comparable)]], Field(min_length=1)]
+    explains: str | None = None
+
+
 class Everything(Strict):
     device: Literal["auto", "cpu", "cuda"]
     threads: Count
@@ -140,6 +201,8 @@ class Everything(Strict):
     judge: Judge
     models: dict[Word, Experiment]
     published: dict[Word, dict[Word, dict[str, Published]]]
+    published_curves: dict[Word, list[PublishedCurve]]
+    claims: dict[Word, Claim]
 
     @model_validator(mode="after")
     def names_agree(self):
@@ -160,6 +223,12 @@ class Everything(Strict):
             self.known(f"judge.{key}", name, self.models)
         for name in self.published:
             self.known("published", name, self.models)
+        for name in self.published_curves:
+            self.known("published_curves", name, self.models)
+        for key, claim in self.claims.items():
+            sides = [side for test in claim.test for side in comparison(test) if isinstance(side, tuple)]
+            for name in [side[0] for side in sides] + ([claim.explains.split(".")[0]] if claim.explains else []):
+                self.known(f"claims.{key}", name, self.models)
         return self
 
     @staticmethod

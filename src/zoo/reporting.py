@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import functools
 import math
 import re
 from pathlib import Path
@@ -16,7 +17,7 @@ from zoo.results import picture
 
 TEMPLATES = Path(__file__).parent / "templates"
 START, END = "<!-- results -->", "<!-- /results -->"
-HEADLINE = ("key", "label", "unit", "mean", "low", "high", "floor", "seeds", "published", "verdict")
+HEADLINE = ("key", "label", "unit", "mean", "low", "high", "floor", "seeds", "published", "verdict", "why")
 
 
 def summarise(report: dict) -> dict:
@@ -32,7 +33,12 @@ def summarise(report: dict) -> dict:
         }
         for entry in report["experiments"]
     }
-    return {"profile": report["profile"], "order": list(experiments), "experiments": experiments}
+    return {
+        "profile": report["profile"],
+        "order": list(experiments),
+        "experiments": experiments,
+        "claims": report["claims"],
+    }
 
 
 def table(report: dict) -> pandas.DataFrame:
@@ -89,14 +95,37 @@ def _charts(report, folder):
         name, curve, rows = entry["name"], entry["curve"], entry["latency"]
         if len(curve):
             caption = "Loss against step, on training batches and on validation data."
-            draw(figures.curves, curve, name, caption)
+            if entry["published_curves"]:
+                caption += " Crosses are what the write-up's log prints."
+            published = {log["source"]: log["points"] for log in entry["published_curves"]}
+            draw(functools.partial(figures.curves, published=published), curve, name, caption)
         if len({row["batch"] for row in rows if row["p50_us"] is not None}) > 2:
             draw(figures.latency, rows, f"{name}-latency", "Median time of a call against batch size.")
         everywhere += [row | {"name": name} for row in rows]
+    best = _best_classifier(report)
+    if best:
+        predictions = pandas.read_csv(files.predictions(report["profile"], best))
+        actual, predicted = predictions["actual"].to_numpy(), predictions["predicted"].to_numpy()
+        caption = (
+            f"Three confusion matrices of {best}, the most accurate classifier: few samples, many, random answers."
+        )
+        draw(functools.partial(figures.three_confusions, predicted=predicted), actual, "confusion", caption)
     if any(row["p50_us"] is not None for row in everywhere):
         caption = "Median time of a call, each graph at its smallest batch."
         draw(figures.latency_overview, everywhere, "latency-overview", caption)
     return charts
+
+
+def _best_classifier(report):
+    """The experiment of the highest mean accuracy over images, or None where there is none."""
+    accuracy = {
+        entry["name"]: row["mean"]
+        for entry in report["experiments"]
+        for _, rows in entry["groups"]
+        for row in rows
+        if row["key"] == "classify.accuracy" and row["mean"] is not None
+    }
+    return max(accuracy, key=accuracy.get, default=None)
 
 
 def _table_rows(summary):
@@ -126,14 +155,17 @@ def _templates():
         "several_seeds": lambda rows: len({row["seed"] for row in rows}) > 1,
         "any_published": lambda groups: any(row["published"] for _, rows in groups for row in rows),
         "duration": lambda value: "—" if value is None else duration(value),
+        "evidence": evidence,
+        "verdict_words": verdict_words,
     }
     return environment
 
 
 def readme_block(summary: dict, folder: str = "reports/full/README.md") -> str:
     """The result table of summary.json in Markdown, for the top README; links lead to `folder`."""
-    view = {"rows": _table_rows(summary), "folder": folder, "profile": summary["profile"]}
-    return _templates().get_template("table.md.j2").render(view)
+    view = {"rows": _table_rows(summary), "folder": folder, "profile": summary["profile"], "claims": summary["claims"]}
+    templates = _templates()
+    return "\n".join(templates.get_template(name).render(view) for name in ("table.md.j2", "claims.md.j2"))
 
 
 def rewrite_block(text: str, block: str) -> str:
@@ -162,6 +194,32 @@ def interval(row: dict) -> str:
         return f"{number(mean)} ± {half:.2g}"
     decimals = max(0, 1 - math.floor(math.log10(half)))
     return f"{mean:,.{decimals}f} ± {half:,.{decimals}f}"
+
+
+def verdict_words(row: dict) -> str:
+    """The verdict of a figure, and for one that was not reproduced why."""
+    if row["verdict"] != "not reproduced":
+        return row["verdict"]
+    return "not reproduced: " + ("; ".join(row["why"]) if row["why"] else "no reason established")
+
+
+def evidence(one: dict) -> str:
+    """What a comparison of a claim set beside each other: `lstm perplexity 114.2 against rnn_tanh 320.5`."""
+    left, right = one["left"], one["right"]
+    sides = [f"{side['value']:g}" if "value" in side else _side(side) for side in (left, right)]
+    if "metric" in left and "metric" in right and left["metric"] == right["metric"]:
+        sides[1] = _side(right | {"label": ""})
+    at = f" at step {one['step']:,}" if one["step"] is not None else ""
+    return " against ".join(sides) + at
+
+
+def _side(side):
+    mean = side["mean"]
+    if mean is not None and math.isinf(mean):
+        value = f"diverged with {side['diverged']} of {len(side['seeds'])} seeds"
+    else:
+        value = interval({"low": None, "high": None} | side)
+    return " ".join(filter(None, (side["experiment"], side["label"], value)))
 
 
 def duration(value: float) -> str:

@@ -4,27 +4,31 @@ Each number is read from a file under reports/, each word about a metric from te
 """
 
 import json
+import math
 from pathlib import Path
 
+import numpy
 import pandas
 import yaml
 from PIL import Image
 
-from zoo import files, statistics
+from zoo import claims, files, params, statistics
 from zoo.errors import InputError
 
 TERMS = Path(__file__).parent / "templates" / "metrics.yaml"
-VERBS = ("reconstruct", "encode", "decode", "generate", "classify", "next_word", "apply", "judge")
-CURVE_COLUMNS = ["seed", "step", "split", "player", "loss"]
+VERBS = ("reconstruct", "encode", "decode", "generate", "classify", "next_word", "apply", "judge", "training")
+CURVE_COLUMNS = ["seed", "step", "split", "player", "loss", "gradient_norm"]
 LATENCY_KEYS = ("verb", "batch", "load_ms", "first_call_us", "p50_us", "p90_us", "p99_us")
 PICTURES = {
     "reconstruct": "Test images and what the network returns for them.",
     "encode": "What the encoder makes of test images.",
     "decode": (
-        "Images that the decoder draws from random codes, a row a digit where it is told which; an "
-        "autoencoder without a prior walks, along a row, from one test image's code to the next one's."
+        "Images that the decoder draws from random codes, a row a digit where it is told which; a code of two numbers "
+        "is gone through on a grid, (0, 0) in its middle; a longer one without a prior walks, along a row, from one "
+        "test image's code to the next one's."
     ),
     "generate": "Samples drawn from noise; where the network takes a label, a row for each digit asked for.",
+    "generate-progress": "What ten draws became while the generator was trained: a row a step, always the same noise.",
     "classify": "Confusion matrix on the test set.",
     "next_word": "How well words are foretold along a line of the test text.",
     "apply": "What the operator makes of test images of 28 x 28 pixels.",
@@ -38,20 +42,68 @@ def gather(profile: str, everything: dict) -> dict:
     """
     terms = yaml.safe_load(TERMS.read_text(encoding="utf-8"))
     experiments = [_experiment(profile, everything, name, terms) for name in everything["models"]]
-    used = {row["key"] for entry in experiments for row in (*_rows(entry), *entry["per_class"])}
-    machines = _distinct(row["machine"] for entry in experiments for row in entry["latency"])
+    _number_machines(experiments)
+    weighed = _claims(everything, experiments) if profile == "full" else []
     for entry in experiments:
-        for row in entry["latency"]:
-            row["machine_number"] = machines.index(row["machine"]) + 1
+        for row in _rows(entry):
+            row["why"] = _why(f"{entry['name']}.{row['key']}", row, weighed)
+    used = {row["key"] for entry in experiments for row in (*_rows(entry), *entry["per_class"])}
     return {
         "profile": profile,
         "experiments": experiments,
         "judge": everything["judge"]["by"],
         "glossary": [{"key": key, "unit": ""} | term for key, term in terms.items() if key in used],
-        "machines": machines,
+        "machines": _distinct(row["machine"] for entry in experiments for row in entry["latency"]),
         "training": _trained_on(experiments),
         "counts": _counts(experiments),
+        "claims": weighed,
     }
+
+
+def _number_machines(experiments):
+    machines = _distinct(row["machine"] for entry in experiments for row in entry["latency"])
+    for entry in experiments:
+        for row in entry["latency"]:
+            row["machine_number"] = machines.index(row["machine"]) + 1
+
+
+def _claims(everything, experiments):
+    """Every claim of params.yaml with its verdict and its evidence."""
+    labels = {row["key"]: row["label"] for entry in experiments for row in _rows(entry)}
+    measured = {entry["name"]: {row["key"]: row["seeds"] for row in _rows(entry)} for entry in experiments}
+    curves = {entry["name"]: _validation(entry) for entry in experiments}
+    weighed = []
+    for key, claim in everything["claims"].items():
+        tests = [params.comparison(test) for test in claim["test"]]
+        for side in (side for test in tests for side in (test.left, test.right) if isinstance(side, tuple)):
+            if side[1] != params.AT_EQUAL_STEPS and side[1] not in measured[side[0]]:
+                known = ", ".join(measured[side[0]])
+                raise InputError(f"params.yaml: claims.{key}: {side[0]} has no metric {side[1]}; it has {known}")
+        verdict, evidence = claims.weigh(tests, measured, curves)
+        for side in (side for one in evidence for side in (one["left"], one["right"]) if "metric" in side):
+            side["label"] = labels.get(side["metric"], "validation loss")
+        weighed.append({
+            "key": key, "says": claim["says"], "source": claim["source"], "explains": claim.get("explains"),
+            "verdict": verdict, "evidence": evidence,
+        })  # fmt: skip
+    return weighed
+
+
+def _why(place, row, weighed):
+    """The reasons, as established by claims that hold, of a figure that was not reproduced; None for another."""
+    if row["verdict"] != "not reproduced":
+        return None
+    return [claim["says"] for claim in weighed if claim["explains"] == place and claim["verdict"] == "holds"]
+
+
+def _validation(entry):
+    """{seed: [(step, validation loss of the first player), ...]}; a diverged seed ends with an infinite one."""
+    rows = entry["curve"][entry["curve"]["split"] == "validation"]
+    rows = rows[rows["player"] == rows["player"].iloc[0]] if len(rows) else rows
+    curves = {str(seed): list(zip(part["step"], part["loss"], strict=True)) for seed, part in rows.groupby("seed")}
+    for seed, step in entry["diverged"].items():
+        curves.setdefault(seed, []).append((step, math.inf))
+    return curves
 
 
 def _rows(entry):
@@ -69,6 +121,8 @@ def _experiment(profile, everything, name, terms):
         judged = files.read_json(files.judged(profile, name))
         samples = _needed(judged, "samples", files.judged(profile, name))
         verbs["judge"] = {key: value for key, value in judged.items() if isinstance(value, dict)}
+    curve = _curve(files.curve(profile, name))
+    verbs["training"] = _of_training(curve, training, entry["steps"][profile])
     plan = {"steps": entry["steps"][profile], "seeds": everything["seeds"][profile]}
     diverged = {seed: step for seed, step in training.get("diverged_at_step", {}).items() if step is not None}
     partial = _needed(training, "steps", path) < plan["steps"] and not diverged
@@ -96,11 +150,55 @@ def _experiment(profile, everything, name, terms):
         "samples": samples,
         "drawn": bool({"reconstruct", "decode", "generate", "judge"} & verbs.keys()),
         "pictures": _pictures(files.figures(profile, name), files.report(profile, "")),
-        "curve": _curve(files.curve(profile, name)),
+        "curve": curve,
+        "published_curves": _published_curves(everything, name, curve) if profile == "full" else [],
         "parity": _parity(files.parity(profile, name)),
         "latency": latency,
         "not_measured": not_measured,
     }
+
+
+def _of_training(curve, training, steps):
+    """What the training curve says, as metrics: {metric: `statistics.summary` over the seeds}."""
+    measured, diverged = {}, training.get("diverged_at_step", {})
+    for seed, part in curve.groupby("seed"):
+        for split in ("validation", "training"):
+            rows = part[part["split"] == split]
+            rows = rows[rows["player"] == rows["player"].iloc[0]] if len(rows) else rows
+            if split == "validation" and len(rows) > 1:
+                measured.setdefault("early_loss", {})[seed] = rows["loss"].iloc[1]
+                measured.setdefault("final_loss", {})[seed] = rows["loss"].iloc[-1]
+            if split == "training" and len(rows):
+                norms = rows["gradient_norm"].to_numpy()
+                measured.setdefault("first_gradient_norm", {})[seed] = norms[0]
+                measured.setdefault("last_gradient_norm", {})[seed] = norms[-1]
+                moving = numpy.flatnonzero(norms != 0)
+                silent = moving[-1] + 1 if len(moving) else 0
+                measured.setdefault("silent_from_step", {})[seed] = (
+                    rows["step"].iloc[silent] if silent < len(norms) else steps
+                )
+    if measured:
+        measured["diverged"] = {seed: float(step is not None) for seed, step in diverged.items()}
+    return {metric: statistics.summary(values) for metric, values in measured.items()}
+
+
+def _published_curves(everything, name, curve):
+    """Each published log beside ours: the loss at the nearest step that we read, mean over the seeds."""
+    beside = []
+    for log in everything["published_curves"].get(name, []):
+        ours = curve[(curve["player"] == log["player"]) & (curve["split"] == log["split"])]
+        mean = ours.groupby("step")["loss"].mean()
+        if not len(mean):
+            raise InputError(
+                f"params.yaml: published_curves.{name}: no {log['split']} loss of a player {log['player']}"
+            )
+        rows = []
+        for step, loss in log["points"].items():
+            nearest = mean.index[numpy.abs(mean.index - step).argmin()]
+            if abs(nearest - step) <= max(10, 0.05 * step):
+                rows.append({"step": step, "published": loss, "ours": mean[nearest], "at": int(nearest)})
+        beside.append(log | {"rows": rows})
+    return beside
 
 
 def _published(everything, name):
@@ -135,6 +233,7 @@ def _metrics(verbs, path, terms):
                         "floor": term.get("floor"),
                         "published": None,
                         "verdict": None,
+                        "why": None,
                     }
                 )
     means = {row["key"]: row["mean"] for row in rows}

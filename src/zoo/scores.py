@@ -1,6 +1,8 @@
 """Metric arithmetic in NumPy: a value per item first, so that every mean can be taken again from what is kept."""
 
 import numpy
+from scipy.optimize import linear_sum_assignment
+from scipy.signal import convolve2d, correlate2d
 from scipy.special import log_softmax, logsumexp
 
 # A pixel of exactly 0 or 1 that is wrong would cost infinitely many nats; 1 minus this is still exact in float32.
@@ -107,6 +109,67 @@ def coverage(predicted, classes):
         return numpy.nan
     share = numpy.bincount(known, minlength=classes) / len(known)
     return numpy.exp(-(share[share > 0] * numpy.log(share[share > 0])).sum())
+
+
+def matched_agreement(asked, predicted, classes):
+    """Share of items predicted as asked, after the best one-to-one renaming of what was asked.
+
+    For a generator that was never told what a class means (Chen et al. 2016); the renaming is the assignment of
+    largest sum. What was predicted as nothing (-1) counts as wrong.
+    """
+    counts = confusion(asked, predicted, classes)
+    return counts[linear_sum_assignment(counts, maximize=True)].sum() / len(asked)
+
+
+def best_spread_out(images):
+    """The nearest picture that is 0 but for the top left pixel of each block of 2x2."""
+    return spread_out(images[..., ::2, ::2])
+
+
+def best_in_blocks(images):
+    """The nearest picture, in squared error, whose blocks of 2x2 are of one grey: the mean of each block."""
+    return upsampled(
+        (images[..., ::2, ::2] + images[..., 1::2, ::2] + images[..., ::2, 1::2] + images[..., 1::2, 1::2]) / 4
+    )
+
+
+def spread_out(images):
+    """Every pixel at the top left of a block of 2x2, zeros elsewhere."""
+    result = numpy.zeros((*images.shape[:-2], 2 * images.shape[-2], 2 * images.shape[-1]), images.dtype)
+    result[..., ::2, ::2] = images
+    return result
+
+
+def largest_in_place(images):
+    """Of each block of 2x2 the largest pixel where it is, the first of equals; zeros elsewhere."""
+    blocks = numpy.stack([images[..., row::2, column::2] for row in (0, 1) for column in (0, 1)], -1)
+    kept = numpy.where(numpy.arange(4) == blocks.argmax(-1)[..., None], blocks, 0)
+    result = numpy.zeros_like(images)
+    for place in range(4):
+        result[..., place // 2 :: 2, place % 2 :: 2] = kept[..., place]
+    return result
+
+
+def down_and_up(images):
+    """A convolution with 3x3 ones at stride 2, and its transpose: sums at every second pixel, spread over 3x3 again."""
+    return numpy.stack([[_down_and_up(image[0])] for image in images])
+
+
+def _down_and_up(image):
+    ones, spread = numpy.ones((3, 3)), numpy.zeros_like(image)
+    spread[::2, ::2] = convolve2d(image, ones, "same")[::2, ::2]
+    return convolve2d(spread, ones, "same")
+
+
+def normalised_convolution(images):
+    """The convolution and batch normalisation of `zoo.models.operators.NormalisedConvolution`, by their definitions."""
+    maps = numpy.arange(8.0)
+    kernels = numpy.sin(1 + numpy.arange(72.0)).reshape(8, 3, 3)
+    plain = numpy.stack([[correlate2d(image[0], kernel, "valid") for kernel in kernels] for image in images])
+    mean, variance, scale, shift = (
+        values[:, None, None] for values in (maps / 8, 1 + maps, numpy.cos(maps), numpy.sin(maps))
+    )
+    return (plain - mean) / numpy.sqrt(variance + 1e-3) * scale + shift
 
 
 def upsampled(images):
