@@ -31,16 +31,18 @@ def benchmark(profile, name, again=False):
         elif missing:
             files.write_json(path, {"provider": provider, "not_measured": missing})
         else:
-            rows = [measure(graph, hashes[graph.stem], provider, batch, settings) for graph in graphs
-                    for batch in settings["batches"]]  # fmt: skip
+            rows = [measure(graph, hashes[graph.stem], provider, batch, optimised, settings) for graph in graphs
+                    for batch in settings["batches"]
+                    for optimised in ((True, False) if graph.stem in settings["as_written"] else (True,))]  # fmt: skip
             files.write_json(path, here | {"rows": rows})
 
 
-def measure(graph, sha256, provider, batch, settings):
+def measure(graph, sha256, provider, batch, optimised, settings):
     """One row: load, first call and steady state of one graph at one batch, in a session of its own."""
     row = {"verb": graph.stem, "seed": int(graph.parent.name), "batch": batch, "graph_sha256": sha256}
+    row["optimised"] = optimised
     try:
-        opening = functools.partial(sessions.open_session, graph, provider, settings["threads"])
+        opening = functools.partial(sessions.open_session, graph, provider, settings["threads"], optimised=optimised)
         session, load_seconds = timing.once(opening)
     except sessions.Refused as refusal:
         return row | {"not_measured": str(refusal)}

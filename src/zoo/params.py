@@ -157,6 +157,7 @@ class Benchmark(Strict):
     time: Count
     providers: Annotated[list[Provider], Field(min_length=1), AfterValidator(distinct)]
     threads: Count
+    as_written: list[Word]
     warmup_calls: Count
     warmup_seconds: Positive
     warmup_most_seconds: Positive

@@ -281,6 +281,8 @@ def _latency(profile, name, providers):
                 absent.append({"provider": f"{short}, {which}", "reason": row["not_measured"]})
                 continue
             values = {key: _needed(row, key, path) for key in LATENCY_KEYS}
+            if not row.get("optimised", True):
+                values["verb"] += ", graph not optimised"
             calls, seed = row.get("calls"), row.get("seed", "")
             measured.append(values | {"provider": short, "machine": machine, "calls": calls, "seed": seed})
     return measured, absent

@@ -21,16 +21,17 @@ class Refused(Exception):
     """A sound graph that a provider cannot run whole."""
 
 
-def open_session(path, provider=CPU, threads=1, profile_to=None):
+def open_session(path, provider=CPU, threads=1, profile_to=None, optimised=True):
     """An onnxruntime.InferenceSession whose every node is on `provider`, with `threads` for each node.
 
-    With `profile_to` (a file prefix) the session writes a profile, which `session.end_profiling()` names.
-    Raises InputError when the graph is missing or damaged, Refused when it cannot run whole on `provider`.
+    Unless `optimised`, the graph runs as it was written: nothing folded or fused. With `profile_to` (a file prefix)
+    the session writes a profile, which `session.end_profiling()` names. Raises InputError when the graph is missing
+    or damaged, Refused when it cannot run whole on `provider`.
     """
     if not Path(path).is_file():
         raise InputError(f"{path} is missing: run `dvc repro`, which makes it")
     try:
-        session = _open(str(path), provider, threads, profile_to)
+        session = _open(str(path), provider, threads, profile_to, optimised)
     except Exception as error:  # onnxruntime's exceptions have no base of their own
         kind = type(error).__name__
         if provider == CPU or kind in ("InvalidProtobuf", "InvalidGraph"):
@@ -54,7 +55,7 @@ def why_unavailable(provider):
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "probe", value[:1], value[1:])
     model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 20)])
     try:
-        session = _open(model.SerializeToString(), provider, threads=1, profile_to=None)
+        session = _open(model.SerializeToString(), provider, threads=1, profile_to=None, optimised=True)
         session.run(None, {"x": numpy.zeros(1, numpy.float32)})
     except Exception as error:
         return _missing_from_cuda() if provider.startswith("CUDA") else _one_line(error)
@@ -123,8 +124,10 @@ def run_batched(session, feeds, batch):
     }
 
 
-def _open(graph, provider, threads, profile_to):
+def _open(graph, provider, threads, profile_to, optimised):
     options = onnxruntime.SessionOptions()
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
