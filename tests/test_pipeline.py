@@ -53,7 +53,9 @@ def rewrite(folder, change):
 
 def scale_down(params):
     params["models"] = {name: params["models"][name] for name in KEPT}
-    params["published"] = {name: value for name, value in params["published"].items() if name in KEPT}
+    for key in ("published", "published_curves"):
+        params[key] = {name: value for name, value in params[key].items() if name in KEPT}
+    params["claims"] = {}
     params["judge"]["of"] = ["gan"]
     params["evaluate"]["importance_samples"] = 2
     params["benchmark"] |= {"batches": {"quick": [2], "full": [2]}, "warmup_seconds": 0.01, "warmup_most_seconds": 0.02}

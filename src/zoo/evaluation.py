@@ -163,8 +163,7 @@ def apply(case):
     reference = REFERENCES[case.recipe["net"]["operator"]](images)
     result = case.run("apply", image=images)["result"]
     difference = numpy.abs(result - reference).max((1, 2, 3))
-    shown = result[:10, 0] / max(numpy.abs(result[:10, 0]).max(), 1)
-    case.draw(figures.image_rows, "apply", [images[:10, 0], shown], ["input", "result"])
+    case.draw(figures.image_rows, "apply", [result[:10, 0] / max(numpy.abs(result).max(), 1)], ["result"])
     items = {"actual": case.labels, "predicted": "", "loss": difference}
     return {"largest_difference": difference.max()}, items
 
