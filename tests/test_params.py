@@ -1,5 +1,6 @@
 """params.yaml is valid; whatever is wrong in one is named with key, value and remedy before anything runs."""
 
+import copy
 import shutil
 from pathlib import Path
 
@@ -11,12 +12,14 @@ from zoo.errors import InputError
 
 MISSING = object()
 MODEL, PLAYER = "models/cae_strided", "models/cae_strided/players/autoencoder"
-ENTRIES = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text(encoding="utf-8"))["models"]
+EVERYTHING = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text(encoding="utf-8"))
+ENTRIES = EVERYTHING["models"]
+ONE_OF_EACH = {entry["file"]: name for name, entry in reversed(ENTRIES.items())}
 
 
-def changed(root, folder, key, value):
+def changed(folder, key, value, everything=EVERYTHING):
     """A copy of params.yaml whose `key` ("a/b/c") is `value`, or is MISSING."""
-    values = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    values = copy.deepcopy(everything)
     *parents, last = key.split("/")
     place = values
     for name in parents:
@@ -30,6 +33,13 @@ def changed(root, folder, key, value):
     return path
 
 
+def alone(name):
+    """params.yaml with one experiment, which nothing else there names: quick to read."""
+    others = {key: {} for key in EVERYTHING if key.startswith("published") or key == "claims"}
+    judge = EVERYTHING["judge"] | {"by": name, "of": []}
+    return EVERYTHING | others | {"models": {name: ENTRIES[name]}, "judge": judge}
+
+
 def complaint(path):
     with pytest.raises(InputError) as caught:
         params.load(path)
@@ -39,16 +49,15 @@ def complaint(path):
     return text.removeprefix(f"{path}")
 
 
-def test_params_yaml_is_valid_and_comes_back_as_it_is(root):
-    assert params.load() == yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+def test_params_yaml_is_valid_and_comes_back_as_it_is():
+    assert params.load() == EVERYTHING
 
 
 @pytest.mark.parametrize("profile", params.PROFILES)
-@pytest.mark.parametrize("name", ENTRIES)
-def test_every_experiment_is_found(profile, name):
-    everything, entry = params.experiment(profile, name)
-    assert entry == ENTRIES[name] | {"name": name}
-    assert everything["models"][name] == ENTRIES[name]
+def test_every_experiment_is_found(profile, monkeypatch):
+    monkeypatch.setattr(params, "load", lambda path: EVERYTHING)
+    for name, entry in ENTRIES.items():
+        assert params.experiment(profile, name) == (EVERYTHING, entry | {"name": name})
 
 
 @pytest.mark.parametrize(
@@ -117,20 +126,27 @@ def test_every_experiment_is_found(profile, name):
         (f"{MODEL}/net/kernel", MISSING, ("models.cae_strided.net.kernel is missing", "add it")),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_named(root, tmp_path, key, value, words):
-    text = complaint(changed(root, tmp_path, key, value))
+def test_what_is_wrong_is_named(tmp_path, key, value, words):
+    text = complaint(changed(tmp_path, key, value))
     for part in words:
         assert part in text
 
 
-@pytest.mark.parametrize(("name", "key"), [(name, key) for name, entry in ENTRIES.items() for key in entry["net"]])
-def test_every_key_of_every_network_is_needed(root, tmp_path, name, key):
-    text = complaint(changed(root, tmp_path, f"models/{name}/net/{key}", MISSING))
-    assert text.startswith(f": models.{name}.net.{key} is missing")
+@pytest.mark.parametrize("name", ONE_OF_EACH.values())
+def test_every_key_of_every_network_is_needed(tmp_path, name):
+    """One experiment of each model file: the constructor's keys are the same for all of a file."""
+    for key in ENTRIES[name]["net"]:
+        text = complaint(changed(tmp_path, f"models/{name}/net/{key}", MISSING, alone(name)))
+        assert text.startswith(f": models.{name}.net.{key} is missing")
 
 
-def test_the_first_of_several_errors_says_how_many_more(root, tmp_path):
-    path = changed(root, tmp_path, "threads", 0)
+def test_every_entry_of_a_model_file_has_the_same_keys():
+    for name, entry in ENTRIES.items():
+        assert list(entry["net"]) == list(ENTRIES[ONE_OF_EACH[entry["file"]]]["net"]), name
+
+
+def test_the_first_of_several_errors_says_how_many_more(tmp_path):
+    path = changed(tmp_path, "threads", 0)
     path.write_text(path.read_text() + "\nsomething: 1\n")
     assert complaint(path).endswith("(and 1 more)")
 
@@ -165,6 +181,84 @@ def test_unknown_experiment_and_profile():
         params.experiment("quick", "cae_stridde")
     with pytest.raises(InputError, match=r"'fast' is unknown: use one of quick, full"):
         params.experiment("fast", "cae_strided")
+
+
+# ---- the experiments, as SYSTEMS.md sets them side by side
+
+
+PAIRS = [
+    # published and tuned
+    ("ae_dense2", "ae_dense2_tuned", "players.autoencoder.lr"),
+    ("cvae", "cvae_tuned", "players.autoencoder.lr"),
+    ("cgan", "cgan_tuned", "net.dropout"),
+    ("rnn_tanh", "rnn_tanh_tuned", "players.language_model.lr"),
+    ("rnn_relu", "rnn_relu_tuned", "players.language_model.lr"),
+    # with and without
+    ("cae_zero_unpool", "cae_nearest_unpool", "net.unpooling"),
+    ("cae_nearest_unpool", "cae_nearest_linear", "net.output"),
+    ("cae_nearest_unpool_first", "cae_argmax_unpool", "net.unpooling"),
+    ("vae_bce", "vae_mse", "net.likelihood"),
+    ("vae_bce", "cvae", "net.conditional"),
+    ("vae_2d", "vae_2d_naive_init", "net.initial_weights"),
+    ("gan", "cgan", "net.conditional"),
+    ("aae_gaussian", "aae_supervised", "net.conditional"),
+    ("deep_conv_plain", "deep_conv_bn", "net.normalisation"),
+    ("mlp_sigmoid", "mlp_relu", "net.activation"),
+    ("mlp_sigmoid_bn", "mlp_relu_bn", "net.activation"),
+    ("mlp_sigmoid", "mlp_sigmoid_bn", "net.normalisation"),
+    ("mlp_relu", "mlp_relu_bn", "net.normalisation"),
+    ("probe_frozen", "probe_two_rates", "players.classifier.moves"),
+    ("lstm", "rnn_tanh", "net.cell"),
+    ("lstm", "rnn_relu", "net.cell"),
+    ("rnn_tanh_tuned", "rnn_relu_tuned", "net.cell"),
+    ("lstm", "lstm_relu", "net.cell"),
+    ("lstm", "lstm_1layer", "net.layers"),
+    ("lstm", "lstm_3layer", "net.layers"),
+    ("op_upsample_nearest", "op_upsample_transposed", "net.operator"),
+    ("op_batchnorm", "op_batchnorm_folded", "net.operator"),
+]  # fmt: skip
+
+
+def leaves(entry):
+    """{"part.key": value} of what an experiment is made of; what a player moves is one value."""
+    values = {"file": entry["file"], "data": entry["data"], "start": entry["start"]}
+    values |= {f"{part}.{key}": value for part in ("net", "fit") for key, value in entry[part].items()}
+    for player, options in entry["players"].items():
+        values |= {f"players.{player}.{key}": value for key, value in options.items()}
+    return values
+
+
+@pytest.mark.parametrize(("one", "other", "word"), PAIRS, ids=lambda value: value)
+def test_a_pair_differs_in_one_word(one, other, word):
+    """That word is the experiment; where a pair trains, it trains equally long."""
+    first, second = leaves(ENTRIES[one]), leaves(ENTRIES[other])
+    assert [key for key in first.keys() | second.keys() if first.get(key) != second.get(key)] == [word]
+    assert ENTRIES[one]["steps"] == ENTRIES[other]["steps"]
+
+
+def test_the_twin_without_unlabelled_images_has_no_more_than_it_needs():
+    """What differs from aae_semi beside the word: nothing but the encoder learns, so no critic and no decoder moves."""
+    first, second = leaves(ENTRIES["aae_semi"]), leaves(ENTRIES["aae_labels_only"])
+    differing = {key for key in first.keys() | second.keys() if first.get(key) != second.get(key)}
+    critic = {key for key in first if key.startswith("players.critic.")}
+    assert differing == {"net.unlabelled", "players.autoencoder.moves"} | critic
+    assert ENTRIES["aae_semi"]["steps"]["full"] == ENTRIES["aae_labels_only"]["steps"]["full"]
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "items", "batch", "time"),
+    [
+        ("ae_dense32", 20, 60_000, 200, 1), ("ae_dense2", 200, 55_000, 100, 1), ("cae_upsample", 20, 60_000, 200, 1),
+        ("cae_denoise", 100, 60_000, 200, 1), ("lstm", 13, 929_589, 20, 20), ("lstm_medium", 39, 929_589, 20, 35),
+        ("lstm_large", 55, 929_589, 20, 35),
+    ],
+)  # fmt: skip
+def test_full_budgets_are_the_write_ups_epochs(name, epochs, items, batch, time):
+    """Images over the batch; words as the tutorial counts them: rows of equal length, cut into whole stretches."""
+    entry = ENTRIES[name]
+    steps_per_epoch = items // batch if time == 1 else (items // batch - 1) // time
+    assert (entry["fit"]["batch"], entry["fit"].get("time", 1)) == (batch, time)
+    assert entry["steps"]["full"] == epochs * steps_per_epoch
 
 
 # ---- model files, read as text
@@ -233,11 +327,6 @@ def test_build_gives_the_network_of_the_file_that_the_entry_names(name):
 def test_what_the_data_force_is_read_from_the_facts():
     assert built("resnet", {"classes": 7}).head.out_features == 7
     assert built("lstm", {"vocabulary": 33}, units=4).logits.out_features == 33
-
-
-def test_weights_of_the_first_convolutional_autoencoder():
-    """26,448 weights: SYSTEMS.md, counted from write-up 001's listing."""
-    assert sum(weight.numel() for weight in built("cae_strided").parameters()) == 26_448
 
 
 @pytest.mark.parametrize(
