@@ -1,0 +1,66 @@
+"""Untrained networks of params.yaml and random batches for them, for the tests of what networks compute."""
+
+from pathlib import Path
+
+import torch
+
+from zoo import params
+
+torch.set_num_threads(1)
+EVERYTHING = params.load(Path(__file__).parent.parent / "params.yaml")
+MODELS = EVERYTHING["models"]
+FACTS = {"images": {"classes": 10}, "text": {"vocabulary": 30}}
+
+
+def of_file(file):
+    """Names of the experiments whose network is of that model file."""
+    return [name for name, entry in MODELS.items() if entry["file"] == file]
+
+
+def build(name, seed=0, **net):
+    """The untrained network of an experiment, with changes to its `net`."""
+    entry = MODELS[name]
+    torch.manual_seed(seed)
+    return params.build(entry | {"net": entry["net"] | net}, FACTS[entry["data"]])
+
+
+def build_small(name, seed=0):
+    """The same, with fewer units where there are many: for what does not depend on how many there are."""
+    fewer = {"units": 24} if MODELS[name]["net"].get("units", 0) > 200 else {}
+    return build(name, seed, **fewer)
+
+
+def image_batch(count=12, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(count, 1, 28, 28, generator=generator), torch.arange(count) % 10
+
+
+def batch_for(name, count=12):
+    """A random batch as the experiment's stream would give it."""
+    if MODELS[name]["data"] == "text":
+        words = torch.randint(30, (4, 7), generator=torch.Generator().manual_seed(0))
+        return words[:, :-1], words[:, 1:], True
+    batch = image_batch(count)
+    return (*batch, *image_batch(count, seed=1)) if "labelled" in MODELS[name]["fit"] else batch
+
+
+def losses(network, batch, seed=0):
+    """{player: loss} in evaluation mode, without a step between."""
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        return {player: loss.item() for player, loss in network.eval().losses(batch)}
+
+
+def inputs_of(layer, seen):
+    """Let `seen` collect what `layer` is given from now on."""
+    layer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach().clone()))
+
+
+def silence(module):
+    """Set every weight below `module` to 0: what it answers, it answers to everything."""
+    for weight in module.parameters():
+        torch.nn.init.zeros_(weight)
+
+
+def array(tensor):
+    return tensor.detach().double().numpy()
