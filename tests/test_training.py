@@ -1,24 +1,17 @@
-"""The one loop, against gradient descent written out by hand, and runs that repeat to the bit."""
+"""The one loop, against gradient descent written out by hand."""
 
-import copy
-import hashlib
-import json
 import math
-from pathlib import Path
 
 import numpy
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
-from zoo import checkpoints, params, runs, seeding, training
+from zoo import training
 from zoo.errors import InputError
 
 torch.set_num_threads(1)
-EVERYTHING = params.load(Path(__file__).parent.parent / "params.yaml")
-ONE_OF_EACH = {entry["file"]: name for name, entry in reversed(EVERYTHING["models"].items())}
 
 
 class Line(nn.Module):
@@ -187,32 +180,66 @@ def test_cooling_is_a_straight_line_to_zero():
     assert [rate(step) for step in steps] == pytest.approx(numpy.interp(steps, [0, 600, 1000], [1, 1, 0]))
 
 
-@pytest.mark.parametrize(
-    ("fit", "expected"), [({}, [1, 1, 1]), ({"decay": {"after_epochs": 1, "factor": 0.5}}, [1, 0.5, 0.25])]
-)
-def test_runs_choose_the_rate(fit, expected):
-    """With 10 steps an epoch."""
-    assert [runs._rate(fit, 30, 10)(step) for step in (0, 10, 29)] == expected
-
-
 def test_curve():
     """The slope is 1: before step s the number is -0.1 s. Batch b adds b to the loss, validation 100 and 200."""
-    seen = []
+    seen, looked = [], []
 
     def rule(values, batch):
         yield "all", values["a"] + batch
 
-    rows, diverged_at_step = training.fit(
+    rows, diverged = training.fit(
         Game(rule, a=0), iter(range(12)), {"all": sgd(0.1)}, 12, log_every=5, validate_every=6,
-        validation=[100, 200], watch=lambda step, losses: seen.append((step, losses)),
+        validation=[100, 200], watch=lambda step, losses: seen.append((step, losses)), look=looked.append,
     )  # fmt: skip
-    training_rows = [(step, pytest.approx(step - 0.1 * step)) for step in (0, 5, 10, 11)]
+    training_rows = [(step, pytest.approx(step - 0.1 * step)) for step in (0, 1, 2, 4, 5, 10, 11)]
     assert [(row[0], row[3]) for row in rows if row[1:3] == ("training", "all")] == training_rows
     validation_rows = [(step, pytest.approx(150 - 0.1 * step)) for step in (0, 6, 12)]
     assert [(row[0], row[3]) for row in rows if row[1:3] == ("validation", "all")] == validation_rows
-    assert len(rows) == 7
+    assert len(rows) == 10
     assert seen == [(step, {"all": loss}) for step, loss in training_rows]
-    assert diverged_at_step is None
+    assert looked == [0, 6, 12]
+    assert diverged is None
+
+
+@pytest.mark.parametrize(
+    ("log_every", "expected"),
+    [(1, range(20)), (4, [0, 1, 2, 4, 8, 12, 16, 19]), (10, [0, 1, 2, 4, 8, 10, 19]), (50, [0, 1, 2, 4, 8, 16, 19])],
+)
+def test_losses_are_read_often_at_first(log_every, expected):
+    """At 1, 2, 4, 8, ... before the first multiple of `log_every`, at those, and at the last step."""
+
+    def rule(values, batch):
+        yield "all", values["a"]
+
+    rows, _ = training.fit(Game(rule, a=0), iter(range(20)), {"all": sgd(0.1)}, 20, log_every=log_every)
+    assert [row[0] for row in rows] == list(expected)
+
+
+@pytest.mark.parametrize("clip", [None, 1e-3, 1e3])
+def test_norms_of_the_rows_are_of_each_players_gradient(clip):
+    """sqrt of the sum of squares over all its weights; where gradients are clipped, before; none in validation rows."""
+    data = line_data(3)
+    network = Line().double()
+    batches = [tuple(torch.from_numpy(part) for part in pair) for pair in data]
+    rows, _ = training.fit(
+        network, iter(batches), {"line": sgd(1e-9)}, 3, clip=clip, validate_every=2, validation=batches[:1]
+    )
+    weights = torch.cat([network.layer.weight, network.layer.bias[:, None]], 1).detach().numpy()
+    norms = [numpy.sqrt((gradient(weights, *pair) ** 2).sum()) for pair in data]
+    assert [row[4] for row in rows if row[1] == "training"] == pytest.approx(norms, rel=1e-5)
+    assert {row[4] for row in rows if row[1] == "validation"} == {None}
+
+
+def test_norms_of_players_are_their_own():
+    """Each loss has a slope in both numbers; a player's norm is of the numbers that it moves."""
+
+    def rule(values, batch):
+        yield "left", 3 * values["a"] + 100 * values["b"]
+        yield "right", 50 * values["a"] + 4 * values["b"] - 12 * values["c"]
+
+    players = {"left": sgd(0.1, ["a"]), "right": sgd(0.1, ["b", "c"])}
+    rows, _ = training.fit(Game(rule, a=0, b=0, c=0), iter(range(1)), players, 1)
+    assert [(row[2], row[4]) for row in rows] == [("left", 3), ("right", pytest.approx(math.hypot(4, 12)))]
 
 
 class Noisy(nn.Module):
@@ -243,23 +270,31 @@ def test_validation_disturbs_nothing_and_is_in_evaluation_mode():
     inputs, targets = data[8]
     hidden = first(inputs) - norm.running_mean
     normal = hidden / (norm.running_var + norm.eps).sqrt() * norm.weight + norm.bias
-    assert rows[-1] == (8, "validation", "line", pytest.approx((last(normal) - targets).square().mean().item()))
+    assert rows[-1] == (8, "validation", "line", pytest.approx((last(normal) - targets).square().mean().item()), None)
+
+
+def read_at(log_every, steps):
+    """The steps after which losses are read: multiples of `log_every`, powers of two before the first, the last one."""
+    powers = {2**power for power in range(20) if 2**power < log_every}
+    return sorted({step for step in range(steps) if step % log_every == 0} | powers & {*range(steps)} | {steps - 1})
 
 
 @pytest.mark.parametrize("log_every", [1, 4, 100])
 @pytest.mark.parametrize("step", [0, 3, 4, 7, 9])
 def test_divergence_is_the_first_step_without_a_finite_loss(step, log_every):
-    """Weights come from the last reading before it: reading happens after the steps 0, log_every, ..., and the last."""
+    """Weights come from the last reading before it; the last row is the first reading after it."""
 
     def rule(values, batch):
         yield "all", values["a"] * (math.nan if batch == step else 1)
 
     network = Game(rule, a=0)
-    rows, diverged_at_step = training.fit(network, iter(range(10)), {"all": sgd(0.5)}, 10, log_every=log_every)
-    steps_kept = max((reading + 1 for reading in range(0, step, log_every)), default=0)
-    assert diverged_at_step == step
+    rows, diverged = training.fit(network, iter(range(10)), {"all": sgd(0.5)}, 10, log_every=log_every)
+    readings = read_at(log_every, 10)
+    steps_kept = max((reading + 1 for reading in readings if reading < step), default=0)
+    assert diverged == (step, "loss")
     assert network.values() == {"a": -0.5 * steps_kept}
-    assert [row[0] for row in rows][:-1] == list(range(0, step, log_every))
+    before = [reading for reading in readings if reading < step]
+    assert [row[0] for row in rows] == [*before, readings[len(before)]]
 
 
 @pytest.mark.parametrize("log_every", [1, 7, 100])
@@ -270,22 +305,53 @@ def test_divergence_by_growth(log_every):
         yield "all", -(values["a"] ** 2)
 
     network = Game(rule, a=1)
-    _, diverged_at_step = training.fit(network, iter(range(50)), {"all": sgd(4.5)}, 50, log_every=log_every)
-    assert diverged_at_step == 20
+    _, diverged = training.fit(network, iter(range(50)), {"all": sgd(4.5)}, 50, log_every=log_every)
+    assert diverged == (20, "loss")
     assert math.isfinite(network.values()["a"])
 
 
 @pytest.mark.parametrize("log_every", [1, 5])
 def test_a_finite_loss_with_an_infinite_slope(log_every):
-    """sqrt(w) at 0: the loss of step 2 is 0, its slope is not finite, so step 3 would be the first bad loss."""
+    """sqrt(w) at 0: the loss of step 2 is 0 and its slope is not finite. Read there, it is the weights that diverged
+    (before step 3); read later, it is the loss of step 3."""
 
     def rule(values, batch):
         yield "all", values["a"] if batch < 2 else (0 * values["a"]).sqrt()
 
-    network = Game(rule, a=1)
-    _, diverged_at_step = training.fit(network, iter(range(9)), {"all": sgd(0.5)}, 9, log_every=log_every)
-    assert diverged_at_step == 3
-    assert math.isfinite(network.values()["a"])
+    for first in (2, 3):
+        network = Game(lambda values, batch, first=first: rule(values, batch + 2 - first), a=1)
+        rows, diverged = training.fit(network, iter(range(9)), {"all": sgd(0.5)}, 9, log_every=log_every)
+        is_read = first in read_at(log_every, 9)
+        assert diverged == (first + 1, "weights" if is_read else "loss")
+        assert math.isfinite(network.values()["a"])
+        assert not is_read or not math.isfinite(rows[-1][4])
+
+
+def test_weights_that_no_loss_looks_at():
+    """A player's weights leave float32 while its loss stays 1: the weights are what is not finite."""
+
+    def rule(values, batch):
+        yield "all", 1 + 1e30 * (values["a"] - values["a"].detach())
+
+    network = Game(rule, a=0)
+    _, diverged = training.fit(network, iter(range(9)), {"all": sgd(1e8)}, 9)
+    assert diverged == (4, "weights")  # 1e38 a step: 3e38 is finite, 4e38 is not
+    assert network.values() == {"a": pytest.approx(-3e38)}
+
+
+def test_an_infinite_norm_clips_to_nothing_or_to_what_is_not_a_number():
+    """Slopes of 1, 3e38 and 3e38 have a norm beyond float32, and 5 / infinity times each is 0: no weight moves. Of an
+    infinite slope (the root at 0) that product is not a number."""
+
+    def rule(values, batch):
+        steep = 3e38 * (values["b"] + values["c"]) if batch == 0 else values["b"].sqrt()
+        yield "all", values["a"] + steep
+
+    network = Game(rule, a=1, b=0, c=0)
+    rows, diverged = training.fit(network, iter(range(3)), {"all": sgd(0.1)}, 3, clip=5.0)
+    assert network.values() == {"a": 1, "b": 0, "c": 0}
+    assert [row[4] for row in rows] == [math.inf, math.inf]
+    assert diverged == (2, "weights")
 
 
 @pytest.mark.parametrize(
@@ -304,98 +370,3 @@ def test_mistakes_in_players(players, message):
     batch = torch.zeros(1, 3), torch.zeros(1, 2)
     with pytest.raises(InputError, match=rf"^params\.yaml: {message}"):
         training.fit(Line(), iter([batch] * 3), players, 3)
-
-
-def small_data(kind):
-    """Random images or words, just enough for the batches of params.yaml."""
-    source = numpy.random.default_rng(0)
-    if kind == "text":
-        splits = {split: source.integers(0, 30, 2000, dtype=numpy.int32) for split in ("train", "validation")}
-        return splits, {"vocabulary": 30}
-    arrays = {}
-    for split, count in (("train", 200), ("validation", 20)):
-        arrays[f"{split}_images"] = source.integers(0, 256, (count, 28, 28), dtype=numpy.uint8)
-        arrays[f"{split}_labels"] = (numpy.arange(count) % 10).astype(numpy.uint8)
-    return arrays, {"classes": 10}
-
-
-def run(name, seed, steps=3, **changes):
-    """One small run on the CPU of an experiment of params.yaml, with `changes` to its entry."""
-    entry = copy.deepcopy(EVERYTHING["models"][name]) | changes
-    entry["steps"] = {"quick": min(steps, entry["steps"]["full"])}
-    arrays, facts = small_data(entry["data"])
-    everything = EVERYTHING | {"device": "cpu"}
-    return runs.train(everything, entry, "quick", seed, arrays, facts, lambda step, losses: None)
-
-
-@pytest.mark.parametrize("name", [name for name in ONE_OF_EACH.values() if EVERYTHING["models"][name]["players"]])
-def test_equal_seeds_give_equal_weights(name):
-    (first, rows, record), (second, rows_again, _), (third, _, _) = run(name, 0), run(name, 0), run(name, 1)
-    states = [network.state_dict() for network in (first, second, third)]
-    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
-    assert any(not torch.equal(states[0][key], states[2][key]) for key in states[0])
-    assert rows == rows_again
-    assert {row[1] for row in rows} == {"training", "validation"}
-    assert (record["seed"], record["threads"], record["diverged_at_step"]) == (0, EVERYTHING["threads"], None)
-
-
-def test_record():
-    """The digest is of the recipe alone: what an experiment says about itself is not part of it."""
-    network, _, record = run("ae_dense32", 0, steps=0)
-    recipe = {
-        "file": "dense_autoencoder", "data": "images", "start": "data/images.npz", "steps": 0,
-        **{key: EVERYTHING["models"]["ae_dense32"][key] for key in ("net", "fit", "players")},
-    }  # fmt: skip
-    assert record["recipe"] == recipe
-    assert record["params_sha256"] == hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
-    assert record["parameters"] == sum(weight.numel() for weight in network.parameters())
-    assert run("ae_dense32", 0, steps=0, about="else")[2]["params_sha256"] == record["params_sha256"]
-    assert run("ae_dense32", 0, steps=0, fit={"batch": 100})[2]["params_sha256"] != record["params_sha256"]
-
-
-def test_record_of_a_share_of_labels():
-    """`labelled` is the profile's: the other profile's number changes nothing."""
-    record = run("aae_semi", 0, steps=0)[2]
-    entry = EVERYTHING["models"]["aae_semi"]
-    assert record["recipe"]["fit"] == entry["fit"] | {"labelled": entry["fit"]["labelled"]["quick"]}
-
-
-def test_start_from_a_checkpoint(tmp_path, monkeypatch):
-    """The encoder of another experiment's checkpoint of the same seed is where a network begins."""
-    source = run("ae_dense32", 0, steps=0)[0]
-    other = run("ae_dense32", 1, steps=0)[0]
-    monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "artifacts" / "quick" / "checkpoints" / "elsewhere"
-    folder.mkdir(parents=True)
-    save_file(
-        {name: value for name, value in source.state_dict().items() if "encoder" in name}, folder / "1.safetensors"
-    )
-    network = run("ae_dense32", 1, steps=0, start="checkpoints/elsewhere")[0]
-    for name, value in network.state_dict().items():
-        assert torch.equal(value, (source if "encoder" in name else other).state_dict()[name])
-    with pytest.raises(InputError, match=r"artifacts/quick/checkpoints/elsewhere/0\.safetensors is missing"):
-        run("ae_dense32", 0, steps=0, start="checkpoints/elsewhere")
-
-
-def test_start_that_shares_nothing(tmp_path):
-    path = tmp_path / "0.safetensors"
-    save_file({"layer.weight": torch.zeros(5, 5), "other": torch.zeros(2)}, path)
-    with pytest.raises(InputError, match=r"0\.safetensors shares no weights"):
-        checkpoints.begin_from(path, Line())
-
-
-def test_cuda_asked_for_and_absent():
-    if torch.cuda.is_available():
-        pytest.skip("CUDA is here")
-    with pytest.raises(InputError, match=r"params\.yaml: device = cuda.*set it to auto or cpu"):
-        seeding.prepare(0, 1, "cuda")
-    assert seeding.prepare(0, 1, "auto") == torch.device("cpu")
-
-
-def test_the_order_of_the_data_has_a_generator_of_its_own():
-    """Equal seeds give equal orders, whatever a network has drawn in between."""
-    seeding.prepare(3, 1, "cpu")
-    first = torch.randperm(50, generator=seeding.generator(3, "cpu"))
-    torch.randn(7)
-    assert torch.equal(first, torch.randperm(50, generator=seeding.generator(3, "cpu")))
-    assert not torch.equal(first, torch.randperm(50, generator=seeding.generator(4, "cpu")))
