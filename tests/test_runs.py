@@ -6,6 +6,7 @@ import itertools
 import json
 import pickle
 import time
+import zipfile
 from pathlib import Path
 
 import numpy
@@ -385,6 +386,33 @@ def test_a_damaged_state_is_left_alone(damage, interrupt):
     seen, outcome = steps_of("vae_bce", **SHORT)
     assert seen == READ
     assert_equal(outcome, expected)
+
+
+def test_a_state_with_one_wrong_byte_is_left_alone(interrupt):
+    """Wherever the byte is that tensors, rows or their description are made of: no run goes on from other weights."""
+    interrupt(8, "vae_bce", **SHORT)
+    path = files.unfinished("quick", "vae_bce", 0)
+    content, identity = path.read_bytes(), torch.load(path, weights_only=False)["identity"]
+    assert runs._state(path, identity, torch.device("cpu"))["step"] == 6
+    source = numpy.random.default_rng(0)
+    with zipfile.ZipFile(path) as file:
+        large = [(entry.header_offset + 200, entry.file_size) for entry in file.infolist() if entry.file_size > 1000]
+    for start, size in large:
+        place = int(source.integers(start, start + size - 200))
+        path.write_bytes(content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :])
+        assert runs._state(path, identity, torch.device("cpu")) is None
+
+
+def test_a_state_begun_from_another_checkpoint_is_left_alone(interrupt):
+    """A probe whose autoencoder was trained again begins again with it."""
+    checkpoint, options = files.checkpoint("quick", "ae_dense32", 0), LONG | {"fit": {"batch": 8}}
+    checkpoint.parent.mkdir(parents=True)
+    for trained, expected in ((0, [4, 5, 10, 11]), (1, READ)):
+        save_file(run("ae_dense32", 0, steps=0)[0].state_dict(), checkpoint)
+        interrupt(4, "probe_frozen", **options)
+        save_file(run("ae_dense32", trained, steps=0)[0].state_dict(), checkpoint)
+        assert steps_of("probe_frozen", **options)[0] == expected
+        forget()
 
 
 def test_a_state_half_written_leaves_the_one_before(interrupt, monkeypatch):

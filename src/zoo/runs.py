@@ -4,8 +4,8 @@ import ast
 import hashlib
 import inspect
 import json
-import pickle
 import time
+import zipfile
 from pathlib import Path
 
 import numpy
@@ -34,8 +34,11 @@ def train(everything, entry, profile, seed, arrays, facts, watch):
     device = seeding.prepare(seed, everything["threads"], everything["device"])
     # channels_last changes how convolutions are computed, not what: 1.4 times faster on a CPU
     network = params.build(entry, facts).to(device, memory_format=torch.channels_last)
+    begun_from = None
     if entry["start"].startswith("checkpoints/"):
-        checkpoints.begin_from(Path("artifacts", profile, entry["start"], f"{seed}.safetensors"), network)
+        start = Path("artifacts", profile, entry["start"], f"{seed}.safetensors")
+        checkpoints.begin_from(start, network)
+        begun_from = hashlib.sha256(start.read_bytes()).hexdigest()
     recipe = {key: entry[key] for key in ("file", "data", "start", "net", "players")} | {"fit": fit, "steps": steps}
     record = {
         "seed": seed,
@@ -49,7 +52,7 @@ def train(everything, entry, profile, seed, arrays, facts, watch):
     }
     rows, diverged, progress = [], None, None
     if steps:
-        place, identity = files.unfinished(profile, entry["name"], seed), _identity(record, curve, network)
+        place, identity = files.unfinished(profile, entry["name"], seed), _identity(record, curve, begun_from, network)
         state, progress = _state(place, identity, device), _progress(network)
         if state is not None and progress is not None:
             progress |= state["progress"]
@@ -89,10 +92,10 @@ def _rate(fit, steps, steps_per_epoch):
     return lambda step: 1.0
 
 
-def _identity(record, curve, network):
+def _identity(record, curve, begun_from, network):
     """What a kept state must agree with to be gone on from: everything that the weights and the curve depend on."""
     code = [_code(inspect.getfile(part)) for part in (train, training, batches, layers, type(network))]
-    return hashlib.sha256(json.dumps([record, curve, code], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([record, curve, begun_from, code], sort_keys=True).encode()).hexdigest()
 
 
 def _code(path):
@@ -107,10 +110,13 @@ def _code(path):
 def _state(path, identity, device):
     """The kept state at `path`, or None where there is none, a damaged one, or that of another run."""
     try:
+        with zipfile.ZipFile(path) as file:
+            if file.testzip():  # torch.load does not look at the checksums that torch.save writes
+                return None
         state = torch.load(path, map_location=device, weights_only=False)
-    except (FileNotFoundError, RuntimeError, EOFError, pickle.UnpicklingError):
-        return None
-    if state.get("identity") != identity:
+        if state["identity"] != identity:
+            return None
+    except Exception:  # each byte of it, when wrong, raises its own
         return None
     if "random" in state:
         state["random"], state["cuda_random"] = state["random"].cpu(), [one.cpu() for one in state["cuda_random"]]
