@@ -73,18 +73,22 @@ FEWEST_WORDS = 30
 
 
 def image_rows(rows: Sequence[np.ndarray], labels: Sequence[str], path: Path) -> None:
-    """Draw a grid: row i shows the images of rows[i], float [n, h, w], and is called labels[i]."""
+    """Draw a grid: row i shows the images of rows[i], float [n, h, w], and is called labels[i].
+
+    Rows may differ in size, all in one scale: narrower images stand in the middle of a column.
+    """
     blocks = [np.clip(np.nan_to_num(np.asarray(row, dtype=np.float64)), 0.0, 1.0) for row in rows]
-    height, width = blocks[0].shape[1:]
-    columns = max(len(block) for block in blocks)
-    canvas = np.zeros((len(blocks) * (height + 2) + 2, columns * (width + 2) + 2))
-    for index, block in enumerate(blocks):
+    width, columns = max(block.shape[2] for block in blocks), max(len(block) for block in blocks)
+    tops = np.cumsum([2, *(block.shape[1] + 2 for block in blocks)])
+    canvas = np.zeros((tops[-1], columns * (width + 2) + 2))
+    for top, block in zip(tops, blocks, strict=False):
         for column, image in enumerate(block):
-            top, left = index * (height + 2) + 2, column * (width + 2) + 2
-            canvas[top : top + height, left : left + width] = image
-    centres = [index * (height + 2) + 1.5 + height / 2 for index in range(len(blocks))]
+            left = column * (width + 2) + 2 + (width - image.shape[1]) // 2
+            canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
+    centres = [top - 0.5 + block.shape[1] / 2 for top, block in zip(tops, blocks, strict=False)]
+    inches = min(1.0, 30 / (width + 2)) / 42
     with matplotlib.rc_context(STYLE):
-        figure, axes = _axes(canvas.shape[1] / 42 + 1.0, canvas.shape[0] / 42 + 0.1)
+        figure, axes = _axes(canvas.shape[1] * inches + 1.0, canvas.shape[0] * inches + 0.1)
         axes.imshow(canvas, cmap="gray_r", vmin=0.0, vmax=1.0, interpolation="nearest")
         axes.set_yticks(centres, [str(label) for label in labels])
         _only_labels(axes)
@@ -167,13 +171,14 @@ def confusion_matrix(counts: np.ndarray, path: Path) -> None:
 
 
 def three_confusions(actual: np.ndarray, path: Path, predicted: np.ndarray) -> None:
-    """Draw confusion matrices of the first 1,000 test images, of all, and of answers drawn evenly at random.
+    """Draw confusion matrices of the first tenth of the test images, of all, and of answers drawn evenly at random.
 
     actual, predicted: integer classes [n]; what was predicted as nothing (-1) is left out.
     """
     classes = int(actual.max()) + 1
     guessed = np.random.default_rng(0).integers(classes, size=len(actual))
-    panels = [(actual[:1000], predicted[:1000]), (actual, predicted), (actual, guessed)]
+    tenth = len(actual) // 10
+    panels = [(actual[:tenth], predicted[:tenth]), (actual, predicted), (actual, guessed)]
     with matplotlib.rc_context({**STYLE, "axes.spines.right": True, "axes.spines.top": True}):
         figure = Figure(figsize=(10.4, 3.7), layout="constrained")
         for axes, (known, said), name in zip(figure.subplots(1, 3), panels, ("", "", ", random answers"), strict=True):
