@@ -30,8 +30,7 @@ def evaluate(profile, name):
             graphs = {path.stem: sessions.open_session(path, threads=threads) for path in paths}
             runs[seed] = json.loads(sessions.metadata(next(iter(graphs.values())))["run"])
             drawing = pictures if seed == seeds[0] else None
-            progress = files.progress(profile, name, seed)
-            drawn = dict(numpy.load(progress)) if drawing and progress.exists() else None
+            drawn = progress(files.progress(profile, name, seed)) if drawing else None
             case = evaluation.Case(graphs, arrays, facts, runs[seed]["recipe"], everything["evaluate"], drawing, drawn)
             for verb in graphs:
                 metrics, of_items = evaluation.EVALUATORS[verb](case)
@@ -43,6 +42,18 @@ def evaluate(profile, name):
         table = pandas.DataFrame(columns=["actual", "predicted", "loss"]) if table is None else table
         table.to_csv(predictions, index_label="item", float_format="%.6g")
         files.write_json(files.metrics(profile, name), statistics.nested(measured) | {"training": training(runs)})
+
+
+def progress(path):
+    """What a generator drew while it was trained, {"steps", "images"}; None where nothing was kept."""
+    try:
+        with numpy.load(path) as content:
+            return dict(content)
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # each byte of a zip file, when wrong, raises its own
+        reason = type(error).__name__
+        raise InputError(f"{path} is damaged: delete it and run `dvc repro` again ({reason})") from None
 
 
 def training(runs):
