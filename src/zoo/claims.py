@@ -1,106 +1,90 @@
-"""What the write-ups say in words, and what explains a figure that did not come out: comparisons of what was measured.
+"""What is said in words, by the write-ups and by us, weighed: comparisons of what was measured.
 
-A claim is a list of comparisons (`zoo.params.comparison` reads them); all must hold.
+A claim is a list of `zoo.params.Comparison`, all of which must hold.
 """
 
 import math
 
 import numpy
-from scipy import stats
 
 from zoo import statistics
-from zoo.params import AT_EQUAL_STEPS
+
+# Of several comparisons the first of these that one came to is the claim's own.
+OUTCOMES = ("does not hold", "not measured", "undecided", "holds")
 
 
 def weigh(comparisons, measured, curves):
-    """("holds", "does not hold", "undecided" or "not measured", [evidence of each comparison]).
+    """(the outcome of all `comparisons` together, [evidence of each]).
 
-    `measured` is {experiment: {metric: {seed: value or None}}}, `curves` {experiment: {seed: [(step, loss), ...]}} with
-    an infinite loss at the end of a diverged seed. Evidence holds "left" and "right" (experiment, metric, and the
-    `statistics.summary` of the values), "relation", "step" (or None) and "outcome". All comparisons must hold.
+    `measured` is {experiment: {metric: {seed: value}}}, None for a value that is not known, infinite for one that
+    diverged; `curves` is {experiment: {seed: [(step, validation loss), ...]}}, infinite at the end of a diverged seed.
+
+    Evidence is a dictionary: "left" and "right" are {"value"} or {"experiment", "metric", "diverged" (so many seeds)}
+    with the `statistics.summary` of the values; "seeds" and "relation" are the comparison's; "step" is where curves
+    were compared, else None; "outcome" is one of OUTCOMES.
     """
     evidence = [_compared(comparison, measured, curves) for comparison in comparisons]
-    outcomes = {one["outcome"] for one in evidence}
-    for word in ("not measured", "does not hold", "undecided"):
-        if word in outcomes:
-            return word, evidence
-    return "holds", evidence
+    return min((one["outcome"] for one in evidence), key=OUTCOMES.index), evidence
 
 
-def decide(left, right):
-    """Whether the values `left` are smaller than `right` (each a list, or one number): True, False, or None: undecided.
+def decide(left, right, seeds=None):
+    """Whether `left` is below `right`, each a list of values or one exact number: True, False, or None: undecided.
 
-    From three values on, the 95 % interval of the mean, or of the difference of two means (Welch), must exclude
-    equality; with fewer the means decide. Where a value is infinite, all of one side must be below all of the other.
+    Of means (`seeds` None) the 95 % interval of their difference must exclude 0; see `statistics.difference`. Where a
+    value is infinite there is no mean: then all of one side must be below all of the other. Of "every" or "some"
+    value it is known without a doubt.
     """
-    first, second = (numpy.atleast_1d(numpy.asarray(values, float)) for values in (left, right))
-    if not (numpy.isfinite(first).all() and numpy.isfinite(second).all()):
-        return True if first.max() < second.min() else False if first.min() > second.max() else None
-    low, high = _difference(first, second, numpy.ndim(right) == 0)
+    first, second = ([side] if isinstance(side, float) else side for side in (left, right))
+    low, high = min(first) - max(second), max(first) - min(second)
+    if seeds:
+        return high < 0 if seeds == "every" else low < 0
+    if all(map(math.isfinite, [*first, *second])):
+        low, high = statistics.difference(left, right)
     return True if high < 0 else False if low > 0 else None
 
 
-def _difference(first, second, second_is_exact):
-    """(low, high) of mean(first) - mean(second)."""
-    gap = first.mean() - second.mean()
-    if second_is_exact and len(first) >= 3:
-        low, high = statistics.interval(first.tolist())
-        return low - second[0], high - second[0]
-    if min(len(first), len(second)) < 3 or (first.std() == 0 and second.std() == 0):
-        return gap, gap
-    found = stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
-    return found.low, found.high
-
-
 def _compared(comparison, measured, curves):
-    step, sides = None, [comparison.left, comparison.right]
-    if isinstance(sides[0], tuple) and sides[0][1] == AT_EQUAL_STEPS:
-        both = [curves[experiment] for experiment, _ in sides]
-        step, values = _at_equal_steps(both)
+    sides, step = (comparison.left, comparison.right), None
+    if comparison.at_equal_steps:
+        step, values = _at_equal_steps([curves[side.experiment] for side in sides])
     else:
-        values = [side if isinstance(side, float) else measured[side[0]][side[1]] for side in sides]
-    known = [side if isinstance(side, float) else list(side.values()) for side in values]
-    missing = any(value is None or (isinstance(value, list) and (not value or None in value)) for value in known)
-    outcome = "not measured"
-    if not missing:
-        ordered = known if comparison.relation == "<" else known[::-1]
-        smaller = _exact_last(*ordered)
-        outcome = {True: "holds", False: "does not hold", None: "undecided"}[smaller]
-    left, right = (
-        {"value": side} if isinstance(side, float) else
-        {"experiment": side[0], "metric": side[1], **_summary(found)}
-        for side, found in zip(sides, values, strict=True)
-    )  # fmt: skip
-    return {"left": left, "relation": comparison.relation, "right": right, "step": step, "outcome": outcome}
+        values = [side if isinstance(side, float) else measured[side.experiment][side.metric] for side in sides]
+    known = [value if isinstance(value, float) else list(value.values()) for value in values]
+    if any(value == [] or (isinstance(value, list) and None in value) for value in known):
+        outcome = "not measured"
+    else:
+        lesser, greater = known if comparison.relation == "<" else known[::-1]
+        outcome = {True: "holds", False: "does not hold", None: "undecided"}[decide(lesser, greater, comparison.seeds)]
+    left, right = map(_side, sides, values)
+    return {
+        "left": left,
+        "relation": comparison.relation,
+        "right": right,
+        "seeds": comparison.seeds,
+        "step": step,
+        "outcome": outcome,
+    }
 
 
-def _exact_last(left, right):
-    """`decide`, which wants an exact number on its right."""
-    if isinstance(left, float):
-        found = decide(right, left)
-        return None if found is None else not found
-    return decide(left, right)
-
-
-def _summary(values):
-    if any(value is not None and math.isinf(value) for value in values.values()):
-        finite = [value for value in values.values() if value is not None and math.isfinite(value)]
-        return {"mean": math.inf, "seeds": values, "diverged": len(values) - len(finite)}
-    return statistics.summary(values)
+def _side(side, values):
+    if isinstance(side, float):
+        return {"value": side}
+    diverged = sum(value is not None and math.isinf(value) for value in values.values())
+    return side._asdict() | statistics.summary(values) | {"diverged": diverged}
 
 
 def _at_equal_steps(both):
-    """(the last step that every undiverged seed of both reached, [{seed: loss at that step}, ...])."""
-    lasts = [rows[-1] for curves in both for rows in curves.values() if rows]
-    reached = [step for step, loss in lasts if math.isfinite(loss)] or [step for step, _ in lasts]
-    step = min(reached, default=0)
+    """(the last step that every seed of both reached, the diverged ones aside; [{seed: loss at that step}, ...])."""
+    ends = [rows[-1] for curves in both for rows in curves.values()]
+    finite = [step for step, loss in ends if math.isfinite(loss)]
+    step = min(finite) if finite else max((step for step, _ in ends), default=0)
     return step, [{seed: _loss_at(rows, step) for seed, rows in curves.items()} for curves in both]
 
 
 def _loss_at(rows, step):
-    """The loss at `step`, between two rows on the straight line through them; infinite once it diverged."""
-    steps, losses = zip(*rows, strict=True)
-    if not math.isfinite(losses[-1]) and step >= steps[-1]:
-        return math.inf
+    """The loss at `step`, on the straight line between the rows about it; infinite from where it diverged."""
+    end, last = rows[-1]
     finite = [(at, loss) for at, loss in rows if math.isfinite(loss)]
-    return float(numpy.interp(step, *zip(*finite, strict=True))) if finite else math.inf
+    if not finite or (step >= end and not math.isfinite(last)):
+        return math.inf
+    return float(numpy.interp(step, *zip(*finite, strict=True)))

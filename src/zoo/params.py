@@ -19,6 +19,7 @@ CODE = Path(__file__).parent
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 # DVC interpolates names into paths and stage names, where a dot would end a key.
 Word = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -45,38 +46,63 @@ def parts(moves):
 AT_EQUAL_STEPS = "validation_loss"
 
 
-class Comparison(NamedTuple):
-    """Two sides, each a float or (experiment, metric), and the relation that is claimed between them, "<" or ">"."""
+class Measured(NamedTuple):
+    """What an experiment came to, a value a seed: `metric` is verb.metric, or AT_EQUAL_STEPS."""
 
-    left: float | tuple
+    experiment: str
+    metric: str
+
+
+class Comparison(NamedTuple):
+    """That `left` is below (relation "<") or above (">") `right`; a side is `Measured`, or one of them a float.
+
+    `seeds` is "every" or "some" where that is said of every or of some seed, None where it is said of the means.
+    """
+
+    seeds: str | None
+    left: Measured | float
     relation: str
-    right: float | tuple
+    right: Measured | float
+
+    @property
+    def measured(self):
+        return [side for side in (self.left, self.right) if isinstance(side, Measured)]
+
+    @property
+    def at_equal_steps(self):
+        return all(side.metric == AT_EQUAL_STEPS for side in self.measured)
 
 
 def comparison(text):
-    """The `Comparison` that `text` writes as LEFT < RIGHT or LEFT > RIGHT.
+    """The `Comparison` that `text` writes as LEFT < RIGHT or LEFT > RIGHT, perhaps with `every` or `some` before it.
 
     A side is a number, or `experiment.verb.metric`, or, on both sides, `experiment.validation_loss`: the validation
     loss at the last step that both experiments reached. Raises ValueError where `text` is none of this.
     """
-    found = re.fullmatch(r"(\S+) ([<>]) (\S+)", text)
+    found = re.fullmatch(r"(?:(every|some) )?(\S+) ([<>]) (\S+)", text)
     if not found:
         raise ValueError("should be a comparison such as `experiment.verb.metric < 0.5`")
-    left, relation, right = found.groups()
-    sides = _side(left), _side(right)
-    if [isinstance(side, tuple) and side[1] == AT_EQUAL_STEPS for side in sides].count(True) == 1:
+    seeds, left, relation, right = found.groups()
+    one = Comparison(seeds, _side(left), relation, _side(right))
+    at_equal_steps = [side.metric for side in one.measured].count(AT_EQUAL_STEPS)
+    if not one.measured:
+        raise ValueError("compares two numbers; one side at least should be experiment.verb.metric")
+    if at_equal_steps == 1:
         raise ValueError(f"{AT_EQUAL_STEPS} can be compared with that of another experiment only")
-    return Comparison(sides[0], relation, sides[1])
+    return one
 
 
 def _side(text):
+    found = re.fullmatch(rf"([a-z][a-z0-9_]*)\.([a-z_]+\.[a-z_]+|{AT_EQUAL_STEPS})", text)
+    if found:
+        return Measured(*found.groups())
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
-        experiment, _, metric = text.partition(".")
-        if not metric:
-            raise ValueError(f"{text!r} is neither a number nor experiment.verb.metric") from None
-        return experiment, metric
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is neither a finite number nor experiment.verb.metric")
+    return value
 
 
 def comparable(text):
@@ -167,7 +193,7 @@ class Benchmark(Strict):
 
 
 class Published(Strict):
-    value: float
+    value: Finite
     better: Literal["lower", "higher"]
     tolerance: Positive
     source: str
@@ -179,11 +205,11 @@ class PublishedCurve(Strict):
     player: Word
     split: Literal["training", "validation"]
     source: str
-    points: dict[Whole, float]
+    points: Annotated[dict[Whole, Finite], Field(min_length=1)]
 
 
 class Claim(Strict):
-    """What is said in words, as comparisons of metrics; one that `explains` a figure is its reason, if it holds."""
+    """What is said in words, as comparisons that must all hold; it may be the reason of a figure that it `explains`."""
 
     says: str
     source: str
@@ -224,12 +250,21 @@ class Everything(Strict):
             self.known(f"judge.{key}", name, self.models)
         for name in self.published:
             self.known("published", name, self.models)
-        for name in self.published_curves:
+        for name, logs in self.published_curves.items():
             self.known("published_curves", name, self.models)
+            for log in logs:
+                self.known(f"published_curves.{name}.player", log.player, self.models[name].players)
+        figures = [
+            f"{name}.{verb}.{metric}"
+            for name, verbs in self.published.items()
+            for verb, metrics in verbs.items()
+            for metric in metrics
+        ]
         for key, claim in self.claims.items():
-            sides = [side for test in claim.test for side in comparison(test) if isinstance(side, tuple)]
-            for name in [side[0] for side in sides] + ([claim.explains.split(".")[0]] if claim.explains else []):
-                self.known(f"claims.{key}", name, self.models)
+            for side in (side for test in claim.test for side in comparison(test).measured):
+                self.known(f"claims.{key}.test", side.experiment, self.models)
+            if claim.explains is not None:
+                self.known(f"claims.{key}.explains", claim.explains, figures)
         return self
 
     @staticmethod

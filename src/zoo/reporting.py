@@ -97,7 +97,7 @@ def _charts(report, folder):
             caption = "Loss against step, on training batches and on validation data."
             if entry["published_curves"]:
                 caption += " Crosses are what the write-up's log prints."
-            published = {log["source"]: log["points"] for log in entry["published_curves"]}
+            published = {f"{log['source']}, {log['split']}": log["points"] for log in entry["published_curves"]}
             draw(functools.partial(figures.curves, published=published), curve, name, caption)
         if len({row["batch"] for row in rows if row["p50_us"] is not None}) > 2:
             draw(figures.latency, rows, f"{name}-latency", "Median time of a call against batch size.")
@@ -107,7 +107,8 @@ def _charts(report, folder):
         predictions = pandas.read_csv(files.predictions(report["profile"], best))
         actual, predicted = predictions["actual"].to_numpy(), predictions["predicted"].to_numpy()
         caption = (
-            f"Three confusion matrices of {best}, the most accurate classifier: few samples, many, random answers."
+            f"Confusion matrices of {best}, the most accurate classifier (first seed): on a tenth of the test images, "
+            "on all of them, and of random answers."
         )
         draw(functools.partial(figures.three_confusions, predicted=predicted), actual, "confusion", caption)
     if any(row["p50_us"] is not None for row in everywhere):
@@ -146,6 +147,7 @@ def _templates():
         "inlined": lambda path: "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii"),
         "interval": interval,
         "marked": marked,
+        "norm": norm,
         "number": number,
         "published": lambda value: f"{value:,.6g}",
         "parity": parity,
@@ -155,8 +157,9 @@ def _templates():
         "several_seeds": lambda rows: len({row["seed"] for row in rows}) > 1,
         "any_published": lambda groups: any(row["published"] for _, rows in groups for row in rows),
         "duration": lambda value: "—" if value is None else duration(value),
+        "because": because,
         "evidence": evidence,
-        "verdict_words": verdict_words,
+        "tally": tally,
     }
     return environment
 
@@ -176,12 +179,14 @@ def rewrite_block(text: str, block: str) -> str:
 
 
 def number(value) -> str:
-    """Four significant digits, thousands separated; a dash for None."""
+    """Four significant digits, thousands separated, a whole number without a point; a dash for None."""
     if value is None:
         return "—"
-    if isinstance(value, int) or abs(value) >= 1000:
+    if abs(value) >= 1e9:
+        return f"{value:.3e}".replace("e+", "e")
+    if abs(value) >= 1000 or value == round(value):
         return f"{value:,.0f}"
-    return f"{value:#.4g}".replace("e-0", "e-") if value else "0"
+    return f"{value:#.4g}".replace("e-0", "e-")
 
 
 def interval(row: dict) -> str:
@@ -190,33 +195,59 @@ def interval(row: dict) -> str:
     if mean is None or low is None or high is None:
         return number(mean)
     half = (high - low) / 2
-    if half == 0 or 0 < abs(mean) < 1e-4:
+    if half == 0 or 0 < abs(mean) < 1e-4 or max(abs(mean), half) >= 1e9:
         return f"{number(mean)} ± {half:.2g}"
     decimals = max(0, 1 - math.floor(math.log10(half)))
     return f"{mean:,.{decimals}f} ± {half:,.{decimals}f}"
 
 
-def verdict_words(row: dict) -> str:
-    """The verdict of a figure, and for one that was not reproduced why."""
-    if row["verdict"] != "not reproduced":
-        return row["verdict"]
-    return "not reproduced: " + ("; ".join(row["why"]) if row["why"] else "no reason established")
+def because(row: dict) -> str:
+    """Why a figure was not reproduced, or is undecided; nothing for another."""
+    if row["why"] is None:
+        return ""
+    if row["verdict"] == "undecided":
+        return "; ".join(row["why"]) or "the interval reaches beyond the tolerance on both sides"
+    return "; ".join(row["why"]) or "no reason established"
+
+
+def norm(value: float | None) -> str:
+    """The norm of a gradient in words, for one that may have overflowed."""
+    if value is None:
+        return "unknown"
+    return number(value) if math.isfinite(value) else "not a number" if math.isnan(value) else "infinite"
+
+
+def tally(claims: list) -> str:
+    """How many claims came to what: `20 hold, 1 does not hold, 3 are undecided`."""
+    words = {
+        "holds": ("holds", "hold"),
+        "does not hold": ("does not hold", "do not hold"),
+        "undecided": ("is undecided", "are undecided"),
+        "not measured": ("was not measured", "were not measured"),
+    }
+    verdicts = [claim["verdict"] for claim in claims]
+    counts = {verdict: verdicts.count(verdict) for verdict in words if verdict in verdicts}
+    return ", ".join(f"{count} {words[verdict][count > 1]}" for verdict, count in counts.items())
 
 
 def evidence(one: dict) -> str:
-    """What a comparison of a claim set beside each other: `lstm perplexity 114.2 against rnn_tanh 320.5`."""
+    """What was measured for a comparison of a claim: `lstm validation loss 4.61 (claimed < rnn_tanh 5.20)`."""
     left, right = one["left"], one["right"]
-    sides = [f"{side['value']:g}" if "value" in side else _side(side) for side in (left, right)]
-    if "metric" in left and "metric" in right and left["metric"] == right["metric"]:
-        sides[1] = _side(right | {"label": ""})
+    if "metric" in left and left["metric"] == right.get("metric"):
+        right = right | {"label": ""}
+    of = f" of {one['seeds']} seed" if one["seeds"] else ""
     at = f" at step {one['step']:,}" if one["step"] is not None else ""
-    return " against ".join(sides) + at
+    return f"{_side(left, one)}{at} (claimed {one['relation']} {_side(right, one)}{of})"
 
 
-def _side(side):
-    mean = side["mean"]
-    if mean is not None and math.isinf(mean):
-        value = f"diverged with {side['diverged']} of {len(side['seeds'])} seeds"
+def _side(side, one):
+    if "value" in side:
+        return f"{side['value']:,.0f}" if abs(side["value"]) >= 1000 else f"{side['value']:g}"
+    values = side["seeds"].values()
+    if side["diverged"]:
+        value = f"diverged with {side['diverged']} of {len(values)} seeds"
+    elif one["seeds"] and side["mean"] is not None:
+        value = " to ".join(dict.fromkeys(number(bound) for bound in (min(values), max(values))))
     else:
         value = interval({"low": None, "high": None} | side)
     return " ".join(filter(None, (side["experiment"], side["label"], value)))

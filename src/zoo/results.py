@@ -23,15 +23,15 @@ PICTURES = {
     "reconstruct": "Test images and what the network returns for them.",
     "encode": "What the encoder makes of test images.",
     "decode": (
-        "Images that the decoder draws from random codes, a row a digit where it is told which; a code of two numbers "
-        "is gone through on a grid, (0, 0) in its middle; a longer one without a prior walks, along a row, from one "
-        "test image's code to the next one's."
+        "Images that the decoder draws from random codes, a row a digit where it is told which. A code of two "
+        "numbers is gone through on a grid instead, (0, 0) in its middle; a longer one without a prior walks, along a "
+        "row, from one test image's code to the next one's."
     ),
     "generate": "Samples drawn from noise; where the network takes a label, a row for each digit asked for.",
     "generate-progress": "What ten draws became while the generator was trained: a row a step, always the same noise.",
     "classify": "Confusion matrix on the test set.",
     "next_word": "How well words are foretold along a line of the test text.",
-    "apply": "What the operator makes of test images of 28 x 28 pixels.",
+    "apply": "Test images, or their middle for an operator on fewer pixels, and what the operator makes of them.",
 }
 
 
@@ -70,15 +70,18 @@ def _number_machines(experiments):
 def _claims(everything, experiments):
     """Every claim of params.yaml with its verdict and its evidence."""
     labels = {row["key"]: row["label"] for entry in experiments for row in _rows(entry)}
-    measured = {entry["name"]: {row["key"]: row["seeds"] for row in _rows(entry)} for entry in experiments}
+    measured = {
+        entry["name"]: {row["key"]: _with_divergence(row, entry["diverged"]) for row in _rows(entry)}
+        for entry in experiments
+    }
     curves = {entry["name"]: _validation(entry) for entry in experiments}
     weighed = []
     for key, claim in everything["claims"].items():
         tests = [params.comparison(test) for test in claim["test"]]
-        for side in (side for test in tests for side in (test.left, test.right) if isinstance(side, tuple)):
-            if side[1] != params.AT_EQUAL_STEPS and side[1] not in measured[side[0]]:
-                known = ", ".join(measured[side[0]])
-                raise InputError(f"params.yaml: claims.{key}: {side[0]} has no metric {side[1]}; it has {known}")
+        for name, metric in (side for test in tests for side in test.measured):
+            if metric != params.AT_EQUAL_STEPS and metric not in measured[name]:
+                known = ", ".join(measured[name])
+                raise InputError(f"params.yaml: claims.{key}: {name} has no metric {metric}; it has {known}")
         verdict, evidence = claims.weigh(tests, measured, curves)
         for side in (side for one in evidence for side in (one["left"], one["right"]) if "metric" in side):
             side["label"] = labels.get(side["metric"], "validation loss")
@@ -89,17 +92,22 @@ def _claims(everything, experiments):
     return weighed
 
 
+def _with_divergence(row, diverged):
+    """{seed: value}; the loss of a seed that diverged before it was read is infinite."""
+    lost = diverged if row["key"] in ("training.early_loss", "training.final_loss") else ()
+    return {seed: math.inf if value is None and seed in lost else value for seed, value in row["seeds"].items()}
+
+
 def _why(place, row, weighed):
-    """The reasons, as established by claims that hold, of a figure that was not reproduced; None for another."""
-    if row["verdict"] != "not reproduced":
+    """The reasons, from claims that hold, of a figure that was not reproduced or is undecided; None for another."""
+    if row["verdict"] not in ("not reproduced", "undecided"):
         return None
     return [claim["says"] for claim in weighed if claim["explains"] == place and claim["verdict"] == "holds"]
 
 
 def _validation(entry):
     """{seed: [(step, validation loss of the first player), ...]}; a diverged seed ends with an infinite one."""
-    rows = entry["curve"][entry["curve"]["split"] == "validation"]
-    rows = rows[rows["player"] == rows["player"].iloc[0]] if len(rows) else rows
+    rows = _of_first_player(entry["curve"], "validation")
     curves = {str(seed): list(zip(part["step"], part["loss"], strict=True)) for seed, part in rows.groupby("seed")}
     for seed, step in entry["diverged"].items():
         curves.setdefault(seed, []).append((step, math.inf))
@@ -143,6 +151,7 @@ def _experiment(profile, everything, name, terms):
         "partial": partial,
         "budget": _budget(training, plan),
         "diverged": diverged,
+        "divergence": _divergence(training, curve, diverged),
         "settings": _settings(entry, profile),
         "groups": [(verb, rows) for verb in VERBS if (rows := [row for row in plain if row["verb"] == verb])],
         "per_class": [row for row in metrics if row["class"]],
@@ -158,45 +167,61 @@ def _experiment(profile, everything, name, terms):
     }
 
 
+def _divergence(training, curve, diverged):
+    """What is told of each diverged seed: where, what stopped being finite, and the gradient's norm when last read."""
+    told, places = [], training.get("diverged_in", {})
+    for seed, step in diverged.items():
+        norms = curve[(curve["seed"] == int(seed)) & (curve["split"] == "training")]["gradient_norm"]
+        norm = norms.iloc[-1] if len(norms) else None
+        what = "a weight" if places.get(seed) == "weights" else "the loss"
+        told.append({"seed": seed, "step": step, "what": what, "norm": norm})
+    return told
+
+
 def _of_training(curve, training, steps):
-    """What the training curve says, as metrics: {metric: `statistics.summary` over the seeds}."""
+    """What the curve says of the training, as metrics: {metric: `statistics.summary` over the seeds}."""
     measured, diverged = {}, training.get("diverged_at_step", {})
-    for seed, part in curve.groupby("seed"):
-        for split in ("validation", "training"):
-            rows = part[part["split"] == split]
-            rows = rows[rows["player"] == rows["player"].iloc[0]] if len(rows) else rows
-            if split == "validation" and len(rows) > 1:
-                measured.setdefault("early_loss", {})[seed] = rows["loss"].iloc[1]
-                measured.setdefault("final_loss", {})[seed] = rows["loss"].iloc[-1]
-            if split == "training" and len(rows):
-                norms = rows["gradient_norm"].to_numpy()
-                measured.setdefault("first_gradient_norm", {})[seed] = norms[0]
-                measured.setdefault("last_gradient_norm", {})[seed] = norms[-1]
-                moving = numpy.flatnonzero(norms != 0)
-                silent = moving[-1] + 1 if len(moving) else 0
-                measured.setdefault("silent_from_step", {})[seed] = (
-                    rows["step"].iloc[silent] if silent < len(norms) else steps
-                )
-    if measured:
-        measured["diverged"] = {seed: float(step is not None) for seed, step in diverged.items()}
+    for seed in curve["seed"].unique():
+        of_seed = curve[curve["seed"] == seed]
+        losses, rows = (_of_first_player(of_seed, split) for split in ("validation", "training"))
+        norms, ended = rows["gradient_norm"].to_numpy(), diverged.get(str(seed)) is not None
+        moving = numpy.flatnonzero(norms != 0)
+        silent = moving[-1] + 1 if len(moving) else 0
+        values = {
+            "early_loss": losses["loss"].iloc[1] if len(losses) > 1 else None,
+            "final_loss": losses["loss"].iloc[-1] if len(losses) and not ended else None,
+            "first_gradient_norm": norms[0] if len(norms) else None,
+            "last_gradient_norm": norms[-1] if len(norms) else None,
+            "silent_from_step": rows["step"].iloc[silent] if silent < len(norms) else steps,
+            "diverged": float(ended),
+        }
+        for metric, value in values.items():
+            measured.setdefault(metric, {})[seed] = value
     return {metric: statistics.summary(values) for metric, values in measured.items()}
 
 
+def _of_first_player(curve, split):
+    rows = curve[curve["split"] == split]
+    return rows[rows["player"] == rows["player"].iloc[0]] if len(rows) else rows
+
+
 def _published_curves(everything, name, curve):
-    """Each published log beside ours: the loss at the nearest step that we read, mean over the seeds."""
+    """Each published log beside ours: the mean loss over the seeds at the nearest step that we read.
+
+    There is no mean (None) where a seed had diverged by then, and no row where we read nothing near that step.
+    """
     beside = []
     for log in everything["published_curves"].get(name, []):
         ours = curve[(curve["player"] == log["player"]) & (curve["split"] == log["split"])]
-        mean = ours.groupby("step")["loss"].mean()
-        if not len(mean):
-            raise InputError(
-                f"params.yaml: published_curves.{name}: no {log['split']} loss of a player {log['player']}"
-            )
-        rows = []
+        by_step = {int(step): part.tolist() for step, part in ours.groupby("step")["loss"]}
+        seeds, rows = curve["seed"].nunique(), []
         for step, loss in log["points"].items():
-            nearest = mean.index[numpy.abs(mean.index - step).argmin()]
+            nearest = min(by_step, key=lambda read, step=step: abs(read - step), default=math.inf)
             if abs(nearest - step) <= max(10, 0.05 * step):
-                rows.append({"step": step, "published": loss, "ours": mean[nearest], "at": int(nearest)})
+                losses = by_step[nearest]
+                known = len(losses) == seeds and all(map(math.isfinite, losses))
+                mean = math.fsum(losses) / seeds if known else None
+                rows.append({"step": step, "published": loss, "ours": mean, "at": nearest})
         beside.append(log | {"rows": rows})
     return beside
 
@@ -307,7 +332,7 @@ def _parity(path):
 
 
 def _pictures(folder, base):
-    place = {verb: index for index, verb in enumerate(VERBS)}
+    place = {name: index for index, name in enumerate(PICTURES)}
     found = sorted(folder.glob("*.png"), key=lambda path: (place.get(path.stem, len(place)), path.stem))
     return [picture(path, base, PICTURES.get(path.stem, path.stem)) for path in found]
 
@@ -423,7 +448,7 @@ def _trained_on(experiments):
 
 def _counts(experiments):
     verdicts = [entry["headline"]["verdict"] for entry in experiments if entry["headline"]]
-    words = ("reproduced", "better", "not reproduced", "partial budget")
+    words = ("reproduced", "better", "not reproduced", "undecided", "partial budget")
     counts = {word: verdicts.count(word) for word in words}
     counts["diverged"] = sum(bool(entry["diverged"]) for entry in experiments)
     return {word: count for word, count in counts.items() if count}

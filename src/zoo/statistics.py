@@ -1,4 +1,4 @@
-"""What a few seeds say: mean, interval, and whether a published figure was reproduced."""
+"""What a few seeds say: mean, interval, and how that lies to another mean or to a published figure."""
 
 import math
 
@@ -7,13 +7,29 @@ from scipy.special import stdtrit
 
 def interval(values, confidence=0.95):
     """Student's t interval of the mean, (low, high), or None for fewer than three values."""
-    count = len(values)
-    if count < 3:
-        return None
-    mean = math.fsum(values) / count
-    variance = math.fsum((value - mean) ** 2 for value in values) / (count - 1)
-    half = float(stdtrit(count - 1, (1 + confidence) / 2)) * math.sqrt(variance / count)
-    return mean - half, mean + half
+    return difference(values, 0.0, confidence) if len(values) >= 3 else None
+
+
+def difference(left, right, confidence=0.95):
+    """Welch's interval of mean(left) - mean(right), (low, high); a side is a list of values, or one exact number.
+
+    With an exact number that is Student's interval of the other mean. Where a list has fewer than three values, or
+    nothing varies, low and high are both the difference itself. (Welch 1947, degrees of freedom of Satterthwaite 1946)
+    """
+    lists = [side if isinstance(side, list) else [side] for side in (left, right)]
+    means = [math.fsum(values) / len(values) for values in lists]
+    # The square of each mean's standard error, and its degrees of freedom; an exact number has neither.
+    errors = [
+        (math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values), len(values) - 1)
+        for values, mean in zip(lists, means, strict=True)
+        if len(values) > 1
+    ]
+    squared, gap = math.fsum(error for error, _ in errors), means[0] - means[1]
+    if squared == 0 or any(isinstance(side, list) and len(side) < 3 for side in (left, right)):
+        return gap, gap
+    freedom = 1 / math.fsum((error / squared) ** 2 / free for error, free in errors)
+    half = float(stdtrit(freedom, (1 + confidence) / 2)) * math.sqrt(squared)
+    return gap - half, gap + half
 
 
 def summary(values):
@@ -52,10 +68,11 @@ def nested(measured):
 
 
 def verdict(measured, value, better, tolerance):
-    """Set a `summary` beside a published `value`: "reproduced", "better" or "not reproduced".
+    """Set a `summary` beside a published `value`: "reproduced", "better", "not reproduced" or "undecided".
 
     Reproduced within the relative `tolerance` of `value`; beyond it, `better` ("lower" or "higher") says
-    which side is good. From three seeds on the interval decides: touching the tolerance band is reproduced.
+    which side is good. From three seeds on the interval decides: touching the tolerance band is reproduced, but one
+    that reaches beyond it on both sides leaves the verdict undecided.
     Raises ValueError for another word than "lower" or "higher".
     """
     if better not in ("lower", "higher"):
@@ -65,6 +82,8 @@ def verdict(measured, value, better, tolerance):
         return "not reproduced"
     low, high = measured.get("low", mean), measured.get("high", mean)
     margin = tolerance * abs(value)
+    if low < value - margin and high > value + margin:
+        return "undecided"
     if low <= value + margin and high >= value - margin:
         return "reproduced"
     return "better" if (mean < value) == (better == "lower") else "not reproduced"
