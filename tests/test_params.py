@@ -15,6 +15,7 @@ MODEL, PLAYER = "models/cae_strided", "models/cae_strided/players/autoencoder"
 EVERYTHING = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text(encoding="utf-8"))
 ENTRIES = EVERYTHING["models"]
 ONE_OF_EACH = {entry["file"]: name for name, entry in reversed(ENTRIES.items())}
+CLAIM, LOG = "claims/maps_empty", "published_curves/cae_strided/0"
 
 
 def changed(folder, key, value, everything=EVERYTHING):
@@ -23,7 +24,7 @@ def changed(folder, key, value, everything=EVERYTHING):
     *parents, last = key.split("/")
     place = values
     for name in parents:
-        place = place[name]
+        place = place[int(name) if isinstance(place, list) else name]
     if value is MISSING:
         del place[last]
     else:
@@ -121,6 +122,42 @@ def test_every_experiment_is_found(profile, monkeypatch):
         ("benchmark/providers", ["CUDA"], ("benchmark.providers.0 = 'CUDA'", "'CUDAExecutionProvider'")),
         (f"{MODEL}/headline", "mse", ("headline = 'mse'", "match")),
         ("models/two.words", ENTRIES["gan"], ("models.two.words", "match")),
+        # claims
+        ("claims", MISSING, ("claims", "is missing; add it")),
+        (f"{CLAIM}/says", MISSING, ("claims.maps_empty.says", "is missing; add it")),
+        (f"{CLAIM}/sourse", "ours", ("claims.maps_empty.sourse = 'ours'", "no such key")),
+        (f"{CLAIM}/test", [], ("claims.maps_empty.test = []", "at least 1 item")),
+        (f"{CLAIM}/test", "a.b.c < 1", ("claims.maps_empty.test = 'a.b.c < 1'", "valid list")),
+        (f"{CLAIM}/test", ["a.b.c <= 1"], ("claims.maps_empty.test.0 = 'a.b.c <= 1'", "such as")),
+        (f"{CLAIM}/test", ["a.b.c<1"], ("test.0 = 'a.b.c<1'", "such as")),
+        (f"{CLAIM}/test", ["any a.b.c < 1"], ("test.0 = 'any a.b.c < 1'", "such as")),
+        (f"{CLAIM}/test", [5.0], ("test.0 = 5.0", "valid string")),
+        (f"{CLAIM}/test", ["a.b.c < much"], ("a.b.c < much", "much is neither a finite number nor experiment.verb")),
+        (f"{CLAIM}/test", ["a.b.c < nan"], ("nan is neither a finite number",)),
+        (f"{CLAIM}/test", ["a.b.c < inf"], ("inf is neither a finite number",)),
+        (f"{CLAIM}/test", ["a.mse < 1"], ("a.mse is neither a finite number nor experiment.verb.metric",)),
+        (f"{CLAIM}/test", ["a.b.c.d < 1"], ("a.b.c.d is neither",)),
+        (f"{CLAIM}/test", ["1 < 2"], ("1 < 2", "compares two numbers")),
+        (f"{CLAIM}/test", ["lstm.validation_loss < 5"], ("lstm.validation_loss < 5", "of another experiment only")),
+        (f"{CLAIM}/test", ["lstm.validation_loss < rnn_tanh.next_word.perplexity"], ("of another experiment only",)),
+        (f"{CLAIM}/test", ["cae.b.c < 1"], ("claims.maps_empty.test = cae: there is no such entry", "cae_strided")),
+        (f"{CLAIM}/test", ["lstm.validation_loss < rn.validation_loss"], ("claims.maps_empty.test = rn", "rnn_tanh")),
+        (f"{CLAIM}/explains", "lstm.next_word.perplexety", ("claims.maps_empty.explains = lstm.next_word.perplexety",
+                                                            "lstm.next_word.perplexity")),
+        (f"{CLAIM}/explains", "lstm", ("claims.maps_empty.explains = lstm:", "lstm.next_word.perplexity")),
+        ("claims/Two Words", {}, ("claims.Two Words", "match")),
+        # published curves
+        ("published_curves", MISSING, ("published_curves", "is missing; add it")),
+        ("published_curves/cae", [], ("published_curves = cae", "cae_strided")),
+        (f"{LOG}/player", "encoder", ("published_curves.cae_strided.player = encoder", "there are autoencoder")),
+        (f"{LOG}/split", "test", ("published_curves.cae_strided.0.split = 'test'", "'training' or 'validation'")),
+        (f"{LOG}/points", {}, ("published_curves.cae_strided.0.points", "at least 1 item")),
+        (f"{LOG}/points", {-1: 0.5}, ("points.-1", "greater than or equal to 0")),
+        (f"{LOG}/points", {0.5: 0.5}, ("points.0.5", "valid integer")),
+        (f"{LOG}/points", {10: "low"}, ("points.10 = 'low'", "valid number")),
+        (f"{LOG}/points", {10: float("nan")}, ("points.10 = nan", "finite")),
+        (f"{LOG}/source", MISSING, ("published_curves.cae_strided.0.source", "is missing; add it")),
+        ("published/lstm/next_word/perplexity/value", float("inf"), ("perplexity.value = inf", "finite")),
         # net, against the constructor of the model file
         (f"{MODEL}/net/kernal", 5, ("models.cae_strided.net.kernal", "kernel, maps, weight_deviation")),
         (f"{MODEL}/net/kernel", MISSING, ("models.cae_strided.net.kernel is missing", "add it")),
@@ -259,6 +296,28 @@ def test_full_budgets_are_the_write_ups_epochs(name, epochs, items, batch, time)
     steps_per_epoch = items // batch if time == 1 else (items // batch - 1) // time
     assert (entry["fit"]["batch"], entry["fit"].get("time", 1)) == (batch, time)
     assert entry["steps"]["full"] == epochs * steps_per_epoch
+
+
+# ---- comparisons
+
+
+def test_a_comparison_is_read_as_it_is_written():
+    mse = params.Measured("cae_strided", "reconstruct.mse")
+    assert params.comparison("cae_strided.reconstruct.mse < 1e-3") == (None, mse, "<", 0.001)
+    assert params.comparison("0.5 > cae_strided.reconstruct.mse") == (None, 0.5, ">", mse)
+    assert params.comparison("every cae_strided.reconstruct.mse > -2") == ("every", mse, ">", -2.0)
+    assert params.comparison("some cae_strided.reconstruct.mse < cae_strided.reconstruct.mse") == (
+        "some",
+        mse,
+        "<",
+        mse,
+    )
+
+
+def test_validation_losses_are_compared_at_equal_steps_and_nothing_else_is():
+    assert params.comparison("lstm.validation_loss < rnn_tanh.validation_loss").at_equal_steps
+    assert not params.comparison("lstm.training.final_loss < rnn_tanh.training.final_loss").at_equal_steps
+    assert not params.comparison("lstm.next_word.perplexity < 120").at_equal_steps
 
 
 # ---- model files, read as text

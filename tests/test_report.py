@@ -1,7 +1,10 @@
 """The report, from a made-up tree of measured files: every experiment in it, each word as the numbers say."""
 
+import contextlib
+import html
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +40,10 @@ def figure(value, better, tolerance):
     return {"value": value, "better": better, "tolerance": tolerance, "source": "write-up | 9"}
 
 
+def claim(says, *test, explains=None):
+    return {"says": says, "source": "write-up | 9", "test": list(test), "explains": explains}
+
+
 EVERYTHING = {
     "seeds": {"quick": [0, 1, 2], "full": [0, 1, 2]},
     "benchmark": {"providers": ["CPUExecutionProvider", "CUDAExecutionProvider"]},
@@ -50,7 +57,10 @@ EVERYTHING = {
         "operator": experiment("nothing to learn", "operators", "apply.largest_difference", 0),
     },
     "published": {
-        "autoencoder": {"reconstruct": {"mse": figure(0.001, "lower", 0.25), "psnr_db": figure(40, "higher", 0.1)}},
+        "autoencoder": {
+            "reconstruct": {"mse": figure(0.001, "lower", 0.25), "psnr_db": figure(40, "higher", 0.1)},
+            "encode": {"dead_share": figure(0.2, "lower", 0.1)},
+        },
         "classifier": {
             "classify": {
                 "accuracy": figure(0.8, "higher", 0.05),
@@ -59,6 +69,38 @@ EVERYTHING = {
         },
         "words": {"next_word": {"perplexity": figure(115.9, "lower", 0.05)}},
         "exploding": {"decode": {"elbo": figure(150, "lower", 0.1)}},
+    },
+    "published_curves": {
+        "autoencoder": [
+            {
+                "player": "model",
+                "split": "training",
+                "source": "write-up | 9",
+                "points": {0: 0.9, 1020: 0.8, 9000: 0.7},
+            },
+            {"player": "model", "split": "validation", "source": "write-up | 9", "points": {5000: 0.4321}},
+        ],
+        "exploding": [{"player": "model", "split": "training", "source": "write-up 8", "points": {10: 0.5, 90: 0.25}}],
+    },
+    "claims": {
+        "plain": claim("the answers are | mostly right", "classifier.classify.accuracy > 0.5"),
+        "reason": claim(
+            "alone it is <b>lost</b>",
+            "classifier.classify.accuracy_one_at_a_time < classifier.classify.accuracy",
+            explains="classifier.classify.accuracy_one_at_a_time",
+        ),
+        "no_reason": claim(
+            "it is sharp", "autoencoder.reconstruct.psnr_db > 99", explains="autoencoder.reconstruct.psnr_db"
+        ),
+        "wide": claim("half of the units are dead", "autoencoder.encode.dead_share > 0.2"),
+        "scattered": claim(
+            "some seeds use the whole code and some do not",
+            "some autoencoder.encode.dead_share < 0.1",
+            "some autoencoder.encode.dead_share > 0.1",
+        ),
+        "early": claim("words come before pictures", "words.validation_loss < exploding.validation_loss"),
+        "overflowing": claim("the loss is past any use", "exploding.training.early_loss > 1e6"),
+        "unmeasured": claim("the bound is loose", "exploding.decode.elbo < -1200"),
     },
 }
 
@@ -78,7 +120,9 @@ MEASURED = {
                 "high": 30.35,
             },
         },
-        "encode": {"dead_share": {"mean": 0.25, "seeds": {"0": 0.25, "1": 0.0, "2": 0.5}, "low": -0.4, "high": 0.9}},
+        "encode": {
+            "dead_share": {"mean": 0.25, "seeds": {"0": 0.25, "1": 0.0, "2": 0.5}, "low": -0.371, "high": 0.871}
+        },
     },
     "classifier": {
         "classify": {
@@ -91,7 +135,7 @@ MEASURED = {
     "gan": {},
     "words": {
         "next_word": {
-            "perplexity": {"mean": 180.0, "seeds": {"0": 180.0}},
+            "perplexity": {"mean": 180.25, "seeds": {"0": 180.25}},
             "floor_perplexity": {"mean": 42.5, "seeds": {"0": 42.5}},
             "nats_per_word": {"mean": 5.193, "seeds": {"0": 5.193}},
         }
@@ -100,6 +144,10 @@ MEASURED = {
     "operator": {"apply": {"largest_difference": {"mean": 0.0, "seeds": {"0": 0.0}}}},
 }
 TAKEN = {"autoencoder": 5000, "classifier": 800, "gan": 100, "words": 1000, "exploding": 100, "operator": 0}
+
+
+def loss_at(step):
+    return np.exp(-step / 5000)
 
 
 def latency_rows(name):
@@ -123,19 +171,22 @@ def write_tree(profile):
             "device": "cpu", "torch": "2.13.0", "diverged_at_step": {str(seed): None for seed in seeds},
         }  # fmt: skip
         if name == "exploding":
-            training["diverged_at_step"] = {"0": 17}
+            training |= {"diverged_at_step": {"0": 17}, "diverged_in": {"0": "weights"}}
         files.write_json(files.metrics(profile, name), verbs | {"training": training})
         parity = {"largest_difference": 2.4e-7, "bound": 1e-5, "calls": 3, "finite": name != "exploding"}
         files.write_json(files.parity(profile, name), {"reconstruct": {str(seed): parity for seed in seeds}})
         players = ["generator", "discriminator"] if name == "gan" else ["model"]
+        end, count = (16, 2) if name == "exploding" else (TAKEN[name], 51)
         rows = [
-            (seed, step, split, player, np.exp(-step / TAKEN[name]) + 0.05 * random.random())
+            (seed, step, split, player, loss_at(step), "nan" if split == "validation" else 3.5 * (step < end / 2))
             for seed in seeds
             for player in players
-            for split, every in (("training", 50), ("validation", 5))
-            for step in np.linspace(0, TAKEN[name], every).astype(int)
+            for split, every in (("training", count), ("validation", 1 if name == "exploding" else 5))
+            for step in np.linspace(0, end, every).astype(int)
             if TAKEN[name]
         ]
+        if name == "exploding":
+            rows[1] = (*rows[1][:-1], "inf")
         curve = files.curve(profile, name)
         curve.parent.mkdir(parents=True, exist_ok=True)
         pandas.DataFrame(rows, columns=results.CURVE_COLUMNS).to_csv(curve, index=False)
@@ -146,6 +197,10 @@ def write_tree(profile):
             figures.image_rows([images, 0.8 * images], ["input", "output"], folder / "reconstruct.png")
             figures.feature_maps(random.random((2, 16, 7, 7)), folder / "encode.png")
         if name == "classifier":
+            actual = np.arange(200) % 10
+            table = pandas.DataFrame({"actual": actual, "predicted": np.where(actual < 9, actual, 0), "loss": 0.1})
+            files.predictions(profile, name).parent.mkdir(parents=True, exist_ok=True)
+            table.to_csv(files.predictions(profile, name), index_label="item")
             counts = random.integers(0, 4, (10, 10)) + 30 * np.eye(10, dtype=int)
             figures.confusion_matrix(counts, folder / "classify.png")
         if name == "gan":
@@ -187,16 +242,26 @@ def outputs(profile="full"):
     return {path.name: path.read_bytes() for path in chosen}
 
 
-@pytest.fixture
-def tree(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    write_tree("full")
+@pytest.fixture(scope="module")
+def once(tmp_path_factory):
+    """The folder with the tree and the report of the full profile, which no test changes."""
+    folder = tmp_path_factory.mktemp("once")
+    with contextlib.chdir(folder):
+        write_tree("full")
+        write()
+    return folder
 
 
 @pytest.fixture
-def written(tree):
-    write()
+def written(once, monkeypatch):
+    monkeypatch.chdir(once)
     return {name: files.report("full", name).read_text(encoding="utf-8") for name in OUTPUTS}
+
+
+@pytest.fixture
+def tree(once, tmp_path, monkeypatch):
+    """A copy of it all, to change."""
+    monkeypatch.chdir(shutil.copytree(once, tmp_path / "copy"))
 
 
 def table_rows(markdown):
@@ -221,6 +286,7 @@ def test_verdicts_follow_from_value_tolerance_and_direction(written):
     assert rows["classifier"].endswith("**better** |")
     assert rows["words"].endswith("**partial budget** |")
     assert rows["exploding"].endswith("**diverged** |")
+    assert "±" not in rows["exploding"]
     assert rows["gan"].endswith("| pictures only | — |")
     assert rows["operator"].endswith("| — | — |")
     frame = pandas.read_csv(files.report("full", "summary.csv")).set_index(["experiment", "metric"])
@@ -245,7 +311,7 @@ def test_the_budget_says_what_was_cut(written):
 
 def test_a_floor_stands_beside_what_it_bounds(written):
     rows = table_rows(written["README.md"])
-    assert "| 180.0<br>floor 42.50 |" in rows["words"]
+    assert "| 180.2<br>floor 42.50 |" in rows["words"]
     assert "| 0.9000<br>floor 0.9000 |" in rows["gan"]
     assert "floor" not in rows["autoencoder"]
 
@@ -262,6 +328,125 @@ def test_divergence_is_told_as_a_result(written):
     for page in ("README.md", "index.html"):
         assert "stopped being finite at step 17" in written[page]
     assert not re.search(r"\b(nan|inf|None)\b", written["README.md"])
+
+
+def test_what_diverged_is_told_with_the_last_norm_of_its_gradient(written):
+    for page in ("README.md", "index.html"):
+        assert "With seed 0 a weight stopped being finite at step 17; the gradient's norm was infinite" in written[page]
+
+
+def claim_rows(markdown):
+    """{what is claimed: the cells after it} of the table of claims."""
+    lines = markdown.split("| Claim |")[1].split("\n\n")[0].splitlines()[2:]
+    cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    return {says.replace("\\|", "|"): rest for says, *rest in cells}
+
+
+def seen(page):
+    """The text of a page of HTML, each cell and block on a line of its own."""
+    cells = re.sub(r"</(td|th|tr|p|li|h\d)>|<br>", "\n", page.split("<body>")[1])
+    return html.unescape(re.sub(r"<[^>]+>", "", cells))
+
+
+CLAIMED = {
+    "The answers are | mostly right.": ("holds", "classifier accuracy 0.9123 (claimed > 0.5)"),
+    "Alone it is <b>lost</b>.": (
+        "holds", "classifier accuracy one at a time 0.5000 (claimed < classifier accuracy 0.9123)"),
+    "It is sharp.": ("does not hold", "autoencoder PSNR 30.10 ± 0.25 (claimed > 99)"),
+    "Half of the units are dead.": ("undecided", "autoencoder dead share 0.25 ± 0.62 (claimed > 0.2)"),
+    "Some seeds use the whole code and some do not.": (
+        "holds",
+        "autoencoder dead share 0 to 0.5000 (claimed < 0.1 of some seed): holds",
+        "autoencoder dead share 0 to 0.5000 (claimed > 0.1 of some seed): holds"),
+    "Words come before pictures.": (
+        "holds",
+        "words validation loss 0.8187 at step 1,000 (claimed < exploding diverged with 1 of 1 seeds)"),
+    "The loss is past any use.": (
+        "holds", "exploding early validation loss diverged with 1 of 1 seeds (claimed > 1,000,000)"),
+    "The bound is loose.": ("not measured", "exploding ELBO — (claimed < -1,200)"),
+}  # fmt: skip
+
+
+def test_every_claim_stands_with_its_verdict_and_what_was_measured(written):
+    """0.8187 = exp(-1000/5000): words was read up to step 1,000; 0.25 ± 0.62 is t(2, 0.975) x 0.25 / sqrt(3)."""
+    rows, lines = claim_rows(written["README.md"]), seen(written["index.html"]).splitlines()
+    assert list(rows) == list(CLAIMED)
+    for says, (verdict, *measured) in CLAIMED.items():
+        assert rows[says][1:] == [f"**{verdict}**", "<br>".join(measured)]
+        place = lines.index(says)
+        assert lines[place + 1 : place + 3 + len(measured)] == ["write-up | 9", verdict, *measured]
+
+
+def test_claims_are_counted_and_the_rule_is_told(written):
+    for text in (written["README.md"], seen(written["index.html"])):
+        assert "Of 8 claims 5 hold, 1 does not hold, 1 is undecided, 1 was not measured." in text
+        assert "Welch" in text
+
+
+def test_a_figure_that_was_not_reproduced_has_its_reason_where_a_claim_that_holds_gives_it(written):
+    markdown, page = written["README.md"], seen(written["index.html"])
+    section = markdown.split("### classifier")[1].split("### gan")[0]
+    assert "| 0.99 (write-up \\| 9) | not reproduced: alone it is <b>lost</b> |" in section
+    section = markdown.split("### autoencoder")[1].split("### classifier")[0]
+    assert "not reproduced: no reason established |" in section
+    assert "undecided: the interval reaches beyond the tolerance on both sides |" in section
+    assert "not reproduced alone it is <b>lost</b>\n" in page
+    assert "not reproduced no reason established\n" in page
+    assert "undecided the interval reaches beyond the tolerance on both sides\n" in page
+
+
+def test_what_the_curve_says_of_the_training_is_among_the_metrics(written):
+    """exp(-step/5000) at the second of five readings and at the last; the gradient is 0 from half of the steps on."""
+    frame = pandas.read_csv(files.report("full", "summary.csv")).set_index(["experiment", "metric"])["mean"]
+    assert frame["autoencoder", "training.early_loss"] == pytest.approx(np.exp(-0.25), rel=1e-5)
+    assert frame["autoencoder", "training.final_loss"] == pytest.approx(np.exp(-1), rel=1e-5)
+    assert frame["autoencoder", "training.first_gradient_norm"] == 3.5
+    assert frame["autoencoder", "training.last_gradient_norm"] == 0
+    assert frame["autoencoder", "training.silent_from_step"] == 2500
+    assert frame["autoencoder", "training.diverged"] == 0
+    assert ("operator", "training.diverged") not in frame.index
+    assert "| training | gradient zero from step | 2,500 ± 0 | — | — | 2,500 | 2,500 | 2,500 |" in written["README.md"]
+
+
+def test_a_diverged_seed_has_no_loss_at_the_end_and_none_that_it_did_not_reach(written):
+    frame = pandas.read_csv(files.report("full", "summary.csv")).set_index(["experiment", "metric"])["mean"]
+    assert frame["exploding", "training.diverged"] == 1
+    for metric in ("early_loss", "final_loss", "last_gradient_norm"):
+        assert np.isnan(frame["exploding", f"training.{metric}"])
+
+
+def test_a_published_log_stands_beside_ours_where_we_read_nearby(written):
+    """Losses are exp(-step/5000): 1 at 0, 0.8187 at step 1,000; nothing was read near 9,000, or near 90 before 17."""
+    markdown, page = written["README.md"], seen(written["index.html"])
+    for rows in (["0 | 0.9000 | 1", "1,020 | 0.8000 | 0.8187 (step 1,000)"], ["5,000 | 0.4321 | 0.3679"]):
+        assert "|\n" + "\n".join(f"| {row} |" for row in rows) + "\n\n" in markdown
+    assert "| Step | Training loss, write-up \\| 9 | Ours |" in markdown
+    assert (
+        "| Step | Training loss, write-up 8 | Ours |\n|--:|--:|--:|\n| 10 | 0.5000 | 0.9968 (step 16) |\n\n" in markdown
+    )
+    assert "Training loss in the log of write-up | 9\n" in page
+    assert "1,020\n0.8000\n0.8187 at step 1,000\n" in page
+    assert "9,000" not in markdown + page
+
+
+def test_a_published_loss_has_none_of_ours_beside_it_where_a_seed_had_diverged(tree):
+    path = files.curve("full", "autoencoder")
+    frame = pandas.read_csv(path)
+    frame[(frame["seed"] != 2) | (frame["step"] < 1000)].to_csv(path, index=False)
+    write()
+    assert "| 1,020 | 0.8000 | — (step 1,000) |" in files.report("full", "README.md").read_text(encoding="utf-8")
+
+
+def test_the_best_classifiers_confusion_is_drawn(tree):
+    for page in OUTPUTS[:2]:
+        text = files.report("full", page).read_text(encoding="utf-8")
+        assert "Confusion matrices of classifier, the most accurate classifier" in text
+
+
+def test_a_claim_about_a_metric_that_nothing_measured_is_named(tree):
+    claims = {"odd": claim("it is odd", "gan.judge.oddness > 0.5")}
+    with pytest.raises(InputError, match=r"params\.yaml: claims\.odd: gan has no metric judge\.oddness; it has judge"):
+        write(everything=EVERYTHING | {"claims": claims})
 
 
 def test_what_was_not_measured_is_said_with_its_reason(written):
@@ -297,7 +482,7 @@ def test_every_table_of_the_readme_is_rectangular(written):
         assert not lines or re.fullmatch(r"(\|:?-+:?)+\|", lines[1]), block
 
 
-def test_equal_inputs_give_equal_bytes(written):
+def test_equal_inputs_give_equal_bytes(tree):
     before = outputs()
     write()
     assert outputs() == before
@@ -313,6 +498,8 @@ def test_the_quick_report_gives_no_verdict_and_says_why(tmp_path, monkeypatch):
         assert "write-up | 9" not in text
         assert "0.99" not in text.split("Experiments")[0]
         assert not re.search(r"\*\*(reproduced|better|not reproduced)\*\*|class=\"chip (?!diverged)", text)
+        assert "mostly right" not in text
+        assert "0.4321" not in text
     assert pandas.read_csv(files.report("quick", "summary.csv"))["verdict"].isna().all()
 
 
@@ -326,11 +513,12 @@ DAMAGE = {
     "judged/gan.json": "{}",
     "latency/gan/cpu.json": '{"provider": "CPUExecutionProvider", "rows": []}',
     "figures/classifier/classify.png": "no picture",
+    "predictions/classifier.csv": "item,actual\n0,1\n",
 }
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_a_damaged_file_is_named_and_earlier_outputs_stay(name, written):
+def test_a_damaged_file_is_named_and_earlier_outputs_stay(name, tree):
     before = outputs()
     path = files.report("full", name)
     path.write_text(DAMAGE[name], encoding="utf-8")
@@ -357,12 +545,17 @@ def test_a_published_figure_that_nothing_measured_is_named(tree):
 
 def test_an_unlisted_experiments_files_are_ignored(tree):
     models = {name: entry for name, entry in EVERYTHING["models"].items() if name != "words"}
-    write(everything=EVERYTHING | {"models": models})
+    write(everything=EVERYTHING | {"models": models, "claims": {}})
     assert "words" not in json.loads(files.report("full", "summary.json").read_text())["order"]
 
 
-def test_the_readmes_block_is_the_reports_table(written):
-    block = reporting.readme_block(json.loads(written["summary.json"]))
+def test_the_readmes_block_is_the_reports_table_and_its_claims(written):
+    """It is made from summary.json alone, in which nothing infinite can stand."""
+    summary = json.loads(written["summary.json"])
+    assert [one["verdict"] for one in summary["claims"]] == [verdict for verdict, *_ in CLAIMED.values()]
+    assert [one["key"] for one in summary["claims"]] == list(EVERYTHING["claims"])
+    block = reporting.readme_block(summary)
+    assert claim_rows(block) == claim_rows(written["README.md"])
     assert list(table_rows(block)) == list(EVERYTHING["models"])
     assert "](reports/full/README.md#autoencoder)" in block
     text = f"# Zoo\n{reporting.START}\nold\n{reporting.END}\nrest\n"
@@ -388,6 +581,9 @@ def test_missing_markers_are_named(text):
         (0.000948159, "0.0009482"),
         (115.912, "115.9"),
         (43000.4, "43,000"),
+        (2.0, "2"),
+        (1, "1"),
+        (3.25e31, "3.250e31"),
     ],
 )
 def test_numbers_have_four_digits(value, words):

@@ -7,7 +7,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zoo.statistics import interval, summary, verdict
+from zoo.statistics import difference, interval, summary, verdict
 
 values = st.lists(st.floats(-1e6, 1e6), min_size=3, max_size=20)
 
@@ -70,6 +70,13 @@ def test_the_interval_decides():
     assert verdict({"mean": 80.0, "low": 75.0, "high": 95.0}, 100.0, "lower", 0.1) == "reproduced"
 
 
+def test_an_interval_beyond_the_tolerance_on_both_sides_decides_nothing():
+    """As when some seeds are near the published value and others far off."""
+    for better in ("lower", "higher"):
+        assert verdict({"mean": 120.0, "low": 85.0, "high": 155.0}, 100.0, better, 0.1) == "undecided"
+        assert verdict({"mean": 120.0, "low": 90.0, "high": 150.0}, 100.0, better, 0.1) == "reproduced"
+
+
 def test_tolerance_of_a_negative_value():
     assert verdict({"mean": -105.0}, -100.0, "higher", 0.1) == "reproduced"
     assert verdict({"mean": -115.0}, -100.0, "higher", 0.1) == "not reproduced"
@@ -84,3 +91,39 @@ def test_direction_must_be_known():
 def test_turning_the_sign_turns_the_direction(mean, value, tolerance):
     turned = verdict({"mean": -mean}, -value, "higher", tolerance)
     assert verdict({"mean": mean}, value, "lower", tolerance) == turned
+
+
+# ---- the difference of two means
+
+
+@given(values, values)
+def test_difference_is_welchs(left, right):
+    low, high = difference(left, right)
+    if min(scipy.stats.sem(left), scipy.stats.sem(right)) > 1e-3:
+        expected = scipy.stats.ttest_ind(left, right, equal_var=False).confidence_interval(0.95)
+        assert (low, high) == pytest.approx((expected.low, expected.high), rel=1e-6, abs=1e-6)
+    assert difference(right, left) == (-high, -low)
+
+
+def test_difference_by_hand():
+    """1, 2, 3 less 0, 0, 0, 0: as the interval of 1, 2, 3 alone, for the other side adds neither spread nor freedom."""
+    half = 4.3027 / 3**0.5
+    assert difference([1.0, 2.0, 3.0], [0.0] * 4) == pytest.approx((2 - half, 2 + half), abs=1e-4)
+
+
+@given(values, st.floats(-1e6, 1e6))
+def test_against_an_exact_number_the_difference_is_students_interval(several, exact):
+    low, high = interval(several)
+    scale = max(map(abs, (*several, exact, 1.0)))
+    assert difference(several, exact) == pytest.approx((low - exact, high - exact), abs=1e-9 * scale)
+
+
+@pytest.mark.parametrize(("left", "right"), [([5.0, 7.0], [1.0, 2.0, 3.0]), ([5.0, 5.0, 8.0], [4.0]), ([6.0], 4.0)])
+def test_with_fewer_than_three_values_there_is_the_difference_alone(left, right):
+    low, high = difference(left, right)
+    assert low == high == pytest.approx({2: 4, 3: 2, 1: 2}[len(left)])
+
+
+def test_what_does_not_vary_has_no_spread():
+    assert difference([1.0] * 5, 0.5) == (0.5, 0.5)
+    assert difference([1.0] * 3, [3.0] * 4) == (-2, -2)

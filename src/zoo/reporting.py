@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 
 from zoo import figures, files
 from zoo.errors import InputError
-from zoo.results import picture
+from zoo.results import picture, read_table
 
 TEMPLATES = Path(__file__).parent / "templates"
 START, END = "<!-- results -->", "<!-- /results -->"
@@ -104,8 +104,8 @@ def _charts(report, folder):
         everywhere += [row | {"name": name} for row in rows]
     best = _best_classifier(report)
     if best:
-        predictions = pandas.read_csv(files.predictions(report["profile"], best))
-        actual, predicted = predictions["actual"].to_numpy(), predictions["predicted"].to_numpy()
+        items = read_table(files.predictions(report["profile"], best), ["actual", "predicted"])
+        actual, predicted = items["actual"].to_numpy(), items["predicted"].to_numpy()
         caption = (
             f"Confusion matrices of {best}, the most accurate classifier (first seed): on a tenth of the test images, "
             "on all of them, and of random answers."
@@ -179,12 +179,12 @@ def rewrite_block(text: str, block: str) -> str:
 
 
 def number(value) -> str:
-    """Four significant digits, thousands separated, a whole number without a point; a dash for None."""
+    """Four significant digits, thousands separated, a count without a point; a dash for None."""
     if value is None:
         return "—"
     if abs(value) >= 1e9:
         return f"{value:.3e}".replace("e+", "e")
-    if abs(value) >= 1000 or value == round(value):
+    if isinstance(value, int) or abs(value) >= 1000 or value in range(10):  # a small whole number is a count
         return f"{value:,.0f}"
     return f"{value:#.4g}".replace("e-0", "e-")
 

@@ -5,6 +5,7 @@ Each number is read from a file under reports/, each word about a metric from te
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy
@@ -129,7 +130,7 @@ def _experiment(profile, everything, name, terms):
         judged = files.read_json(files.judged(profile, name))
         samples = _needed(judged, "samples", files.judged(profile, name))
         verbs["judge"] = {key: value for key, value in judged.items() if isinstance(value, dict)}
-    curve = _curve(files.curve(profile, name))
+    curve = read_table(files.curve(profile, name), CURVE_COLUMNS)
     verbs["training"] = _of_training(curve, training, entry["steps"][profile])
     plan = {"steps": entry["steps"][profile], "seeds": everything["seeds"][profile]}
     diverged = {seed: step for seed, step in training.get("diverged_at_step", {}).items() if step is not None}
@@ -277,14 +278,15 @@ def _verdict(row, figure, partial):
     return statistics.verdict(summary, figure["value"], figure["better"], figure["tolerance"])
 
 
-def _curve(path):
+def read_table(path: Path, columns: Sequence[str]) -> pandas.DataFrame:
+    """A CSV file that holds `columns`, perhaps others too. Raises InputError where it is missing or damaged."""
     try:
         frame = pandas.read_csv(path)
     except FileNotFoundError:
         raise InputError(f"{path} is missing: run `dvc repro`, which makes it") from None
     except (ValueError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is damaged ({error}): delete it and run `dvc repro` again") from None
-    if list(frame.columns) != CURVE_COLUMNS:
+    if not set(columns) <= set(frame.columns):
         found = ",".join(map(str, frame.columns))
         raise InputError(f"{path} is damaged (columns {found}): delete it and run `dvc repro` again")
     return frame
