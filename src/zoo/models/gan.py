@@ -10,12 +10,14 @@ from zoo.layers import dense_stack, glorot
 class Network(nn.Module):
     """Fully connected generator and discriminator; non-saturating losses; one step each in turn.
 
-    `conditional` joins the one-hot label to both inputs.
+    `conditional` joins the one-hot label to both inputs. `gradient_penalty` is gamma of the penalty R1 on the
+    discriminator's slope at real images (Mescheder et al. 2018, equation 9); 0 is none.
     """
 
-    def __init__(self, data, noise, generator, discriminator, dropout, conditional):
+    def __init__(self, data, noise, generator, discriminator, dropout, gradient_penalty, conditional):
         super().__init__()
         self.noise_size, self.classes = noise, data.classes
+        self.gradient_penalty = gradient_penalty
         self.takes = ("label",) if conditional else ()
         extra = data.classes if conditional else 0
         self.generator = nn.Sequential(
@@ -30,9 +32,14 @@ class Network(nn.Module):
         image, label = batch
         noise = torch.randn(len(image), self.noise_size, device=image.device)
         drawn = self.draw(noise, label)
-        real, fake = self.score(image.flatten(1), label), self.score(drawn.detach(), label)
+        pixels = image.flatten(1).requires_grad_(self.training and self.gradient_penalty > 0)
+        real, fake = self.score(pixels, label), self.score(drawn.detach(), label)
         # -log D(x) - log(1 - D(G(z))), from logits
-        yield "discriminator", F.softplus(-real).mean() + F.softplus(fake).mean()
+        loss = F.softplus(-real).mean() + F.softplus(fake).mean()
+        if pixels.requires_grad:
+            (slope,) = torch.autograd.grad(real.sum(), pixels, create_graph=True)
+            loss = loss + self.gradient_penalty / 2 * slope.square().sum(1).mean()
+        yield "discriminator", loss
         yield "generator", F.softplus(-self.score(drawn, label)).mean()
 
     def draw(self, noise, label):

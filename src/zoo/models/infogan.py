@@ -12,11 +12,15 @@ class Network(nn.Module):
 
     Trunk, verdict and recognition share their first layers; the mutual information is bounded from below by the
     recognition's log-likelihood (equation 5 of the paper), Gaussian with unit variance for the code.
+    `gradient_penalty` is gamma of the penalty R1 on the verdict's slope at real images (Mescheder et al. 2018, eq. 9).
     """
 
-    def __init__(self, data, noise, code, generator, discriminator, dropout, class_weight, code_weight):
+    def __init__(
+        self, data, noise, code, generator, discriminator, dropout, gradient_penalty, class_weight, code_weight
+    ):
         super().__init__()
         self.noise_size, self.code_size, self.classes = noise, code, data.classes
+        self.gradient_penalty = gradient_penalty
         self.class_weight, self.code_weight = class_weight, code_weight
         self.generator = nn.Sequential(
             dense_stack([noise + data.classes + code, *generator], dropout=dropout), nn.Linear(generator[-1], 784)
@@ -32,9 +36,14 @@ class Network(nn.Module):
         label = torch.randint(self.classes, (len(image),), device=image.device)
         code = torch.randn(len(image), self.code_size, device=image.device)
         drawn = self.draw(noise, label, code)
-        real, fake = (self.verdict(self.trunk(pixels)) for pixels in (image.flatten(1), drawn.detach()))
+        pixels = image.flatten(1).requires_grad_(self.training and self.gradient_penalty > 0)
+        real, fake = self.verdict(self.trunk(pixels)), self.verdict(self.trunk(drawn.detach()))
         # -log D(x) - log(1 - D(G(z))), from logits
-        yield "discriminator", F.softplus(-real).mean() + F.softplus(fake).mean()
+        loss = F.softplus(-real).mean() + F.softplus(fake).mean()
+        if pixels.requires_grad:
+            (slope,) = torch.autograd.grad(real.sum(), pixels, create_graph=True)
+            loss = loss + self.gradient_penalty / 2 * slope.square().sum(1).mean()
+        yield "discriminator", loss
         seen = self.trunk(drawn)
         logits, found = self.recognition(seen).tensor_split([self.classes], 1)
         information = self.class_weight * F.cross_entropy(logits, label) + self.code_weight * F.mse_loss(found, code)
