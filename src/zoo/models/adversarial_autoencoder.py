@@ -11,8 +11,9 @@ class Network(nn.Module):
     """784 -> `hidden` -> code -> back, and a critic that tells codes from draws of N(0, prior_deviation^2).
 
     Three players take turns: the autoencoder rebuilds, the critic learns, the encoder fools it. With `conditional`
-    the decoder is told the digit, so that the code is left with its style. Weights of encoder and decoder are
-    normal with `weight_deviation`, biases 0, as in the write-up; the critic's are torch's own.
+    decoder and critic are told the digit (section 2.3 of the paper), so that the code is left with its style and
+    every digit fills the prior. Weights of encoder and decoder are normal with `weight_deviation`, biases 0, as in
+    the write-up; the critic's are torch's own.
     """
 
     def __init__(self, data, hidden, code, critic, prior_deviation, weight_deviation, conditional):
@@ -23,7 +24,7 @@ class Network(nn.Module):
         extra = data.classes if conditional else 0
         self.encoder = nn.Sequential(dense_stack([784, *hidden]), nn.Linear(hidden[-1], code))
         self.decoder = nn.Sequential(dense_stack([code + extra, *hidden[::-1]]), nn.Linear(hidden[0], 784))
-        self.critic = nn.Sequential(dense_stack([code, *critic]), nn.Linear(critic[-1], 1))
+        self.critic = nn.Sequential(dense_stack([code + extra, *critic]), nn.Linear(critic[-1], 1))
         for layer in (*self.encoder.modules(), *self.decoder.modules()):
             if isinstance(layer, nn.Linear):
                 nn.init.normal_(layer.weight, std=weight_deviation)
@@ -35,12 +36,18 @@ class Network(nn.Module):
         yield "autoencoder", F.mse_loss(self.draw(self.encoder(pixels), label), pixels)
         code = self.encoder(pixels)  # the encoder has moved
         prior = self.prior_deviation * torch.randn_like(code)
-        yield "critic", F.softplus(-self.critic(prior)).mean() + F.softplus(self.critic(code.detach())).mean()
-        yield "encoder", F.softplus(-self.critic(code)).mean()
+        real, found = self.score(prior, label), self.score(code.detach(), label)
+        yield "critic", F.softplus(-real).mean() + F.softplus(found).mean()
+        yield "encoder", F.softplus(-self.score(code, label)).mean()
 
     def draw(self, code, label):
-        joined = torch.cat([code, F.one_hot(label, self.classes).to(code)], 1) if self.takes else code
-        return self.decoder(joined).sigmoid()
+        return self.decoder(self.join(code, label)).sigmoid()
+
+    def score(self, code, label):
+        return self.critic(self.join(code, label))
+
+    def join(self, code, label):
+        return torch.cat([code, F.one_hot(label, self.classes).to(code)], 1) if self.takes else code
 
     def reconstruct(self, image, label=None):
         return self.decode(self.encode(image), label)
