@@ -1,5 +1,6 @@
 """The `zoo` command: what is done to the project as a whole. DVC runs the stages."""
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
@@ -36,7 +37,33 @@ def benchmark(profile):
             sys.exit(f"zoo benchmark: {name} was not measured; the reason stands above")
 
 
-COMMANDS = {command.__name__: command for command in (check, readme, benchmark)}
+def repro(arguments):
+    """Bring stages up to date as `dvc repro` would, several at a time."""
+    parser = argparse.ArgumentParser(prog="zoo repro", description=repro.__doc__, allow_abbrev=False)
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help="as for dvc repro; dvc.yaml by default")
+    parser.add_argument("-j", "--jobs", type=_count, metavar="N", help="stages at a time; usable cores by default")
+    parser.add_argument("-k", "--keep-going", action="store_true", help="go on with what does not need a failed stage")
+    parser.add_argument("-f", "--force", action="store_true", help="run stages that have not changed, too")
+    parser.add_argument("--dry", action="store_true", help="print what would run")
+    parser.add_argument("--pull", action="store_true", help="fetch what is missing from the DVC remote")
+    parser.add_argument("--ray", metavar="ADDRESS", help="run stages on a Ray cluster; see README.md")
+    values = vars(parser.parse_args(arguments))
+    from zoo.repro import reproduce  # imports DVC, which the other commands need not wait for
+
+    try:
+        status = reproduce(**values)
+    except InputError as error:
+        sys.exit(f"zoo: {error}")
+    sys.exit(status)
+
+
+def _count(text):
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of stages: give 1 or more")
+    return int(text)
+
+
+COMMANDS = {command.__name__: command for command in (check, readme, benchmark, repro)}
 
 
 def main():
@@ -45,4 +72,6 @@ def main():
     if name not in COMMANDS:
         lines = [f"  {name:10} {command.__doc__.splitlines()[0]}" for name, command in COMMANDS.items()]
         sys.exit("\n".join(["usage: zoo COMMAND", *lines]))
+    if name == "repro":  # the one command with options of its own
+        repro(arguments)
     stage.run(COMMANDS[name], arguments)

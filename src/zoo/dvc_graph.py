@@ -1,0 +1,398 @@
+"""All that `zoo repro` uses of DVC's internals: graph, change detection, cache, run-cache, locks.
+
+DVC's own `repro` is serial, reads params.yaml once for each stage and writes the whole dvc.lock after each. This module
+takes its steps apart (`Stage.reproduce`, `Stage.run` and `run_stage` in DVC's source) so that commands can run side by
+side between them; the decisions stay DVC's. It was written against one version of DVC; tests/test_dvc_graph.py holds
+the functions that are repeated or replaced here to the text that was read.
+"""
+
+import contextlib
+import copy
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import re
+import sys
+import time
+from pathlib import Path
+
+import dpath
+import dvc
+import dvc.dependency.param
+import dvc.prompt
+import dvc.rwlock
+import dvc.utils.serialize
+import psutil
+from dvc.exceptions import CheckoutError, DvcException
+from dvc.lock import LockError
+from dvc.repo import Repo
+from dvc.repo.reproduce import get_active_graph, plan_repro
+from dvc.stage import PipelineStage
+from dvc.stage.cache import RunCacheNotFoundError, RunCacheNotSupported
+from dvc.stage.run import _enforce_cmd_list, _make_cmd, _pull_missing_deps, get_executable, prepare_kwargs
+from dvc.stage.serialize import to_lockfile
+from dvc.utils import parse_target, relpath
+from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
+
+from zoo.errors import InputError
+
+VERSION = "3.67.1"
+# Writing a lock file takes at most one part in so many of the time that has passed.
+LOCK_SHARE = 20
+
+
+class StageFailed(Exception):
+    """DVC would not go on with a stage; the message is DVC's."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """A stage as the scheduler sees it."""
+
+    name: str  # as DVC prints it: train@cvae, full/dvc.yaml:train@cvae
+    group: str  # without what `foreach` added
+    alone: bool  # `meta: {alone: true}`: overlaps with no other stage
+    after: frozenset  # names of the steps that it waits for
+
+
+@contextlib.contextmanager
+def opened(targets=(), force=False, pull=False):
+    """Yield the `Pipeline` of the targets (as `dvc repro` takes them), its files reserved against other processes.
+
+    Raises InputError where there is no such project or target, or another process is at work on the same files.
+    """
+    if dvc.__version__ != VERSION:
+        raise InputError(f"DVC {dvc.__version__} is installed, but zoo repro needs {VERSION}: run `make setup`")
+    with _as_input_error():
+        repo = Repo()
+    with contextlib.closing(repo), _quick_and_quiet() as reserve:
+        pipeline = Pipeline(repo, force, pull)
+        with pipeline.locked(patient=False), _as_input_error():
+            pipeline.plan(targets)
+        deps = {dep.fs_path for stage in pipeline.stages.values() for dep in stage.deps}
+        outs = {out.fs_path for stage in pipeline.stages.values() for out in stage.outs}
+        hardlink = repo.config["core"].get("hardlink_lock", False)
+        reserved = reserve(repo.tmp_dir, repo.fs, " ".join(sys.argv), sorted(deps - outs), sorted(outs), hardlink)
+        try:
+            reserved.__enter__()
+        except LockError as error:
+            holders = dict(re.findall(r"\(PID (\d+)\): (.*)", str(error)))
+            who = " and ".join(f"process {pid} ({command})" for pid, command in holders.items())
+            raise InputError(f"{who} is working on these stages: wait until it has ended, or end it") from None
+        try:
+            with repo.scm_context(quiet=True):
+                yield pipeline
+        finally:
+            reserved.__exit__(None, None, None)
+
+
+class Pipeline:
+    """The stages that a run is about, and what DVC does with each. One thread calls it, inside `locked()`."""
+
+    def __init__(self, repo, force, pull):
+        self.repo, self.force, self.pull = repo, force, pull
+        self.folder = Path(repo.tmp_dir, "repro")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.stages, self.steps, self._locks = {}, {}, {}
+
+    def plan(self, targets):
+        """Fill `stages` and `steps`, by name, in the order in which `dvc repro` would go through them."""
+        index = self.repo.index
+        wanted = _find(index.stages, targets)
+        graph = get_active_graph(index.graph)
+        planned = plan_repro(graph, wanted)
+        names = {stage: stage.addressing for stage in planned}
+        for stage, name in names.items():
+            self.stages[name] = stage
+            self.steps[name] = Step(
+                name=name,
+                group=name.partition("@")[0],
+                alone=bool((stage.meta or {}).get("alone")),
+                after=frozenset(names[other] for other in graph.successors(stage) if other in names),
+            )
+        for path in {stage.path for stage in planned if isinstance(stage, PipelineStage)}:
+            order = [stage.name for stage in planned if stage.path == path]
+            self._locks[path] = LockFile(Path(path).with_suffix(".lock"), order, self.folder)
+        self._upstream = {name: list(graph.successors(stage)) for stage, name in names.items()}
+        if self.pull:
+            with contextlib.suppress(RunCacheNotSupported):
+                self.repo.stage_cache.pull(None)
+
+    @contextlib.contextmanager
+    def locked(self, patient=True):
+        """Hold DVC's lock on the project. Raises InputError, unless patient, where another process holds it."""
+        while True:
+            try:
+                self.repo.lock.lock()
+                break
+            except LockError:
+                if not patient:
+                    raise InputError(f"{self._holder()}: wait for it, or end it, and start again") from None
+        self.repo._lock_depth += 1
+        try:
+            yield
+        finally:
+            self.repo._lock_depth -= 1
+            self.repo.lock.unlock()
+
+    def changed(self, name):
+        """Whether `dvc repro` would reproduce the stage now; with `pull`, what is merely missing is fetched."""
+        stage, upstream = self.stages[name], self._upstream[name]
+        if self.force:
+            return True
+        with _as_stage_failure():
+            if not stage.changed(False, upstream):
+                return False
+            if self.pull and not stage.changed(True, upstream):
+                with contextlib.suppress(CheckoutError):
+                    self.repo.pull(stage.addressing)
+                    stage.checkout()
+                    return False
+        return True
+
+    def start(self, name):
+        """Clear the way for a changed stage and return its commands for `Processes.run`; none if nothing is to run.
+
+        Then it was restored from the run-cache or is no command at all. Call `finish` when the commands have ended.
+        """
+        stage = self.stages[name]
+        with _as_stage_failure():
+            if (stage.cmd or stage.is_import) and not stage.frozen:
+                stage.remove_outs(ignore_remove=False, force=False)
+            if (stage.is_import and not stage.frozen) or stage.is_partial_import:
+                stage._sync_import(False, self.force, None, False)
+                return []
+            if stage.frozen or not stage.cmd:
+                stage._check_missing_outputs()
+                return []
+            if not self.force:
+                if self.pull:
+                    _pull_missing_deps(stage)
+                try:
+                    self.repo.stage_cache.restore(stage, pull=self.pull)
+                    return []
+                except RunCacheNotFoundError:
+                    stage.save_deps()
+            return self.commands(name)
+
+    def commands(self, name):
+        """The commands of a stage: (as written, what Popen takes to run it as DVC would)."""
+        stage = self.stages[name]
+        options = prepare_kwargs(stage)
+        commands = _enforce_cmd_list(stage.cmd) if stage.cmd else []
+        return [(command, {"args": _make_cmd(get_executable(), command), **options}) for command in commands]
+
+    def finish(self, name):
+        """Hash and cache the outputs of a stage, save its run-cache entry, and remember its entry for the lock."""
+        stage = self.stages[name]
+        with _as_stage_failure():
+            # Outputs of which git alone keeps a copy: the run-cache could not restore them.
+            uncached = any(not out.use_cache for out in stage.outs if not (out.is_metric or out.is_plot))
+            stage.save(run_cache=not uncached)
+            stage.commit()
+            if isinstance(stage, PipelineStage):
+                self._locks[stage.path].add(to_lockfile(stage))
+            else:  # a .dvc file is its own lock
+                stage.dump()
+
+    def withdraw(self, name):
+        """Remove what a stage that was cut short may have written; what `persist` keeps, stays."""
+        with _as_stage_failure():
+            self.stages[name].remove_outs(ignore_remove=False, force=False)
+
+    def write_locks(self):
+        """Write the lock files that have something new and whose time has come."""
+        for lock in self._locks.values():
+            if lock.is_due():
+                self._write(lock)
+
+    def close_locks(self, complete):
+        """Write what is left; `complete` unless the run was cut short and the next one is to take it up."""
+        for lock in self._locks.values():
+            self._write(lock)
+            if complete:
+                lock.forget()
+
+    def _write(self, lock):
+        if lock.write():
+            self.repo.scm_context.track_file(relpath(lock.path))
+
+    def _holder(self):
+        with contextlib.suppress(OSError, ValueError, psutil.Error):
+            pid = int(Path(self.repo.tmp_dir, "lock").read_text())
+            return f"DVC's lock is held by process {pid} ({' '.join(psutil.Process(pid).cmdline())})"
+        return "DVC's lock is held by another process"
+
+
+class LockFile:
+    """A dvc.lock that grows as stages finish, in whatever order, and reads as if they had finished in plan order.
+
+    DVC appends new entries in the order of execution. Which were new is noted beside it, so that a run that was cut
+    short and taken up again ends with the same text as one that was not.
+    """
+
+    def __init__(self, path, order, folder):
+        self.path, self._order = path, order
+        name = hashlib.sha256(str(path).encode()).hexdigest()[:16]
+        self._note, self._temporary = folder / f"{name}.json", folder / f"{name}.partial"
+        self._new, self._written, self._data, self._known = {}, None, None, None
+        self._due = time.monotonic()
+
+    def add(self, entries):
+        self._new |= entries
+
+    def is_due(self):
+        return bool(self._new) and time.monotonic() >= self._due
+
+    def write(self):
+        """Write what was added since the last time; return whether anything was."""
+        if not self._new:
+            return False
+        began = time.monotonic()
+        self._update()
+        self._due = time.monotonic() + max(LOCK_SHARE * (time.monotonic() - began), 2)
+        return True
+
+    def forget(self):
+        """The run came to its end: what it added is old from now on."""
+        self._note.unlink(missing_ok=True)
+
+    def _update(self):
+        text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
+        if self._data is None or _digest(text) != self._written:  # another `dvc` command wrote it between
+            self._data = parse_yaml_for_update(text, self.path)
+            if not self._data:
+                self._data = {"schema": "2.0"}
+            self._data["stages"] = self._data.get("stages", {})
+        stages = self._data["stages"]
+        if self._known is None:
+            self._known = self._known_before(text, stages)
+        stages.update(self._new)
+        for name in self._order:
+            if name in stages and name not in self._known:
+                stages[name] = stages.pop(name)
+        text = dumps_yaml(self._data)
+        self._temporary.write_text(text, encoding="utf-8")
+        os.replace(self._temporary, self.path)
+        self._new, self._written = {}, _digest(text)
+        self._note.write_text(json.dumps({"known": sorted(self._known), "written": self._written}))
+
+    def _known_before(self, text, stages):
+        """The entries that were there before this run, or before the one that was cut short and left this text."""
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            note = json.loads(self._note.read_text())
+            if note["written"] == _digest(text):
+                return set(note["known"])
+        return set(stages)
+
+
+def _digest(text):
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _find(stages, targets):
+    """The stages that the targets name: a DVC file, a stage, a `foreach` group, each with or without its file."""
+    wanted = []
+    for target in targets or ["dvc.yaml"]:
+        file, name = parse_target(target)
+        path = os.path.abspath(file or "dvc.yaml")
+        here = [stage for stage in stages if stage.path == path]
+        named = [stage for stage in here if name in (None, getattr(stage, "name", None), stage.raw_data.generated_from)]
+        if not named:
+            known = dict.fromkeys(stage.raw_data.generated_from or stage.name or relpath(stage.path) for stage in here)
+            where = f"{relpath(path)} has no stage {name}" if here else f"{relpath(path)} has no stages"
+            raise InputError(f"{where}; use " + (", ".join(known) if known else "dvc.yaml or full/dvc.yaml"))
+        wanted += named
+    return list(dict.fromkeys(wanted))
+
+
+_read_param_file, _load_path = dvc.dependency.param.read_param_file, dvc.utils.serialize.load_path
+
+
+@contextlib.contextmanager
+def _quick_and_quiet():
+    """Spare DVC what it repeats for each stage, and keep it from drawing or asking; yield its `rwlock`.
+
+    One lock on all files of the run replaces those that it takes and releases several times a stage.
+    """
+    params = ParamFiles()
+    replaced = [
+        (dvc.rwlock, "rwlock", lambda *arguments: contextlib.nullcontext()),
+        (dvc.dependency.param, "read_param_file", params.read),
+        (dvc.utils.serialize, "load_path", params.load),
+        (dvc.prompt, "confirm", lambda *arguments: False),
+    ]
+    kept = [getattr(owner, name) for owner, name, _ in replaced]
+    loggers = {logging.getLogger("dvc"): logging.WARNING, logging.getLogger("dvc.progress"): logging.CRITICAL}
+    levels = {logger: logger.level for logger in loggers}
+    try:
+        for logger, level in loggers.items():
+            logger.setLevel(level)
+        for owner, name, replacement in replaced:
+            setattr(owner, name, replacement)
+        yield kept[0]
+    finally:
+        for logger, level in levels.items():
+            logger.setLevel(level)
+        for (owner, name, _), original in zip(replaced, kept, strict=True):
+            setattr(owner, name, original)
+
+
+class ParamFiles:
+    """Parameter files, parsed once for as long as they stay the same."""
+
+    def __init__(self):
+        self._parsed = {}
+
+    def load(self, path, fs=None, **options):
+        """Stands in for DVC's `load_path`; who calls it must not change what it returns."""
+        if options:
+            return _load_path(path, fs, **options)
+        status = os.stat(path)
+        version = status.st_mtime_ns, status.st_size, status.st_ino
+        key = os.path.abspath(path)
+        if self._parsed.get(key, (None,))[0] != version:
+            self._parsed[key] = version, _load_path(path, fs)
+        return self._parsed[key][1]
+
+    def read(self, fs, path, key_paths=None, flatten=False, **options):
+        """Stands in for DVC's `read_param_file`: {key path: value} for the dotted key paths that the file has."""
+        if not flatten or options or not key_paths:
+            return _read_param_file(fs, path, key_paths, flatten, **options)
+        values, found = self.load(path, fs), {}
+        for key_path in key_paths:
+            with contextlib.suppress(KeyError):
+                found[key_path] = _value_at(values, key_path)
+        # Copied as one, as if parsed anew: YAML would write a value that two stages share as an alias.
+        return copy.deepcopy(found)
+
+
+def _value_at(values, key_path):
+    node = values
+    for key in key_path.split("."):
+        if not isinstance(node, dict) or key not in node:  # missing, an index or a pattern: DVC's search, slow
+            return dpath.get(values, key_path, separator=".")
+        node = node[key]
+    return node
+
+
+@contextlib.contextmanager
+def _as_input_error():
+    try:
+        yield
+    except DvcException as error:
+        raise InputError(_one_line(error)) from None
+
+
+@contextlib.contextmanager
+def _as_stage_failure():
+    try:
+        yield
+    except (DvcException, OSError) as error:
+        raise StageFailed(_one_line(error)) from error
+
+
+def _one_line(error):
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,119 @@
+"""What a run looks like: a table that renews itself on a terminal, a line for each event elsewhere."""
+
+import time
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+ENDS = ("unchanged", "restored", "ran", "failed", "skipped", "stopped")
+COLOURS = {"ran": "green", "restored": "green", "failed": "bold red", "skipped": "yellow", "stopped": "yellow"}
+
+
+class LiveView:
+    """Shows the states of a run's stages; `seconds` says how long each stage that ran has taken."""
+
+    def __init__(self, steps, places, past, console=None):
+        self.steps, self.places, self.seconds = steps, places, {}
+        self._past = past
+        self._console = console or Console(highlight=False)
+        self._began, self._since, self._state = time.monotonic(), {}, {}
+        self._live = None
+
+    def __enter__(self):
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        if self._live:
+            self._live.__exit__(*error)
+
+    def note(self, name, state, states):
+        """A stage has come to a state."""
+        self._state = states
+        if state == "running":
+            self._since[name] = time.monotonic()
+            if not self._live:
+                self._print(f"{name} started")
+        elif name in self._since and state in ENDS:
+            self.seconds[name] = round(time.monotonic() - self._since.pop(name), 1)
+            self._print(f"{name} {state} in {duration(self.seconds[name])}", state)
+        elif state in ENDS and state != "unchanged":
+            self._print(f"{name} {state}", state)
+        if state != "ran":
+            self.seconds.pop(name, None)
+
+    def refresh(self, states):
+        """Draw the terminal's table anew."""
+        self._state = states
+        if self._live:
+            self._live.update(self._draw(), refresh=True)
+
+    def summarise(self, why, tail):
+        """Print what came of the run: counts, and of each failure the reason and the last lines of its log."""
+        for name, reason in why.items():
+            self._console.print(f"\n[bold red]{escape(name)} failed[/]: {escape(reason)}")
+            for line in tail(name):
+                self._console.print(f"  | {escape(line)}", soft_wrap=True)
+        if list(self._state.values()) == ["unchanged"] * len(self._state):
+            self._console.print("All stages are up to date.")
+        else:
+            elapsed = duration(time.monotonic() - self._began)
+            self._console.print(f"{len(self._state)} stages: {self._counts()}; {elapsed}")
+
+    def left(self):
+        """Seconds that the run may still take, by what each stage or its like took before; None if unknown."""
+        known = self._past | self.seconds
+        of_group = {}
+        for name, seconds in known.items():
+            of_group.setdefault(name.partition("@")[0], []).append(seconds)
+        together = alone = 0
+        for name, state in self._state.items():
+            if state not in ("waiting", "changed", "running"):
+                continue
+            like = of_group.get(self.steps[name].group)
+            if name not in known and not like:
+                return None
+            seconds = known.get(name, sum(like) / len(like) if like else 0)
+            seconds = max(seconds - (time.monotonic() - self._since.get(name, time.monotonic())), 0)
+            if self.steps[name].alone:
+                alone += seconds
+            else:
+                together += seconds
+        return together / self.places + alone
+
+    def _draw(self):
+        ended = sum(state in ENDS for state in self._state.values())
+        table = Table.grid(padding=(0, 2))
+        for name, since in self._since.items():
+            table.add_row(Text(name), Text(duration(time.monotonic() - since), style="cyan"))
+        left = self.left()
+        line = f"{ended} of {len(self._state)} · {duration(time.monotonic() - self._began)}"
+        line += f" · about {duration(left)} to go" if left else ""
+        bar = ProgressBar(total=len(self._state), completed=ended, width=40)
+        return Group(table, bar, Text(f"{line}\n{self._counts()}"))
+
+    def _counts(self):
+        counts = {}
+        for state in self._state.values():
+            counts[state] = counts.get(state, 0) + 1
+        order = ("running", "changed", "waiting", *ENDS)
+        return ", ".join(f"{counts[state]} {state}" for state in order if state in counts)
+
+    def _print(self, text, state=None):
+        ended = sum(value in ENDS for value in self._state.values())
+        prefix = f"[{ended}/{len(self._state)}] {duration(time.monotonic() - self._began)} "
+        self._console.print(Text(prefix + text, style=COLOURS.get(state, "")), soft_wrap=True)
+
+
+def duration(seconds):
+    """7.3 s, 4 min 05 s, 2 h 07 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"

@@ -1,0 +1,291 @@
+"""Run a DVC pipeline several stages at a time: which stage may start when, and what happens when one ends.
+
+What a stage is and whether it has changed is DVC's to say (`zoo.dvc_graph`); where its commands run is a runner's:
+`Local` here, a Ray cluster in `zoo.cluster`.
+"""
+
+import concurrent.futures
+import contextlib
+import json
+import os
+import signal
+import time
+
+from zoo import dvc_graph, files
+from zoo.dvc_graph import StageFailed
+from zoo.errors import InputError
+from zoo.live_view import LiveView
+from zoo.processes import Processes
+
+TICK_SECONDS = 0.5
+TAIL_LINES = 20
+DONE = ("unchanged", "restored", "ran")
+
+
+def reproduce(targets=(), jobs=None, keep_going=False, dry=False, force=False, pull=False, ray=None):
+    """Reproduce the targets as `dvc repro` would, `jobs` stages at a time (as many as usable cores); its exit status.
+
+    0: everything is up to date; 1: a stage failed; 128 + the signal's number: stopped by it, what had finished is kept.
+    """
+    with dvc_graph.opened(targets, force, pull) as pipeline:
+        if dry:
+            print("\n".join(dry_run(pipeline)))
+            return 0
+        with contextlib.ExitStack() as stack:
+            if ray:
+                from zoo import cluster  # Ray is an extra
+
+                runner = stack.enter_context(cluster.connected(ray, pipeline, jobs))
+            else:
+                runner = stack.enter_context(contextlib.closing(Local(pipeline, jobs or usable_cores())))
+            stopped = stack.enter_context(_signals())
+            past = _read_seconds(pipeline.folder)
+            view = stack.enter_context(LiveView(pipeline.steps, runner.places, past))
+            run = Run(pipeline, runner, view, keep_going, stopped)
+            run.go()
+        _write_seconds(pipeline.folder, past | view.seconds)
+        view.summarise(run.why, lambda name: tail(log_of(pipeline, name)))
+        if stopped:
+            return 128 + stopped[0]
+        return int("failed" in run.state.values())
+
+
+def usable_cores():
+    return len(os.sched_getaffinity(0))
+
+
+def dry_run(pipeline):
+    """Lines that say what would run: what has changed, and after it what may."""
+    doubtful, lines = set(), []
+    with pipeline.locked():
+        for name, step in pipeline.steps.items():
+            if pipeline.changed(name):
+                doubtful.add(name)
+                lines += [f"{name}: would run", *(f"  > {command}" for command, _ in pipeline.commands(name))]
+            elif step.after & doubtful:
+                doubtful.add(name)
+                lines.append(f"{name}: runs if what is before it comes out different")
+    return lines or ["Nothing would run: all stages are up to date."]
+
+
+class Local:
+    """Runs stages on this machine."""
+
+    def __init__(self, pipeline, jobs):
+        self.places, self._pipeline, self._processes = jobs, pipeline, Processes()
+        self._threads = concurrent.futures.ThreadPoolExecutor(jobs)
+
+    def start(self, name, commands):
+        """A future of None, or of why the stage failed."""
+        return self._threads.submit(self._run, name, commands, log_of(self._pipeline, name))
+
+    def _run(self, name, commands, log):
+        status, command = self._processes.run(commands, log)
+        if status:
+            how = f"ended with status {status}" if status > 0 else f"was ended by {signal.Signals(-status).name}"
+            return f"`{command}` {how}"
+        return None
+
+    def end(self):
+        self._processes.end()
+
+    def close(self):
+        self._processes.close()
+        self._threads.shutdown()
+
+
+class Run:
+    """One run: the state of every stage, and the loop that moves them on.
+
+    States: waiting (for stages before it), changed (waiting for a place), running; then unchanged, restored, ran,
+    failed, skipped (what it needs failed), stopped (was running when the run was stopped).
+    """
+
+    def __init__(self, pipeline, runner, view, keep_going, stopped):
+        self.pipeline, self.runner, self.view = pipeline, runner, view
+        self.keep_going, self.stopped = keep_going, stopped
+        self.steps = pipeline.steps
+        self.state = dict.fromkeys(self.steps, "waiting")
+        self.why = {}
+        self._running = {}
+        self._missing = {name: len(step.after) for name, step in self.steps.items()}
+        self._dependents = {name: [] for name in self.steps}
+        for name, step in self.steps.items():
+            for other in step.after:
+                self._dependents[other].append(name)
+
+    def go(self):
+        """Move all stages on until none can be; leave the lock files written."""
+        order = {name: place for place, name in enumerate(self.steps)}
+        self._unchecked = {name for name, count in self._missing.items() if not count}
+        self._changed = set()
+        done = set()
+        try:
+            while True:
+                with self.pipeline.locked():
+                    for future in sorted(done, key=lambda future: order[self._running[future]]):
+                        self._end(self._running.pop(future), future)
+                    self._advance(order)
+                    self.pipeline.write_locks()
+                if not self._running or self.stopped:
+                    break
+                done = set()
+                while not done and not self.stopped:
+                    self.view.refresh(self.state)
+                    done, _ = concurrent.futures.wait(self._running, TICK_SECONDS, concurrent.futures.FIRST_COMPLETED)
+        finally:
+            self._stop()
+
+    def _advance(self, order):
+        """Check what is ready and start what may start, in plan order; stages that run alone come last."""
+        while not self.stopped and not self._halted():
+            startable = self._startable()
+            if startable:
+                name = min(startable, key=order.get)
+                self._changed.remove(name)
+                self._start(name)
+            elif self._unchecked:
+                name = min(self._unchecked, key=order.get)
+                self._unchecked.remove(name)
+                self._check(name)
+            else:
+                break
+
+    def _startable(self):
+        running = set(self._running.values())
+        if len(running) >= self.runner.places or any(self.steps[name].alone for name in running):
+            return []
+        together = [name for name in self._changed if not self.steps[name].alone]
+        return together if together or running or self._unchecked else list(self._changed)
+
+    def _check(self, name):
+        try:
+            changed = self.pipeline.changed(name)
+        except StageFailed as failure:
+            self._fail(name, str(failure))
+        else:
+            if changed:
+                self._changed.add(name)
+                self._set(name, "changed")
+            else:
+                self._settle(name, "unchanged")
+
+    def _start(self, name):
+        try:
+            commands = self.pipeline.start(name)
+            if not commands:
+                self.pipeline.finish(name)
+        except StageFailed as failure:
+            self._fail(name, str(failure))
+        else:
+            if commands:
+                self._set(name, "running")
+                self._running[self.runner.start(name, commands)] = name
+            else:
+                self._settle(name, "restored")
+
+    def _end(self, name, future):
+        why = future.result()
+        if why and self.stopped:  # by the signal that stops the run
+            self._withdraw(name)
+        elif why:
+            self._fail(name, why)
+        else:
+            try:
+                self.pipeline.finish(name)
+            except StageFailed as failure:
+                self._fail(name, str(failure))
+            else:
+                self._settle(name, "ran")
+
+    def _settle(self, name, state):
+        self._set(name, state)
+        for other in self._dependents[name]:
+            self._missing[other] -= 1
+            if not self._missing[other] and self.state[other] == "waiting":
+                self._unchecked.add(other)
+
+    def _fail(self, name, why):
+        self.why[name] = why
+        self._set(name, "failed")
+        after = list(self._dependents[name])
+        while after:
+            other = after.pop()
+            if self.state[other] != "skipped":
+                self._set(other, "skipped")
+                after += self._dependents[other]
+
+    def _withdraw(self, name):
+        with contextlib.suppress(StageFailed):
+            self.pipeline.withdraw(name)
+        self._set(name, "stopped")
+
+    def _halted(self):
+        return not self.keep_going and "failed" in self.state.values()
+
+    def _stop(self):
+        """Whatever ended the loop: end what runs, keep what has finished, write the locks."""
+        if self._running:
+            self.runner.end()
+            concurrent.futures.wait(self._running)
+        with self.pipeline.locked():
+            for future, name in self._running.items():
+                if not self.stopped:  # an error of ours
+                    self._withdraw(name)
+                else:
+                    self._end(name, future)
+            self._running = {}
+            self.pipeline.close_locks(complete=all(
+                state in (*DONE, "failed", "skipped") or (self._halted() and not self.stopped)
+                for state in self.state.values()
+            ))  # fmt: skip
+        self.view.refresh(self.state)
+
+    def _set(self, name, state):
+        self.state[name] = state
+        self.view.note(name, state, self.state)
+
+
+@contextlib.contextmanager
+def _signals():
+    """Yield a list that is empty until a signal asks the run to stop; a second one interrupts whatever goes on."""
+    stopped = []
+
+    def stop(number, frame):
+        if stopped:
+            raise KeyboardInterrupt
+        stopped.append(number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def log_of(pipeline, name):
+    folder = pipeline.folder / "logs"
+    folder.mkdir(exist_ok=True)
+    return folder / f"{name.replace('/', '-').replace(':', '-')}.log"
+
+
+def tail(log):
+    """The last lines of a log file; none if there is no file."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    # A progress bar rewrites its line: only what it showed last counts.
+    return [line.rpartition("\r")[2] for line in lines if line.strip()][-TAIL_LINES:]
+
+
+def _read_seconds(folder):
+    try:
+        return files.read_json(folder / "seconds.json")
+    except InputError:
+        return {}
+
+
+def _write_seconds(folder, seconds):
+    files.write_json(folder / "seconds.json", seconds)
