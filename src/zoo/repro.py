@@ -6,10 +6,8 @@ What a stage is and whether it has changed is DVC's to say (`zoo.dvc_graph`); wh
 
 import concurrent.futures
 import contextlib
-import json
 import os
 import signal
-import time
 
 from zoo import dvc_graph, files
 from zoo.dvc_graph import StageFailed
