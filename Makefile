@@ -1,7 +1,9 @@
 # Two commands do everything: `make repro` and `make test`. Both begin with `make setup`.
 PYTHON ?= python3
 IN = PATH="$(CURDIR)/.venv/bin:$$PATH"
-COMPILE = .venv/bin/uv pip compile pyproject.toml --extra dev --quiet --no-header --no-annotate --no-emit-index-url
+# How many stages run at a time, as in make repro JOBS=2; as many as there are cores, if not said.
+AT_A_TIME = $(if $(JOBS),--jobs $(JOBS))
+COMPILE = .venv/bin/uv pip compile pyproject.toml --extra dev --extra ray --quiet --no-header --no-annotate --no-emit-index-url
 
 .PHONY: help setup repro full benchmark test lint format lock
 
@@ -10,19 +12,19 @@ help:  ## this list
 
 setup: .venv/installed  ## create .venv and install the pinned versions; nothing when nothing changed
 
-repro: setup  ## run the quick pipeline: bundled data, CPU, minutes
+repro: setup  ## run the quick pipeline: bundled data, CPU, minutes (two stages at a time: make repro JOBS=2)
 	$(IN) zoo check
-	$(IN) dvc repro
+	$(IN) zoo repro $(AT_A_TIME)
 	@echo "Report: reports/quick/index.html"
 
 full: setup  ## run the full pipeline: MNIST and PTB, the write-ups' budgets
 	$(IN) zoo check
-	$(IN) dvc repro full/dvc.yaml
+	$(IN) zoo repro $(AT_A_TIME) full/dvc.yaml
 	@echo "Report: reports/full/index.html"
 
 benchmark: setup  ## measure latency again, then renew the report
 	$(IN) zoo benchmark quick
-	$(IN) dvc repro
+	$(IN) zoo repro $(AT_A_TIME)
 
 test: setup lint  ## check style, then run the tests
 	$(IN) pytest

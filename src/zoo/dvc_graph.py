@@ -18,7 +18,6 @@ import sys
 import time
 from pathlib import Path
 
-import dpath
 import dvc
 import dvc.dependency.param
 import dvc.prompt
@@ -202,6 +201,9 @@ class Pipeline:
         with _as_stage_failure():
             self.stages[name].remove_outs(ignore_remove=False, force=False)
 
+    def is_lock_due(self):
+        return any(lock.is_due() for lock in self._locks.values())
+
     def write_locks(self):
         """Write the lock files that have something new and whose time has come."""
         for lock in self._locks.values():
@@ -361,21 +363,20 @@ class ParamFiles:
         """Stands in for DVC's `read_param_file`: {key path: value} for the dotted key paths that the file has."""
         if not flatten or options or not key_paths:
             return _read_param_file(fs, path, key_paths, flatten, **options)
-        values, found = self.load(path, fs), {}
-        for key_path in key_paths:
-            with contextlib.suppress(KeyError):
-                found[key_path] = _value_at(values, key_path)
+        try:
+            found = {key_path: _value_at(self.load(path, fs), key_path) for key_path in key_paths}
+        except LookupError:  # missing, an index or a pattern: DVC's search, which is slow
+            return _read_param_file(fs, path, key_paths, flatten)
         # Copied as one, as if parsed anew: YAML would write a value that two stages share as an alias.
         return copy.deepcopy(found)
 
 
 def _value_at(values, key_path):
-    node = values
     for key in key_path.split("."):
-        if not isinstance(node, dict) or key not in node:  # missing, an index or a pattern: DVC's search, slow
-            return dpath.get(values, key_path, separator=".")
-        node = node[key]
-    return node
+        if not isinstance(values, dict):
+            raise LookupError
+        values = values[key]
+    return values
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ class LiveView:
 
     def __enter__(self):
         if self._console.is_terminal:
-            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live = Live(console=self._console, get_renderable=self._draw, auto_refresh=False, transient=True)
             self._live.__enter__()
         return self
 
@@ -52,7 +52,7 @@ class LiveView:
         """Draw the terminal's table anew."""
         self._state = states
         if self._live:
-            self._live.update(self._draw(), refresh=True)
+            self._live.refresh()
 
     def summarise(self, why, tail):
         """Print what came of the run: counts, and of each failure the reason and the last lines of its log."""

@@ -128,7 +128,7 @@ class Run:
                 if not self._running or self.stopped:
                     break
                 done = set()
-                while not done and not self.stopped:
+                while not (done or self.stopped or self.pipeline.is_lock_due()):
                     self.view.refresh(self.state)
                     done, _ = concurrent.futures.wait(self._running, TICK_SECONDS, concurrent.futures.FIRST_COMPLETED)
         finally:
