@@ -25,13 +25,15 @@ import dvc.rwlock
 import dvc.utils.serialize
 import psutil
 from dvc.exceptions import CheckoutError, DvcException
+from dvc.fs import generic
 from dvc.lock import LockError
 from dvc.repo import Repo
 from dvc.repo.reproduce import get_active_graph, plan_repro
 from dvc.stage import PipelineStage
-from dvc.stage.cache import RunCacheNotFoundError, RunCacheNotSupported
+from dvc.stage.cache import RunCacheNotFoundError, RunCacheNotSupported, _can_hash, _get_cache_hash, _get_stage_hash
+from dvc.stage.loader import StageLoader
 from dvc.stage.run import _enforce_cmd_list, _make_cmd, _pull_missing_deps, get_executable, prepare_kwargs
-from dvc.stage.serialize import to_lockfile
+from dvc.stage.serialize import to_lockfile, to_single_stage_lockfile
 from dvc.utils import parse_target, relpath
 from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
 
@@ -94,12 +96,12 @@ class Pipeline:
         self.repo, self.force, self.pull = repo, force, pull
         self.folder = Path(repo.tmp_dir, "repro")
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.stages, self.steps, self._locks = {}, {}, {}
+        self.stages, self.steps, self._locks, self._pushed = {}, {}, {}, set()
 
     def plan(self, targets):
         """Fill `stages` and `steps`, by name, in the order in which `dvc repro` would go through them."""
         index = self.repo.index
-        wanted = _find(index.stages, targets)
+        wanted, self._outs = _find(index.stages, targets), index.outs_trie
         graph = get_active_graph(index.graph)
         planned = plan_repro(graph, wanted)
         names = {stage: stage.addressing for stage in planned}
@@ -178,10 +180,7 @@ class Pipeline:
 
     def commands(self, name):
         """The commands of a stage: (as written, what Popen takes to run it as DVC would)."""
-        stage = self.stages[name]
-        options = prepare_kwargs(stage)
-        commands = _enforce_cmd_list(stage.cmd) if stage.cmd else []
-        return [(command, {"args": _make_cmd(get_executable(), command), **options}) for command in commands]
+        return _commands(self.stages[name])
 
     def finish(self, name):
         """Hash and cache the outputs of a stage, save its run-cache entry, and remember its entry for the lock."""
@@ -200,6 +199,65 @@ class Pipeline:
         """Remove what a stage that was cut short may have written; what `persist` keeps, stays."""
         with _as_stage_failure():
             self.stages[name].remove_outs(ignore_remove=False, force=False)
+
+    # ---- stages that run on another machine
+
+    def parcel(self, name):
+        """What another machine needs for a started stage, or None if it has to run here.
+
+        It can run elsewhere if the run-cache can bring all of its outputs back, and if what it reads is either in git
+        or, whole, a cached output. The inputs are pushed to the remote.
+        """
+        stage = self.stages[name]
+        if not _can_hash(stage) or any(not (out.use_cache or out.is_metric or out.is_plot) for out in stage.outs):
+            return None
+        made = set()
+        for dep in stage.deps:
+            overlapping = self._outs_at(dep)
+            if len(overlapping) > 1 or any(out.fs_path != dep.fs_path or not out.use_cache for out in overlapping):
+                return None
+            if overlapping:
+                made.add(dep.def_path)
+        entry = to_single_stage_lockfile(stage)
+        inputs = {"cmd": stage.cmd, "outs": [dep for dep in entry.get("deps", []) if dep["path"] in made]}
+        with _as_stage_failure():
+            objects = _objects(self.repo, stage, inputs)
+            _push(self.repo, objects - self._pushed)
+            self._pushed |= objects
+        remote = self.repo.config["core"]["remote"]
+        return {
+            "file": relpath(stage.path, self.repo.root_dir), "name": stage.name, "inputs": inputs,
+            "entry": {key: entry[key] for key in ("cmd", "deps", "params") if key in entry},
+            "key": _get_stage_hash(stage),
+            "remote": {"core": {"remote": remote}, "remote": {remote: dict(self.repo.config["remote"][remote])}},
+        }  # fmt: skip
+
+    def receive(self, name, key, value):
+        """Bring the outputs of a stage that ran elsewhere here, by its run-cache entry on the remote."""
+        stage, cache = self.stages[name], self.repo.stage_cache
+        with _as_stage_failure():
+            remote, here = _remote_cache(self.repo, "fetch"), cache._get_cache_path(key, value)
+            os.makedirs(os.path.dirname(here), exist_ok=True)
+            generic.copy(remote.fs, _run_path(remote, key, value), self.repo.cache.legacy.fs, here)
+            entry = cache._load_cache(key, value)
+            objects = _objects(self.repo, stage, entry)
+            _pull(self.repo, objects)
+            self._pushed |= objects
+            cache._create_stage(entry, wdir=stage.wdir).checkout()
+
+    def from_git(self):
+        """The paths that other machines get by git: DVC files, and what stages read and none writes."""
+        deps = [dep for stage in self.stages.values() for dep in stage.deps if not self._outs_at(dep)]
+        return {stage.path for stage in self.stages.values()} | {dep.fs_path for dep in deps if dep.protocol == "local"}
+
+    def has_remote(self):
+        return bool(self.repo.config["core"].get("remote"))
+
+    def _outs_at(self, dep):
+        """The outputs that a dependency is, lies in, or contains."""
+        key, outs = dep.fs.parts(dep.fs_path), self._outs
+        above = [step.value for step in outs.prefixes(key)]
+        return above or (outs.values(prefix=key) if outs.has_subtrie(key) else [])
 
     def is_lock_due(self):
         return any(lock.is_due() for lock in self._locks.values())
@@ -226,6 +284,47 @@ class Pipeline:
             pid = int(Path(self.repo.tmp_dir, "lock").read_text())
             return f"DVC's lock is held by process {pid} ({' '.join(psutil.Process(pid).cmdline())})"
         return "DVC's lock is held by another process"
+
+
+class Visit:
+    """A stage of a `Pipeline.parcel` on another machine, in a clone at the driver's commit; raises StageFailed.
+
+    Who uses it works inside the clone's folder, and lets no other visit be made or deliver there meanwhile.
+    """
+
+    def __init__(self, parcel):
+        """Fetch the inputs from the DVC remote, and clear the way for the commands."""
+        self._repo = Repo(config=parcel["remote"])
+        with self._repo.lock, _as_stage_failure():
+            self._stage = stage = self._repo.stage.load_one(parcel["file"], parcel["name"])
+            StageLoader.fill_from_lock(stage, parcel["entry"])
+            _pull(self._repo, _objects(self._repo, stage, parcel["inputs"]))
+            self._repo.stage_cache._create_stage(parcel["inputs"], wdir=stage.wdir).checkout(force=True)
+            stage.remove_outs(ignore_remove=False, force=False)
+            stage.save_deps()
+            if _get_stage_hash(stage) != parcel["key"]:
+                raise DvcException("the stage reads or runs something else there than on the driver: commit it first")
+
+    def commands(self):
+        return _commands(self._stage)
+
+    def deliver(self):
+        """Push the outputs and the run-cache entry to the remote; return the entry's (key, value)."""
+        stage, repo = self._stage, self._repo
+        with repo.lock, _as_stage_failure():
+            stage.save()
+            stage.commit()
+            entry = to_single_stage_lockfile(stage)
+            key, value = _get_stage_hash(stage), _get_cache_hash(entry)
+            _push(repo, _objects(repo, stage, entry))
+            remote = _remote_cache(repo, "push")
+            there = _run_path(remote, key, value)
+            remote.fs.makedirs(remote.fs.parent(there), exist_ok=True)
+            generic.copy(repo.cache.legacy.fs, repo.stage_cache._get_cache_path(key, value), remote.fs, there)
+            return key, value
+
+    def close(self):
+        self._repo.close()
 
 
 class LockFile:
@@ -288,6 +387,36 @@ class LockFile:
             if note["written"] == _digest(text):
                 return set(note["known"])
         return set(stages)
+
+
+def _commands(stage):
+    options = prepare_kwargs(stage)
+    commands = _enforce_cmd_list(stage.cmd) if stage.cmd else []
+    return [(command, {"args": _make_cmd(get_executable(), command), **options}) for command in commands]
+
+
+def _objects(repo, stage, entry):
+    """The hashes of all that a run-cache entry of a stage names as outputs; folders' lists are fetched for that."""
+    used = repo.stage_cache._create_stage(entry, wdir=stage.wdir).get_used_objs().values()
+    return {found for some in used for found in some}
+
+
+def _push(repo, objects):
+    if objects and repo.cloud.push(objects).failed:
+        raise DvcException("not everything could be pushed to the DVC remote")
+
+
+def _pull(repo, objects):
+    if objects and repo.cloud.pull(objects).failed:
+        raise DvcException("not everything is on the DVC remote")
+
+
+def _remote_cache(repo, command):
+    return repo.cloud.get_remote_odb(None, command, hash_name="md5-dos2unix")
+
+
+def _run_path(remote, key, value):
+    return remote.fs.join(remote.path, "runs", key[:2], key, value)
 
 
 def _digest(text):

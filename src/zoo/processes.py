@@ -1,5 +1,6 @@
 """Stage commands as child processes: each in a process group of its own, its output in its own log file."""
 
+import concurrent.futures
 import os
 import signal
 import subprocess
@@ -81,3 +82,34 @@ def _send(group, number):
     except ProcessLookupError:
         return False
     return True
+
+
+class Local:
+    """Runs stages on this machine, each with its log at `log_of(name)`."""
+
+    def __init__(self, places, log_of):
+        self.places, self._log_of, self._processes = places, log_of, Processes()
+        self._threads = concurrent.futures.ThreadPoolExecutor(places)
+
+    def start(self, name, commands):
+        """A future for `collect`."""
+        return self._threads.submit(self._processes.run, commands, self._log_of(name))
+
+    def collect(self, name, future):
+        """Why the stage failed, or None."""
+        return why_failed(*future.result())
+
+    def end(self):
+        self._processes.end()
+
+    def close(self):
+        self._processes.close()
+        self._threads.shutdown()
+
+
+def why_failed(status, command):
+    """What `Processes.run` returned, in words; None for success."""
+    if not status:
+        return None
+    how = f"ended with status {status}" if status > 0 else f"was ended by {signal.Signals(-status).name}"
+    return f"`{command}` {how}"

@@ -6,6 +6,7 @@ What a stage is and whether it has changed is DVC's to say (`zoo.dvc_graph`); wh
 
 import concurrent.futures
 import contextlib
+import functools
 import os
 import signal
 
@@ -13,7 +14,7 @@ from zoo import dvc_graph, files
 from zoo.dvc_graph import StageFailed
 from zoo.errors import InputError
 from zoo.live_view import LiveView
-from zoo.processes import Processes
+from zoo.processes import Local
 
 TICK_SECONDS = 0.5
 TAIL_LINES = 20
@@ -26,6 +27,7 @@ def reproduce(targets=(), jobs=None, keep_going=False, dry=False, force=False, p
     0: everything is up to date; 1: a stage failed; 128 + the signal's number: stopped by it, what had finished is kept.
     """
     with dvc_graph.opened(targets, force, pull) as pipeline:
+        log_of = functools.partial(log_path, pipeline.folder)
         if dry:
             print("\n".join(dry_run(pipeline)))
             return 0
@@ -33,16 +35,16 @@ def reproduce(targets=(), jobs=None, keep_going=False, dry=False, force=False, p
             if ray:
                 from zoo import cluster  # Ray is an extra
 
-                runner = stack.enter_context(cluster.connected(ray, pipeline, jobs))
+                runner = stack.enter_context(cluster.connected(ray, pipeline, jobs, log_of))
             else:
-                runner = stack.enter_context(contextlib.closing(Local(pipeline, jobs or usable_cores())))
+                runner = stack.enter_context(contextlib.closing(Local(jobs or usable_cores(), log_of)))
             stopped = stack.enter_context(_signals())
             past = _read_seconds(pipeline.folder)
             view = stack.enter_context(LiveView(pipeline.steps, runner.places, past))
             run = Run(pipeline, runner, view, keep_going, stopped)
             run.go()
         _write_seconds(pipeline.folder, past | view.seconds)
-        view.summarise(run.why, lambda name: tail(log_of(pipeline, name)))
+        view.summarise(run.why, lambda name: tail(log_of(name)))
         if stopped:
             return 128 + stopped[0]
         return int("failed" in run.state.values())
@@ -64,32 +66,6 @@ def dry_run(pipeline):
                 doubtful.add(name)
                 lines.append(f"{name}: runs if what is before it comes out different")
     return lines or ["Nothing would run: all stages are up to date."]
-
-
-class Local:
-    """Runs stages on this machine."""
-
-    def __init__(self, pipeline, jobs):
-        self.places, self._pipeline, self._processes = jobs, pipeline, Processes()
-        self._threads = concurrent.futures.ThreadPoolExecutor(jobs)
-
-    def start(self, name, commands):
-        """A future of None, or of why the stage failed."""
-        return self._threads.submit(self._run, name, commands, log_of(self._pipeline, name))
-
-    def _run(self, name, commands, log):
-        status, command = self._processes.run(commands, log)
-        if status:
-            how = f"ended with status {status}" if status > 0 else f"was ended by {signal.Signals(-status).name}"
-            return f"`{command}` {how}"
-        return None
-
-    def end(self):
-        self._processes.end()
-
-    def close(self):
-        self._processes.close()
-        self._threads.shutdown()
 
 
 class Run:
@@ -171,30 +147,30 @@ class Run:
     def _start(self, name):
         try:
             commands = self.pipeline.start(name)
-            if not commands:
+            if commands:
+                self._running[self.runner.start(name, commands)] = name
+                self._set(name, "running")
+            else:
                 self.pipeline.finish(name)
         except StageFailed as failure:
             self._fail(name, str(failure))
         else:
-            if commands:
-                self._set(name, "running")
-                self._running[self.runner.start(name, commands)] = name
-            else:
+            if not commands:
                 self._settle(name, "restored")
 
     def _end(self, name, future):
-        why = future.result()
+        try:
+            why = self.runner.collect(name, future)
+            if not why:
+                self.pipeline.finish(name)
+        except StageFailed as failure:
+            why = str(failure)
         if why and self.stopped:  # by the signal that stops the run
             self._withdraw(name)
         elif why:
             self._fail(name, why)
         else:
-            try:
-                self.pipeline.finish(name)
-            except StageFailed as failure:
-                self._fail(name, str(failure))
-            else:
-                self._settle(name, "ran")
+            self._settle(name, "ran")
 
     def _settle(self, name, state):
         self._set(name, state)
@@ -262,10 +238,10 @@ def _signals():
             signal.signal(number, handler)
 
 
-def log_of(pipeline, name):
-    folder = pipeline.folder / "logs"
-    folder.mkdir(exist_ok=True)
-    return folder / f"{name.replace('/', '-').replace(':', '-')}.log"
+def log_path(folder, name):
+    """Where the output of a stage goes."""
+    (folder / "logs").mkdir(exist_ok=True)
+    return folder / "logs" / f"{name.replace('/', '-').replace(':', '-')}.log"
 
 
 def tail(log):
