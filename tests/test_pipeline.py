@@ -1,4 +1,4 @@
-"""The pipeline itself, scaled down: `dvc repro` in a fresh clone, again, and after one changed number."""
+"""The pipeline itself, scaled down: `zoo repro` in a fresh clone, then `dvc repro`, and after one changed number."""
 
 import json
 import os
@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent
+PLAIN = "ae_dense32"  # run once more by plain DVC, for comparison
 KEPT = ("ae_dense32", "gan", "resnet", "lstm", "op_upsample_nearest")  # one of each kind; resnet judges gan
 
 
@@ -66,7 +67,7 @@ def scale_down(params):
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    """A fresh clone, with what the working tree has beyond HEAD, scaled down and run once."""
+    """A fresh clone, with what the working tree has beyond HEAD, scaled down and run once; a copy that was not run."""
     folder = tmp_path_factory.mktemp("clone") / "project"
     run(ROOT, "git", "clone", "--quiet", "--no-hardlinks", str(ROOT), str(folder))
     for name in run(ROOT, "git", "ls-files", "--modified", "--others", "--exclude-standard").splitlines():
@@ -74,15 +75,17 @@ def clone(tmp_path_factory):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     rewrite(folder, scale_down)
-    printed = run(folder, "dvc", "repro")
+    shutil.copytree(folder, copy := folder.with_name("copy"))
+    printed = run(folder, "zoo", "repro", "--jobs", "2")
     commit(folder)
-    return folder, printed
+    return folder, copy, printed
 
 
 def test_every_stage_runs_and_every_experiment_is_reported(clone):
-    folder, printed = clone
+    folder, _, printed = clone
     per_model = {f"{stage}@{name}" for stage in ("train", "export", "evaluate", "benchmark") for name in KEPT}
-    assert stages_run(printed) == per_model | {"download@images", "download@text", "judge@gan", "report"}
+    ran = set(re.findall(r"(\S+) ran in", printed))
+    assert ran == per_model | {"download@images", "download@text", "judge@gan", "report"}
     summary = json.loads((folder / "reports/quick/summary.json").read_text())
     assert list(summary["order"]) == list(KEPT)
     for page in ("README.md", "index.html"):
@@ -90,9 +93,21 @@ def test_every_stage_runs_and_every_experiment_is_reported(clone):
         assert all(name in text for name in KEPT)
 
 
+def test_two_at_a_time_give_what_plain_dvc_gives_one_by_one(clone):
+    """Same entries in dvc.lock, so the same weights, graphs, metrics, predictions and pictures."""
+    folder, copy, _ = clone
+    (copy / "dvc.lock").unlink()
+    run(copy, "dvc", "repro", f"evaluate@{PLAIN}")
+    ours, plain = (yaml.safe_load((path / "dvc.lock").read_text())["stages"] for path in (folder, copy))
+    assert plain.keys() == {"download@images", f"train@{PLAIN}", f"export@{PLAIN}", f"evaluate@{PLAIN}"}
+    assert {name: ours[name] for name in plain} == plain
+
+
 def test_again_nothing_runs(clone):
-    folder, _ = clone
+    """Neither by `zoo repro` nor by plain `dvc repro`."""
+    folder, _, _ = clone
     before = {path: path.stat().st_mtime_ns for part in ("artifacts", "reports") for path in (folder / part).rglob("*")}
+    assert run(folder, "zoo", "repro") == "All stages are up to date.\n"
     assert not stages_run(run(folder, "dvc", "repro"))
     assert before == {path: path.stat().st_mtime_ns for path in before}
     assert "up to date" in run(folder, "dvc", "status", "dvc.yaml")
@@ -100,7 +115,7 @@ def test_again_nothing_runs(clone):
 
 def test_one_learning_rate_reruns_one_experiment(clone):
     """That experiment and the report, nothing else; and DVC's diffs show it."""
-    folder, _ = clone
+    folder, _, _ = clone
     full = {path: path.read_bytes() for path in (folder / "full").iterdir()}
 
     def faster(params):

@@ -1,6 +1,7 @@
 """The environment is the one that is pinned, and the pins are complete and free of addresses."""
 
 import importlib.metadata
+import itertools
 import re
 import sys
 import tomllib
@@ -33,7 +34,8 @@ def test_pins_are_plain_versions(root):
 
 
 def test_every_dependency_is_pinned(project, pins):
-    for text in project["project"]["dependencies"] + project["project"]["optional-dependencies"]["dev"]:
+    extras = project["project"]["optional-dependencies"].values()
+    for text in itertools.chain(project["project"]["dependencies"], *extras):
         dependency = Requirement(text)
         pin = next(iter(pins[canonicalize_name(dependency.name)].specifier))
         assert pin.operator == "=="

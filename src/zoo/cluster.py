@@ -51,13 +51,17 @@ def connected(address, pipeline, jobs, log_of):
 def bundled(pipeline):
     """(the commit, its git bundle); raises InputError where the run reads a file that is not as committed."""
     root = pipeline.repo.root_dir
+    try:
+        commit, bundle = _git(root, "rev-parse", "HEAD"), _git(root, "bundle", "create", "--quiet", "-", "HEAD")
+    except StageFailed as failure:
+        raise InputError(f"--ray needs a commit for the nodes to work on ({failure})") from None
     changed = _git(root, "status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all").decode().split("\0")
     changed = [os.path.join(root, line[3:]) for line in changed if line]
     for path in sorted(pipeline.from_git()):
         for other in changed:
             if other == path or other.startswith(path + os.sep):
                 raise InputError(f"{os.path.relpath(other, root)} is not committed: the nodes work on a commit")
-    return _git(root, "rev-parse", "HEAD").decode().strip(), _git(root, "bundle", "create", "--quiet", "-", "HEAD")
+    return commit.decode().strip(), bundle
 
 
 class Cluster:
