@@ -153,7 +153,7 @@ def trivial(folder, size, slow=""):
             "outs": ["a/weights/${key}"], "plots": [{"r/curves/${key}.csv": {"cache": False}}],
         },
         "export": {
-            "cmd": "mkdir -p a/graphs/${key} r/parity && cp a/weights/${key} a/graphs/${key} && echo 1 > r/parity/${key}",
+            "cmd": "mkdir -p a/graphs/${key} r/parity && cp a/weights/${key} a/graphs/${key}; echo 1 > r/parity/${key}",
             "deps": ["a/weights/${key}"], "outs": ["a/graphs/${key}"],
             "metrics": [{"r/parity/${key}": {"cache": False}}],
         },

@@ -17,6 +17,7 @@ import dvc.rwlock
 import dvc.stage
 import dvc.stage.cache
 import dvc.stage.decorators
+import dvc.stage.loader
 import dvc.stage.run
 import dvc.stage.serialize
 import dvc.utils.serialize
@@ -46,6 +47,11 @@ READ = {
     dvc.stage.run.prepare_kwargs: "b7f2672fdcd4",
     dvc.stage.decorators.rwlocked: "2f9910ef188b",
     dvc.stage.decorators.unlocked_repo: "48479e14bcce",
+    dvc.stage.cache._get_stage_hash: "72e8460cc11b",
+    dvc.stage.cache._get_cache_hash: "a880dc015fd4",
+    dvc.stage.cache.StageCache.transfer: "b17b3e5ad4ab",
+    dvc.stage.cache.StageCache._get_cache_path: "87cabc965d02",
+    dvc.stage.loader.StageLoader.fill_from_lock: "da565947ec83",
     dvc.stage.cache._can_hash: "5fbce5b4695b",
     dvc.stage.cache.StageCache.save: "49b8f5c04149",
     dvc.stage.cache.StageCache.restore: "c7e43f44087e",

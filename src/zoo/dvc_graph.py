@@ -68,25 +68,15 @@ def opened(targets=(), force=False, pull=False):
         raise InputError(f"DVC {dvc.__version__} is installed, but zoo repro needs {VERSION}: run `make setup`")
     with _as_input_error():
         repo = Repo()
-    with contextlib.closing(repo), _quick_and_quiet() as reserve:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.closing(repo))
+        reserve = stack.enter_context(_quick_and_quiet())
         pipeline = Pipeline(repo, force, pull)
         with pipeline.locked(patient=False), _as_input_error():
             pipeline.plan(targets)
-        deps = {dep.fs_path for stage in pipeline.stages.values() for dep in stage.deps}
-        outs = {out.fs_path for stage in pipeline.stages.values() for out in stage.outs}
-        hardlink = repo.config["core"].get("hardlink_lock", False)
-        reserved = reserve(repo.tmp_dir, repo.fs, " ".join(sys.argv), sorted(deps - outs), sorted(outs), hardlink)
-        try:
-            reserved.__enter__()
-        except LockError as error:
-            holders = dict(re.findall(r"\(PID (\d+)\): (.*)", str(error)))
-            who = " and ".join(f"process {pid} ({command})" for pid, command in holders.items())
-            raise InputError(f"{who} is working on these stages: wait until it has ended, or end it") from None
-        try:
-            with repo.scm_context(quiet=True):
-                yield pipeline
-        finally:
-            reserved.__exit__(None, None, None)
+            stack.enter_context(_reserved(reserve, pipeline))
+        stack.enter_context(repo.scm_context(quiet=True))
+        yield pipeline
 
 
 class Pipeline:
@@ -294,12 +284,12 @@ class Visit:
 
     def __init__(self, parcel):
         """Fetch the inputs from the DVC remote, and clear the way for the commands."""
-        self._repo = Repo(config=parcel["remote"])
-        with self._repo.lock, _as_stage_failure():
-            self._stage = stage = self._repo.stage.load_one(parcel["file"], parcel["name"])
+        self._repo = repo = Repo(config=parcel["remote"])
+        with repo.lock, _as_stage_failure():
+            self._stage = stage = repo.stage.load_one(parcel["file"], parcel["name"])
             StageLoader.fill_from_lock(stage, parcel["entry"])
-            _pull(self._repo, _objects(self._repo, stage, parcel["inputs"]))
-            self._repo.stage_cache._create_stage(parcel["inputs"], wdir=stage.wdir).checkout(force=True)
+            _pull(repo, _objects(repo, stage, parcel["inputs"]))
+            repo.stage_cache._create_stage(parcel["inputs"], wdir=stage.wdir).checkout(force=True)
             stage.remove_outs(ignore_remove=False, force=False)
             stage.save_deps()
             if _get_stage_hash(stage) != parcel["key"]:
@@ -437,6 +427,23 @@ def _find(stages, targets):
             raise InputError(f"{where}; use " + (", ".join(known) if known else "dvc.yaml or full/dvc.yaml"))
         wanted += named
     return list(dict.fromkeys(wanted))
+
+
+@contextlib.contextmanager
+def _reserved(reserve, pipeline):
+    """Hold, by DVC's `rwlock`, every file that a pipeline reads or writes; a concurrent `dvc repro` names our pid."""
+    deps = {dep.fs_path for stage in pipeline.stages.values() for dep in stage.deps}
+    outs = {out.fs_path for stage in pipeline.stages.values() for out in stage.outs}
+    repo, command = pipeline.repo, " ".join(sys.argv)
+    hardlink = repo.config["core"].get("hardlink_lock", False)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(reserve(repo.tmp_dir, repo.fs, command, sorted(deps - outs), sorted(outs), hardlink))
+        except LockError as error:
+            holders = dict(re.findall(r"\(PID (\d+)\): (.*)", str(error)))
+            who = " and ".join(f"process {pid} ({command})" for pid, command in holders.items())
+            raise InputError(f"{who} is at work on these stages: wait until it has ended, or end it") from None
+        yield
 
 
 _read_param_file, _load_path = dvc.dependency.param.read_param_file, dvc.utils.serialize.load_path

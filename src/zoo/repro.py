@@ -18,7 +18,6 @@ from zoo.processes import Local
 
 TICK_SECONDS = 0.5
 TAIL_LINES = 20
-DONE = ("unchanged", "restored", "ran")
 
 
 def reproduce(targets=(), jobs=None, keep_going=False, dry=False, force=False, pull=False, ray=None):
@@ -165,9 +164,7 @@ class Run:
                 self.pipeline.finish(name)
         except StageFailed as failure:
             why = str(failure)
-        if why and self.stopped:  # by the signal that stops the run
-            self._withdraw(name)
-        elif why:
+        if why:
             self._fail(name, why)
         else:
             self._settle(name, "ran")
@@ -199,20 +196,18 @@ class Run:
 
     def _stop(self):
         """Whatever ended the loop: end what runs, keep what has finished, write the locks."""
+        finished = {future for future in self._running if future.done()}
         if self._running:
             self.runner.end()
             concurrent.futures.wait(self._running)
         with self.pipeline.locked():
             for future, name in self._running.items():
-                if not self.stopped:  # an error of ours
-                    self._withdraw(name)
-                else:
+                if future in finished:
                     self._end(name, future)
+                else:  # whatever its status: a stage that is told to end may say that all is well
+                    self._withdraw(name)
             self._running = {}
-            self.pipeline.close_locks(complete=all(
-                state in (*DONE, "failed", "skipped") or (self._halted() and not self.stopped)
-                for state in self.state.values()
-            ))  # fmt: skip
+            self.pipeline.close_locks(complete=not self.stopped and "stopped" not in self.state.values())
         self.view.refresh(self.state)
 
     def _set(self, name, state):
