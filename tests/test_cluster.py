@@ -32,7 +32,7 @@ def stages():
             "do": {"cmd": slow, "deps": ["source"], "outs": ["${item}"],
                    "metrics": [{"${item}.json": {"cache": False}}]},
         },
-        "join": {"cmd": f"{note('join')} && cat [abc]/text > join", "deps": ["a", "b", "c"], "outs": ["join"]},
+        "join": {"cmd": f"{note('join')} && cat [abc]/text > join", "deps": ["a", "b", "c", "a"], "outs": ["join"]},
         "timed": {"cmd": f"{note('timed')} && echo 1 > timed", "deps": ["join"], "outs": ["timed"],
                   "meta": {"alone": True}},
         "report": {"cmd": f"{note('report')} && cat *.json > report", "deps": ["a.json", "b.json", "c.json", "join"],

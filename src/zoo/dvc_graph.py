@@ -209,7 +209,9 @@ class Pipeline:
             if overlapping:
                 made.add(dep.def_path)
         entry = to_single_stage_lockfile(stage)
-        inputs = {"cmd": stage.cmd, "outs": [dep for dep in entry.get("deps", []) if dep["path"] in made]}
+        # By path: a stage may name a dependency twice.
+        inputs = {dep["path"]: dep for dep in entry.get("deps", []) if dep["path"] in made}
+        inputs = {"cmd": stage.cmd, "outs": list(inputs.values())}
         with _as_stage_failure():
             objects = _objects(self.repo, stage, inputs)
             _push(self.repo, objects - self._pushed)
