@@ -19,6 +19,7 @@ DATA, TEXT = files.data("quick", "images"), files.data("quick", "text")
 CHECKPOINT = files.checkpoint("quick", "cae_strided", 0)
 GRAPH = files.graph("quick", "cae_strided", 0, "reconstruct")
 CLASSIFIER = files.graph("quick", "resnet", 0, "classify")
+PROGRESS = files.progress("quick", "gan", 0)
 GENERATOR = files.graph("quick", "gan", 0, "generate")
 
 
@@ -41,8 +42,11 @@ def tree(root, tmp_path, monkeypatch):
         save(CLASSIFIER.with_stem(verb), signature, f"{FLAT} {name} = MatMul(flat, weights)", **weights)
     weights = {"weights": numpy.zeros((2, 784), numpy.float32)}
     save(
-        GENERATOR, f"(float[batch,2] noise) => ({IMAGE} image)", f"pixels = MatMul(noise, weights) {SQUARE}", **weights
-    )
+        GENERATOR, f"(float[batch,2] noise) => ({IMAGE} image)", f"pixels = MatMul(noise, weights) {SQUARE}",
+        {"recipe": {}}, **weights,
+    )  # fmt: skip
+    PROGRESS.parent.mkdir(parents=True)
+    numpy.savez(PROGRESS, steps=numpy.arange(2), images=numpy.zeros((2, 10, 28, 28), numpy.uint8))
     CHECKPOINT.parent.mkdir(parents=True)
     save_file({"weight": numpy.zeros(3)}, CHECKPOINT, {"run": '{"data": {"classes": 10}}'})
     earlier = (
@@ -114,7 +118,7 @@ def finished(root, command):
 @pytest.mark.parametrize(
     ("command", "change", "words"),
     [
-        ("evaluate quick cae_stridde", nothing, ("'cae_stridde'", "use one of ae_dense32, cae_strided,")),
+        ("evaluate quick cae_stridde", nothing, ("'cae_stridde'", "use one of ae_dense32,", "cae_strided,")),
         ("evaluate fast cae_strided", nothing, ("'fast'", "use one of quick, full")),
         ("evaluate quick cae_strided", cut(DATA), (str(DATA), AGAIN)),
         ("evaluate quick cae_strided", flipped(DATA), (str(DATA), AGAIN)),
@@ -122,6 +126,8 @@ def finished(root, command):
         ("evaluate quick cae_strided", cut(GRAPH), (str(GRAPH), AGAIN)),
         ("evaluate quick cae_strided", GRAPH.unlink, (str(GRAPH.parent), "no graphs: run `dvc repro`")),
         ("evaluate quick cae_strided", setting("evaluate/batch", 0), ("evaluate.batch = 0", "equal to 1")),
+        ("evaluate quick gan", cut(PROGRESS), (str(PROGRESS), AGAIN)),
+        ("evaluate quick gan", flipped(PROGRESS), (str(PROGRESS), AGAIN)),
         ("judge quick gan", CLASSIFIER.unlink, (str(CLASSIFIER), "missing: run `dvc repro`")),
         ("judge quick gan", cut(GENERATOR, 0), (str(GENERATOR), AGAIN)),
         ("benchmark quick cae_strided", cut(GRAPH), (str(GRAPH), AGAIN)),
@@ -129,6 +135,11 @@ def finished(root, command):
         ("download quick sounds", nothing, ("data.sounds.quick", "images.quick")),
         ("download quick images", setting("data/images/quick/test", 1797), ("digits", "test: 1797")),
         ("download quick images", setting("data/images/quick/source", "digitz"), ("source = digitz", "data/digitz.py")),
+        ("report quick", setting("claims/maps_empty/test", ["cae_strided.encode.dead_share"]),
+         ("claims.maps_empty.test.0 = 'cae_strided.encode.dead_share'", "such as `experiment.verb.metric < 0.5`")),
+        ("report quick", setting("claims/maps_empty/explains", "lstm.perplexity"), ("explains = lstm.perplexity",)),
+        ("report quick", setting("published_curves/cae_strided", [{}]), ("cae_strided.0.player", "is missing")),
+        ("report quick", nothing, ("reports/quick/metrics/ae_dense32.json is missing", "run `dvc repro`")),
         # Each of these imports torch, which takes seconds.
         ("train quick cae_strided", cut(DATA), (str(DATA), AGAIN)),
         ("export quick cae_strided", cut(CHECKPOINT), (str(CHECKPOINT), AGAIN)),

@@ -37,6 +37,21 @@ def test_every_experiment_is_reported(profile):
 
 
 @pytest.mark.parametrize("profile", PROFILES)
+def test_every_claim_is_weighed_where_there_are_published_figures(profile):
+    claims = yaml.safe_load(Path("params.yaml").read_text())["claims"] if profile == "full" else {}
+    summary = files.read_json(files.report(profile, "summary.json"))
+    assert [claim["key"] for claim in summary["claims"]] == list(claims)
+
+
+@pytest.mark.parametrize(("name", "floor"), [("cae_zero_unpool", 0.08550), ("cae_nearest_unpool", 0.01636)])
+def test_no_seed_is_below_the_floor_of_its_network(name, floor):
+    """The floors of MNIST's test set, computed once before the project began."""
+    metrics = files.read_json(files.metrics("full", name))["reconstruct"]
+    assert metrics["floor_mse"]["mean"] == pytest.approx(floor, rel=1e-3)
+    assert min(metrics["mse"]["seeds"].values()) >= metrics["floor_mse"]["mean"]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("name", ["resnet", "deep_conv_bn", "aae_semi"])
 def test_accuracy_from_predictions(profile, name):
     items = pandas.read_csv(files.predictions(profile, name))

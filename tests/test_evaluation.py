@@ -35,14 +35,14 @@ def text_arrays(n=WORDS):
     return {"test": numpy.random.default_rng(RANDOM_STATE).integers(VOCABULARY, size=n).astype(numpy.int32)}
 
 
-def case(folder, graphs, arrays=None, facts=None, pictures=None, settings=SETTINGS, net=None):
+def case(folder, graphs, arrays=None, facts=None, pictures=None, settings=SETTINGS, net=None, progress=None):
     """A case of graphs {verb: (signature, body, constants)}."""
     opened = {
         verb: sessions.open_session(save(folder / f"{verb}.onnx", signature, body, **constants))
         for verb, (signature, body, constants) in graphs.items()
     }
     facts = {"classes": 10, "end_of_sentence": END} | (facts or {})
-    return evaluation.Case(opened, arrays or image_arrays(), facts, {"net": net or {}}, settings, pictures)
+    return evaluation.Case(opened, arrays or image_arrays(), facts, {"net": net or {}}, settings, pictures, progress)
 
 
 def float_images(arrays):
@@ -131,6 +131,84 @@ def test_all_black_output_scores_the_mean_square(tmp_path):
     assert 1 < metrics["bce"] < 17
 
 
+def noisy(arrays, corruption):
+    """clip(x + corruption * N(0, 1), 0, 1), with the evaluation's own noise: the first draw of seed 0."""
+    images = float_images(arrays)
+    noise = numpy.random.default_rng(0).standard_normal(images.shape, dtype=numpy.float32)
+    return numpy.clip(images + numpy.float32(corruption) * noise, 0, 1)
+
+
+def test_a_denoiser_is_given_noise_and_scored_against_the_clean_image(tmp_path):
+    """An identity gives the noise back: both errors are one; half of it is nearer to black than to either."""
+    arrays = image_arrays()
+    clean, given = float_images(arrays), noisy(arrays, 0.5)
+    for factor in (1, 0.5):
+        graph = {"reconstruct": scaling(factor)}
+        metrics, items = evaluation.reconstruct(case(tmp_path, graph, arrays, net={"corruption": 0.5}))
+        errors = numpy.square(factor * given - clean).mean((1, 2, 3))
+        assert items["loss"] == pytest.approx(errors, rel=1e-5)
+        assert metrics["mse"] == pytest.approx(errors.mean(), rel=1e-5)
+        of_input = numpy.square(given - clean).mean((1, 2, 3))
+        assert metrics["noisy_mse"] == pytest.approx(of_input.mean(), rel=1e-5)
+        assert metrics["noisy_psnr_db"] == pytest.approx(-10 * numpy.log10(of_input).mean(), rel=1e-5)
+
+
+def test_the_noise_has_the_deviation_that_was_asked_for(tmp_path):
+    """Of grey images and little noise nothing is clipped: its mean square is the variance."""
+    arrays = image_arrays(100)
+    arrays["test_images"][:] = 128
+    net = {"corruption": 0.05}
+    metrics, _ = evaluation.reconstruct(case(tmp_path, {"reconstruct": scaling(1)}, arrays, net=net))
+    assert metrics["noisy_mse"] == pytest.approx(0.05**2, rel=0.02)
+
+
+def test_without_noise_there_is_no_noisy_input(tmp_path):
+    for net in ({}, {"corruption": 0.0}):
+        metrics, _ = evaluation.reconstruct(case(tmp_path, {"reconstruct": scaling(1)}, net=net))
+        assert metrics.keys() == {"mse", "bce", "psnr_db", "constant_mse", "escaped"}
+
+
+@pytest.mark.parametrize("unpooling", ["zero", "nearest"])
+def test_the_floor_of_a_last_unpooling_stands_beside_the_error(tmp_path, unpooling):
+    """Block by block: of 2x2 pixels the top left alone is free, or one grey for all four."""
+    arrays = image_arrays()
+    net = {"unpooling": unpooling, "unpool": "after"}
+    metrics, _ = evaluation.reconstruct(case(tmp_path, {"reconstruct": scaling(0.5)}, arrays, net=net))
+    floor = []
+    for image in arrays["test_images"] / 255:
+        for row, column in itertools.product(range(0, 28, 2), repeat=2):
+            block = image[row : row + 2, column : column + 2].ravel()
+            best = numpy.array([block[0], 0, 0, 0]) if unpooling == "zero" else block.mean()
+            floor += [*(block - best) ** 2]
+    assert metrics["floor_mse"] == pytest.approx(numpy.mean(floor), rel=1e-5)
+    assert metrics["over_floor"] == pytest.approx(metrics["mse"] / numpy.mean(floor) - 1, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "net", [{}, {"unpooling": "zero", "unpool": "before"}, {"unpooling": "argmax", "unpool": "after"}]
+)
+def test_another_network_can_draw_every_picture_and_has_no_floor(tmp_path, net):
+    metrics, _ = evaluation.reconstruct(case(tmp_path, {"reconstruct": scaling(0.5)}, net=net))
+    assert not {"floor_mse", "over_floor"} & metrics.keys()
+
+
+def constant(grey):
+    """A reconstruction that is one grey, whatever the image."""
+    body = "black = Sub(image, image) reconstruction = Add(black, grey)"
+    return f"({IMAGE} image) => ({IMAGE} reconstruction)", body, {"grey": numpy.float32(grey)}
+
+
+def test_whoever_is_not_below_the_best_constant_picture_has_not_escaped(tmp_path):
+    """The best of a thousand greys errs as much as the metric says; a network must be below that."""
+    arrays = image_arrays()
+    pixels = arrays["test_images"] / 255
+    best = min(numpy.square(pixels - grey).mean() for grey in numpy.linspace(0, 1, 1001))
+    for graph, escaped in ((constant(0.2), 0), (scaling(0), 0), (scaling(0.9), 1), (scaling(math.nan), 0)):
+        metrics, _ = evaluation.reconstruct(case(tmp_path, {"reconstruct": graph}, arrays))
+        assert metrics["constant_mse"] == pytest.approx(best, rel=1e-5)
+        assert metrics["escaped"] == escaped
+
+
 def test_encode(tmp_path):
     arrays, weights = image_arrays(), random_weights(784, 2)
     weights[:, 1] = 0
@@ -160,6 +238,23 @@ def test_apply_measures_the_distance_to_blocks_of_four(tmp_path, operator, wrong
     assert items["loss"] == pytest.approx(largest, abs=1e-7)
     assert metrics["largest_difference"] == pytest.approx(max(largest), abs=1e-7)
     assert wrong or metrics["largest_difference"] == 0
+
+
+def test_an_operator_on_fewer_pixels_is_given_the_middle_of_each_image(tmp_path):
+    """9x9 pixels from row and column 9 on, through a convolution and its transpose written out as loops."""
+    body = """
+        down = Conv <strides = [2, 2], pads = [1, 1, 1, 1]> (image, kernel)
+        result = ConvTranspose <strides = [2, 2], pads = [1, 1, 1, 1]> (down, kernel)
+    """
+    signature = "(float[batch,1,9,9] image) => (float[batch,1,9,9] result)"
+    graph = (signature, body, {"kernel": numpy.ones((1, 1, 3, 3), numpy.float32)})
+    arrays, net = image_arrays(), {"operator": "odd_transposed"}
+    metrics, items = evaluation.apply(case(tmp_path, {"apply": graph}, arrays, net=net))
+    assert len(items["loss"]) == len(arrays["test_images"])
+    assert metrics["largest_difference"] < 1e-5
+    shifted = graph[0], body.replace("pads = [1, 1, 1, 1]> (image", "pads = [0, 0, 2, 2]> (image"), graph[2]
+    metrics, _ = evaluation.apply(case(tmp_path, {"apply": shifted}, arrays, net=net))
+    assert metrics["largest_difference"] > 1
 
 
 # ---- classify
@@ -370,9 +465,118 @@ def test_each_verb_draws_one_picture(tmp_path, verb, graph):
 
 
 @pytest.mark.parametrize("encode", [posterior(random_weights(784, 2), 0), encoder(random_weights(784, 2))])
-def test_decode_draws_samples_or_a_walk(tmp_path, encode):
+def test_decode_draws_one_picture(tmp_path, encode):
     graphs = {"encode": encode, "decode": decoder(random_weights(2, 784, scale=1))}
     assert_pictures(pictured(tmp_path, "decode", graphs), "decode")
+
+
+@pytest.fixture
+def rows(monkeypatch):
+    """What is drawn as rows of images, instead of the picture: {picture: (rows, labels)}."""
+    drawn = {}
+
+    def note(blocks, labels, path):
+        drawn[path.stem] = numpy.asarray(blocks), list(labels)
+
+    monkeypatch.setattr(evaluation.figures, "image_rows", note)
+    return drawn
+
+
+def two_numbers(encode=None):
+    """A decoder whose first pixel is the sigmoid of the first number of the code, and second of the second."""
+    graphs = {"decode": decoder(numpy.eye(2, 784, dtype=numpy.float32))}
+    return graphs | ({"encode": encode} if encode else {})
+
+
+def codes_drawn(blocks):
+    return scipy.special.logit(blocks.reshape(*blocks.shape[:2], 784)[..., :2].astype(float))
+
+
+def test_a_code_of_two_numbers_with_a_prior_is_drawn_on_the_plane_from_minus_5_to_5(tmp_path, rows):
+    """(3, 3), (0, 0) and (0, 5), which write-up 002 shows, are among the places; the second number grows upwards."""
+    evaluation.decode(case(tmp_path, two_numbers(posterior(random_weights(784, 2), 0)), pictures=tmp_path))
+    blocks, labels = rows["decode"]
+    assert labels == [str(place) for place in range(5, -6, -1)]
+    expected = [[(x, y) for x in range(-5, 6)] for y in range(5, -6, -1)]
+    assert codes_drawn(blocks) == pytest.approx(numpy.array(expected), abs=1e-3)
+
+
+def test_a_code_of_two_numbers_without_a_prior_is_drawn_as_far_as_codes_lie(tmp_path, rows):
+    """All but the farthest 5 % of the codes' numbers lie within the plane."""
+    arrays, weights = image_arrays(), random_weights(784, 2)
+    evaluation.decode(case(tmp_path, two_numbers(encoder(weights)), arrays, pictures=tmp_path))
+    reach = numpy.quantile(numpy.abs(float_images(arrays).reshape(-1, 784) @ weights), 0.95)
+    codes = codes_drawn(rows["decode"][0])
+    assert (codes[0, 0], codes[-1, -1]) == (
+        pytest.approx([-reach, reach], rel=1e-3),
+        pytest.approx([reach, -reach], rel=1e-3),
+    )
+    assert codes[5, 5] == pytest.approx([0, 0], abs=1e-3)
+
+
+def test_the_plane_of_a_diverged_encoder_is_drawn_all_the_same(tmp_path, rows):
+    evaluation.decode(case(tmp_path, two_numbers(encoder(random_weights(784, 2) * math.nan)), pictures=tmp_path))
+    assert codes_drawn(rows["decode"][0])[0, 0] == pytest.approx([-1, 1], abs=1e-3)
+
+
+def longer(size):
+    return f"(float[batch,{size}] code) => ({IMAGE} image)", f"pixels = MatMul(code, weights) {SQUARE}", {
+        "weights": numpy.eye(size, 784, dtype=numpy.float32)}  # fmt: skip
+
+
+def test_a_longer_code_without_a_prior_walks_from_image_to_image(tmp_path, rows):
+    arrays, weights = image_arrays(), random_weights(784, 3)
+    graphs = {"encode": encoder(weights), "decode": longer(3)}
+    evaluation.decode(case(tmp_path, graphs, arrays, pictures=tmp_path))
+    walked = rows["decode"][0].reshape(10, 10, 784)[..., :3]
+    codes = float_images(arrays).reshape(-1, 784) @ weights
+    assert walked[:, 0] == pytest.approx(codes[:10], abs=1e-4)
+    assert walked[:, 9] == pytest.approx(codes[1:11], abs=1e-4)
+    assert walked[4, 3] == pytest.approx(codes[4] + (codes[5] - codes[4]) / 3, abs=1e-4)
+
+
+def test_a_label_makes_rows_of_digits(tmp_path, rows):
+    table = numpy.full((10, 784), -30, numpy.float32)
+    table[numpy.arange(10), numpy.arange(10)] = 30  # digit d lights pixel d
+    graph = conditional_decoder(numpy.zeros((2, 784), numpy.float32), table)
+    evaluation.decode(case(tmp_path, {"decode": graph}, pictures=tmp_path))
+    blocks, labels = rows["decode"]
+    assert labels == [str(digit) for digit in range(10)]
+    assert blocks.reshape(10, 10, 784).argmax(-1).tolist() == [[digit] * 10 for digit in range(10)]
+
+
+def test_along_a_row_of_samples_the_code_beside_the_noise_grows(tmp_path, rows):
+    signature = f"(float[batch,2] noise, float[batch,2] code) => ({IMAGE} image)"
+    weights = numpy.eye(2, 784, dtype=numpy.float32)
+    graph = (signature, f"pixels = MatMul(code, weights) {SQUARE}", {"weights": weights})
+    evaluation.generate(case(tmp_path, {"generate": graph}, pictures=tmp_path))
+    codes = rows["generate"][0].reshape(10, 10, 784)[..., :2]
+    assert codes == pytest.approx(numpy.tile(numpy.linspace(-2, 2, 10)[:, None], (10, 1, 2)), abs=1e-6)
+
+
+@pytest.mark.parametrize(("looks", "shown"), [(1, [0]), (3, [0, 1, 2]), (21, list(range(0, 21, 2)))])
+def test_progress_shows_at_most_eleven_looks_from_the_first_to_the_last(tmp_path, rows, looks, shown):
+    images = numpy.broadcast_to(numpy.arange(looks, dtype=numpy.uint8)[:, None, None, None], (looks, 10, 28, 28))
+    progress = {"steps": numpy.arange(looks) * 2000, "images": images}
+    graphs = {"generate": decoder(random_weights(2, 784), "noise")}
+    metrics, items = evaluation.generate(case(tmp_path, graphs, pictures=tmp_path, progress=progress))
+    assert (metrics, items) == ({}, None)
+    blocks, labels = rows["generate-progress"]
+    assert labels == [f"{2000 * look:,}" for look in shown]
+    assert blocks[:, 9, 27, 27] * 255 == pytest.approx(shown)
+
+
+def test_without_progress_samples_alone_are_drawn(tmp_path, rows):
+    evaluation.generate(case(tmp_path, {"generate": decoder(random_weights(2, 784), "noise")}, pictures=tmp_path))
+    assert list(rows) == ["generate"]
+
+
+@pytest.mark.parametrize("operator", ["upsample_nearest", "unpool_zero"])
+def test_an_operators_result_may_be_larger_than_its_input(tmp_path, operator):
+    kernel = numpy.ones((1, 1, 2, 2), numpy.float32)
+    body = "result = ConvTranspose <strides = [2, 2]> (image, kernel)"
+    graph = (f"({IMAGE} image) => (float[batch,1,56,56] result)", body, {"kernel": kernel})
+    assert_pictures(pictured(tmp_path, "apply", {"apply": graph}, net={"operator": operator}), "apply")
 
 
 # ---- a diverged network is a result
@@ -437,8 +641,8 @@ def evaluate(root, tmp_path, monkeypatch):
     def written(name, graphs, arrays):
         entry = params.load()["models"][name]
         recipe = {"net": entry["net"], "steps": 3, "fit": entry["fit"]}
-        run = {"recipe": recipe, "data": {"source": "ours"}, "diverged_at_step": None, "device": "cpu",
-               "parameters": 7, "threads": 1, "torch": "2", "params_sha256": "0"}  # fmt: skip
+        run = {"recipe": recipe, "data": {"source": "ours"}, "diverged_at_step": 2, "diverged_in": "loss",
+               "device": "cpu", "parameters": 7, "threads": 1, "torch": "2", "params_sha256": "0"}  # fmt: skip
         archive.save(files.data("quick", entry["data"]), arrays, {"classes": 10, "end_of_sentence": END})
         for verb, (signature, body, constants) in graphs.items():
             save(files.graph("quick", name, 0, verb), signature, body, run, **constants)
@@ -463,7 +667,8 @@ def test_accuracy_follows_from_the_predictions(evaluate):
     assert [metrics["classify"]["recall"][str(digit)]["mean"] for digit in range(10)] == pytest.approx(recall.tolist())
     assert_pictures(files.figures("quick", "resnet"), "classify", "encode")
     assert metrics["training"]["steps"] == 3
-    assert metrics["training"]["diverged_at_step"] == {"0": None}
+    assert metrics["training"]["diverged_at_step"] == {"0": 2}
+    assert metrics["training"]["diverged_in"] == {"0": "loss"}
 
 
 def test_mse_follows_from_the_predictions(evaluate):
@@ -488,6 +693,14 @@ def test_equal_inputs_give_equal_files(evaluate, tmp_path):
         return {path: path.read_bytes() for path in (tmp_path / "reports").rglob("*") if path.is_file()}
 
     assert outputs() == outputs()
+
+
+def test_what_a_generator_drew_while_it_was_trained_is_drawn_from_beside_its_checkpoint(evaluate, tmp_path):
+    path = files.progress("quick", "gan", 0)
+    path.parent.mkdir(parents=True)
+    numpy.savez(path, steps=numpy.array([0, 400]), images=numpy.zeros((2, 10, 28, 28), numpy.uint8))
+    evaluate("gan", {"generate": decoder(random_weights(2, 784), "noise")}, image_arrays())
+    assert sorted(file.stem for file in files.figures("quick", "gan").iterdir()) == ["generate", "generate-progress"]
 
 
 def test_what_no_verb_predicts_has_an_empty_table(evaluate):

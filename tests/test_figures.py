@@ -32,10 +32,13 @@ def curve(**changes):
 DRAWINGS = {
     "image_rows": lambda path: figures.image_rows([IMAGES, IMAGES[:2] * 9 - 4], ["input", "output"], path),
     "image_rows_with_nan": lambda path: figures.image_rows([np.full((2, 28, 28), np.nan)], [0], path),
+    "image_rows_of_two_sizes": lambda path: figures.image_rows([IMAGES, IMAGES.repeat(2, 1).repeat(2, 2)], "ab", path),
     "feature_maps": lambda path: figures.feature_maps(MAPS, path),
     "latent_map": lambda path: figures.latent_map(POINTS, np.arange(20) % 3, path),
     "confusion_matrix": lambda path: figures.confusion_matrix(np.diag([5, 0, 7]), path),
+    "three_confusions": lambda path: figures.three_confusions(np.arange(200) % 4, path, np.arange(200) % 3 - 1),
     "curves": lambda path: figures.curves(curve(), path),
+    "curves_published": lambda path: figures.curves(curve(), path, {"a log": {0: 2.0, 25: 0.5}, "another": {10: 1.0}}),
     "curves_negative": lambda path: figures.curves(curve(loss=-1.0), path),
     "curves_gap": lambda path: figures.curves(curve(loss=[1.0, np.nan, np.inf, 0.5] * 10), path),
     "curves_nothing_finite": lambda path: figures.curves(curve(loss=np.nan), path),
@@ -69,6 +72,22 @@ def test_an_image_is_drawn_as_dark_ink_on_white(tmp_path):
     assert white.max() > black.max() > black.min()
 
 
+def test_images_of_two_sizes_are_drawn_in_one_scale_each_in_the_middle_of_its_column(tmp_path):
+    """Black images of 10 and of 20 pixels: the ink of the small ones is half as wide, and centred below the large."""
+    path = tmp_path / "sizes.png"
+    figures.image_rows([np.ones((3, 20, 20)), np.ones((3, 10, 10))], ["", ""], path)
+    ink = np.asarray(Image.open(path).convert("L")) < 40
+    large, small = (ink[round(ink.shape[0] * place)] for place in (1 / 3, 0.8))
+
+    def edges(line):
+        return np.flatnonzero(np.diff(np.r_[False, line, False].astype(int))).reshape(-1, 2)
+
+    assert (len(edges(large)), len(edges(small))) == (3, 3)
+    widths = [np.diff(edges(line)).mean() for line in (large, small)]
+    assert widths[0] == pytest.approx(2 * widths[1], abs=2)
+    assert edges(large).mean(1) == pytest.approx(edges(small).mean(1), abs=2)
+
+
 def test_only_the_first_sixteen_feature_maps_are_drawn(tmp_path):
     figures.feature_maps(MAPS, tmp_path / "twenty.png")
     figures.feature_maps(MAPS[:, :16], tmp_path / "sixteen.png")
@@ -82,6 +101,40 @@ def test_a_point_that_is_not_finite_is_left_out(tmp_path):
     figures.latent_map(holed, np.arange(20) % 3, tmp_path / "holed.png")
     figures.latent_map(POINTS[keep], (np.arange(20) % 3)[keep], tmp_path / "fewer.png")
     assert (tmp_path / "holed.png").read_bytes() == (tmp_path / "fewer.png").read_bytes()
+
+
+def drawn_axes(monkeypatch, draw):
+    """The axes of the figure that `draw` would save."""
+    figures_saved = []
+    monkeypatch.setattr(figures, "_save", lambda figure, *_, **__: figures_saved.append(figure))
+    draw()
+    return figures_saved[0].axes
+
+
+def test_three_confusions_show_a_tenth_of_the_images_all_of_them_and_random_answers(monkeypatch):
+    """Shares of each actual class; of 400 random answers each of four classes is about a quarter."""
+    actual = np.arange(400) % 4
+    predicted = np.where(actual == 3, 0, actual)
+    predicted[40:80] = -1  # said nothing: left out
+    axes = drawn_axes(monkeypatch, lambda: figures.three_confusions(actual, "unused", predicted))
+    assert [one.get_title(loc="left") for one in axes[:3]] == ["40 images", "400 images", "400 images, random answers"]
+    tenth, whole, random = (np.asarray(one.images[0].get_array()) for one in axes[:3])
+    expected = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [1, 0, 0, 0]]
+    assert tenth.tolist() == whole.tolist() == expected
+    assert np.abs(random - 0.25).max() < 0.15
+    assert random.sum(1) == pytest.approx(np.ones(4))
+
+
+def test_published_losses_are_marks_at_their_steps_and_are_named(monkeypatch):
+    published = {"a log": {0: 2.0, 25: 0.5}, "another": {10: 1.0}}
+    (axes,) = drawn_axes(monkeypatch, lambda: figures.curves(curve(), "unused", published))
+    marks = {
+        line.get_label(): line for line in axes.lines if line.get_linestyle() == "None" or line.get_marker() in "x+"
+    }
+    assert marks.keys() == published.keys()
+    for source, points in published.items():
+        assert dict(zip(*marks[source].get_data(), strict=True)) == points
+    assert {text.get_text() for text in axes.get_legend().get_texts()} > published.keys()
 
 
 def test_matplotlibs_settings_are_left_as_they_were(tmp_path):

@@ -61,13 +61,14 @@ def test_a_perfect_generator(tmp_path, classifier):
     judged = judging.judge(drawing(tmp_path, DIGITS), classifier, *real(), SAMPLES, BATCH)
     assert judged["agreement"] == 1
     assert judged["agreement_by_class"] == dict.fromkeys(range(10), 1)
+    assert judged["matched_agreement"] == 1
     assert judged["coverage"] == pytest.approx(10)
     assert judged["judge_accuracy"] == 1
 
 
 def test_a_generator_stuck_on_one_digit(tmp_path, classifier):
     judged = judging.judge(drawing(tmp_path, DIGITS[[3] * 10]), classifier, *real(), SAMPLES, BATCH)
-    assert judged["agreement"] == pytest.approx(0.1)
+    assert judged["agreement"] == judged["matched_agreement"] == pytest.approx(0.1)
     assert judged["agreement_by_class"] == {digit: digit == 3 for digit in range(10)}
     assert judged["coverage"] == 1
 
@@ -77,7 +78,15 @@ def test_a_generator_that_mixes_up_two_digits(tmp_path, classifier):
     judged = judging.judge(drawing(tmp_path, DIGITS[order]), classifier, *real(), SAMPLES, BATCH)
     assert judged["agreement"] == pytest.approx(0.8)
     assert [judged["agreement_by_class"][digit] for digit in (0, 1, 2)] == [0, 0, 1]
+    assert judged["matched_agreement"] == 1
     assert judged["coverage"] == pytest.approx(10)
+
+
+def test_one_digit_cannot_stand_for_two_labels(tmp_path, classifier):
+    """Labels 0 to 4 all draw a 0, the others each another digit: one of the five can be called 0, the four not."""
+    judged = judging.judge(drawing(tmp_path, DIGITS[[0] * 5 + [9, 8, 7, 6, 5]]), classifier, *real(), SAMPLES, BATCH)
+    assert judged["agreement"] == pytest.approx(0.2)
+    assert judged["matched_agreement"] == pytest.approx(0.6)
 
 
 def test_without_a_label_nothing_was_asked_for(tmp_path, classifier):
@@ -130,7 +139,7 @@ def test_noise_is_standard_normal(tmp_path, classifier):
 
 def test_a_diverged_generator_is_judged(tmp_path, classifier):
     judged = judging.judge(drawing(tmp_path, DIGITS * math.nan), classifier, *real(), SAMPLES, BATCH)
-    assert judged["agreement"] == 0
+    assert judged["agreement"] == judged["matched_agreement"] == 0
     assert math.isnan(judged["coverage"])
     assert math.isnan(judged["frechet_distance"])
     assert judged["judge_accuracy"] == 1

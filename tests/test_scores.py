@@ -1,6 +1,8 @@
 """Every score against a closed form, a written-out loop, scikit-learn or SciPy."""
 
+import itertools
 import math
+import os
 
 import numpy
 import pytest
@@ -8,10 +10,13 @@ import scipy.linalg
 import scipy.special
 import scipy.stats
 import sklearn.metrics
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zoo import scores
+from zoo.data import mnist
+from zoo.data.fetch import fetch
 
 BAD = [math.nan, math.inf, -math.inf]
 
@@ -270,3 +275,117 @@ def test_upsampled_is_a_kronecker_product(random):
     images = random.random((3, 2, 4, 5))
     expected = numpy.array([[numpy.kron(one, numpy.ones((2, 2))) for one in maps] for maps in images])
     assert numpy.array_equal(scores.upsampled(images), expected)
+
+
+# ---- a generator that was never told what a class means
+
+
+@settings(max_examples=100)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(-1, 3)), min_size=1, max_size=40))
+def test_matched_agreement_is_the_best_of_all_renamings(pairs):
+    """Every one of the 24 renamings of four classes is tried; what was predicted as nothing (-1) is never right."""
+    asked, predicted = numpy.array(pairs).T
+    best = max((numpy.array(names)[asked] == predicted).mean() for names in itertools.permutations(range(4)))
+    assert scores.matched_agreement(asked, predicted, 4) == pytest.approx(best)
+
+
+def test_matched_agreement_by_hand(random):
+    asked = numpy.arange(50) % 10
+    assert scores.matched_agreement(asked, random.permutation(10)[asked], 10) == 1
+    assert scores.matched_agreement(asked, numpy.full(50, 3), 10) == pytest.approx(0.1)
+    assert scores.matched_agreement(asked, numpy.full(50, -1), 10) == 0
+
+
+# ---- floors of a last unpooling
+
+
+SMALL = numpy.array([[[[1.0, 0.5, 0.0, 0.0], [0.5, 0.0, 0.0, 1.0]]]])
+
+
+def test_the_best_spread_out_picture_by_hand():
+    """It keeps 1 and 0; the squares of 0.5, 0.5 and 1 remain."""
+    best = scores.best_spread_out(SMALL)
+    assert best.tolist() == [[[[1, 0, 0, 0], [0, 0, 0, 0]]]]
+    assert numpy.square(best - SMALL).mean() == pytest.approx((0.25 + 0.25 + 1) / 8)
+
+
+def test_the_best_picture_in_blocks_by_hand():
+    """Means 0.5 and 0.25; about them remain 0.25 + 0.25, and 3/16 + 9/16."""
+    best = scores.best_in_blocks(SMALL)
+    assert best.tolist() == [[[[0.5, 0.5, 0.25, 0.25], [0.5, 0.5, 0.25, 0.25]]]]
+    assert numpy.square(best - SMALL).mean() == pytest.approx((0.5 + 0.75) / 8)
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 2**32 - 1))
+def test_no_picture_of_its_kind_is_nearer_than_the_best(seed):
+    random = numpy.random.default_rng(seed)
+    images, small = random.random((1, 1, 8, 8)), random.random((1, 1, 4, 4))
+    for best, kind in ((scores.best_spread_out, scores.spread_out), (scores.best_in_blocks, scores.upsampled)):
+        for other in (kind(small), best(images) + kind(0.01 * (small - 0.5))):
+            assert numpy.square(best(images) - images).sum() <= numpy.square(other - images).sum()
+
+
+@pytest.mark.skipif("ZOO_MIRROR" not in os.environ, reason="ZOO_MIRROR does not say where MNIST lies")
+def test_floors_of_mnist():
+    """Computed once before the project began, and close to what write-up 001 publishes: 0.0858 and 0.01727."""
+    name = "t10k-images-idx3-ubyte.gz"
+    content = fetch("mnist", name, mnist.FILES[name], mirrors=())
+    images = mnist.parse_idx(content, (10_000, 28, 28), name)[:, None].astype(numpy.float32) / 255
+    black = numpy.zeros_like(images)
+    pictures = (black, scores.best_spread_out(images), scores.best_in_blocks(images), black + images.mean())
+    for picture, floor, digits in zip(pictures, (0.1140, 0.08550, 0.01636, 0.0964), (4, 5, 5, 4), strict=True):
+        assert round(scores.image_errors(images, picture)["mse"].mean(), digits) == floor
+
+
+# ---- operators, against torch's
+
+
+def through(function, images, *arguments, **options):
+    return function(torch.from_numpy(images), *arguments, **options).numpy()
+
+
+@pytest.fixture
+def pixels(random):
+    """Few greys, so that equal ones stand side by side."""
+    return numpy.float32(random.integers(4, size=(5, 1, 8, 8)) / 4)
+
+
+def test_upsampled_is_torchs_nearest_interpolation(pixels):
+    expected = through(torch.nn.functional.interpolate, pixels, scale_factor=2, mode="nearest")
+    assert numpy.array_equal(scores.upsampled(pixels), expected)
+
+
+def test_spread_out_keeps_every_second_pixel_and_nothing_else(pixels):
+    result = scores.spread_out(pixels)
+    assert numpy.array_equal(result[..., ::2, ::2], pixels)
+    assert result.sum() == pixels.sum()
+    assert result.shape == (5, 1, 16, 16)
+
+
+def test_largest_in_place_is_torchs_pooling_and_unpooling(pixels):
+    largest, places = torch.nn.functional.max_pool2d(torch.from_numpy(pixels), 2, return_indices=True)
+    expected = torch.nn.functional.max_unpool2d(largest, places, 2).numpy()
+    assert numpy.array_equal(scores.largest_in_place(pixels), expected)
+
+
+def test_largest_in_place_of_equals_keeps_the_first():
+    block = numpy.array([[[[0.2, 0.7], [0.7, 0.7]]]])
+    assert scores.largest_in_place(block).tolist() == [[[[0, 0.7], [0, 0]]]]
+
+
+def test_down_and_up_is_torchs_convolution_and_its_transpose(random):
+    """9x9 to 5x5 to 9x9, one pixel of padding on every side: "same" padding of an odd size at stride 2."""
+    images, ones = random.random((3, 1, 9, 9), dtype=numpy.float32), torch.ones(1, 1, 3, 3)
+    down = through(torch.nn.functional.conv2d, images, ones, stride=2, padding=1)
+    assert down.shape == (3, 1, 5, 5)
+    expected = through(torch.nn.functional.conv_transpose2d, down, ones, stride=2, padding=1)
+    assert scores.down_and_up(images) == pytest.approx(expected, rel=1e-5)
+
+
+def test_normalised_convolution_is_torchs(random):
+    images, maps = random.random((3, 1, 12, 12), dtype=numpy.float32), torch.arange(8.0)
+    kernels = torch.tensor([math.sin(1 + place) for place in range(72)]).view(8, 1, 3, 3)
+    plain = torch.nn.functional.conv2d(torch.from_numpy(images), kernels)
+    expected = torch.nn.functional.batch_norm(plain, maps / 8, 1 + maps, maps.cos(), maps.sin(), eps=1e-3)
+    assert scores.normalised_convolution(images) == pytest.approx(expected.numpy(), abs=1e-5)

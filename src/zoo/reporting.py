@@ -165,7 +165,13 @@ def _templates():
 
 
 def readme_block(summary: dict, folder: str = "reports/full/README.md") -> str:
-    """The result table of summary.json in Markdown, for the top README; links lead to `folder`."""
+    """The tables of results and claims in summary.json in Markdown, for the top README; links lead to `folder`.
+
+    Raises InputError for a summary that an earlier version wrote.
+    """
+    for key in ("claims", "experiments", "order", "profile"):
+        if key not in summary:
+            raise InputError(f"summary.json lacks {key}: run `dvc repro full/dvc.yaml`, which writes it anew")
     view = {"rows": _table_rows(summary), "folder": folder, "profile": summary["profile"], "claims": summary["claims"]}
     templates = _templates()
     return "\n".join(templates.get_template(name).render(view) for name in ("table.md.j2", "claims.md.j2"))
