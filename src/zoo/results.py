@@ -32,7 +32,7 @@ PICTURES = {
     "generate-progress": "What ten draws became while the generator was trained: a row a step, always the same noise.",
     "classify": "Confusion matrix on the test set.",
     "next_word": "How well words are foretold along a line of the test text.",
-    "apply": "Test images, or their middle for an operator on fewer pixels, and what the operator makes of them.",
+    "apply": "What the operator makes of test images, or of their middle where it takes fewer pixels.",
 }
 
 
