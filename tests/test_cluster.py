@@ -126,3 +126,9 @@ def test_without_ray(shared, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with inside(shared), pytest.raises(InputError, match=r"pip install .*\[ray\]"):
         reproduce(ray="auto")
+
+
+def test_without_a_cluster(shared, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", types.ModuleType("ray"))
+    with inside(shared), pytest.raises(InputError, match=r"no Ray cluster at 127\.0\.0\.1:1 .*refused"):
+        reproduce(ray="127.0.0.1:1")

@@ -54,6 +54,8 @@ def repro(arguments):
         status = reproduce(**values)
     except InputError as error:
         sys.exit(f"zoo: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
     sys.exit(status)
 
 

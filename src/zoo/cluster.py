@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import platform
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -35,8 +36,11 @@ def connected(address, pipeline, jobs, log_of):
         raise InputError("--ray needs a DVC remote that every node reaches: dvc remote add -d NAME ADDRESS")
     commit, bundle = bundled(pipeline)
     try:
+        host, _, port = address.rpartition(":")
+        if port.isdecimal() and "://" not in host:  # Ray itself would try for minutes
+            socket.create_connection((host, int(port)), timeout=5).close()
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"no Ray cluster at {address} ({' '.join(str(error).split())}): see `ray status`") from None
     try:
         places = jobs or max(int(ray.cluster_resources().get("CPU", 1)), 1)
