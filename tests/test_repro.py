@@ -1,6 +1,7 @@
 """`zoo repro`: what runs beside what, what stands after a failure or a signal, what it says."""
 
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import psutil
 import pytest
 from dvc.repo import Repo
 from dvc_projects import inside, lock, wait_for, write_stages, zoo
+from rich.console import Console
 
 from zoo import dvc_graph, live_view
 from zoo.errors import InputError
@@ -334,3 +336,27 @@ def test_the_estimate_counts_what_runs_alone_apart():
     view.refresh(dict.fromkeys(steps, "waiting") | {"train@0": "ran", "train@1": "ran", "time@0": "unchanged"})
     assert view.left() == pytest.approx(13, abs=0.01)
     assert live_view.LiveView(steps, 2, {}).left() == 0
+
+
+def test_a_terminal_shows_what_runs_and_what_is_left():
+    steps = {name: dvc_graph.Step(name, name, False, frozenset()) for name in ("one", "two", "three")}
+    states = dict.fromkeys(steps, "waiting")
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=100, color_system=None)
+    with live_view.LiveView(steps, 2, {"one": 60, "two": 60, "three": 60}, console) as view:
+        for name, state in (("one", "running"), ("two", "running"), ("one", "ran"), ("two", "failed")):
+            states[name] = state
+            view.note(name, state, states)
+            view.refresh(states)
+        shown = screen.getvalue()
+        assert "2 running, 1 waiting" in shown
+        assert "about 1 min 30 s to go" in shown
+        assert "[1/3]" in shown
+    states["three"] = "skipped"
+    view.note("three", "skipped", states)
+    view.summarise({"two": "`[red]` ended with status 1"}, lambda name: ["[bold]last words"])
+    shown = screen.getvalue()
+    assert "two failed: `[red]` ended with status 1" in shown
+    assert "| [bold]last words" in shown
+    assert "3 stages: 1 ran, 1 failed, 1 skipped" in shown
+    assert view.seconds.keys() == {"one"}
