@@ -82,7 +82,7 @@ class Cluster:
         if parcel is None:
             return self._here.start(name, commands)
         variables = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS")}  # Ray sets its own
-        task = self._work.options(num_cpus=1, max_retries=RETRIES)
+        task = self._work.options(num_cpus=1, max_retries=RETRIES, scheduling_strategy="SPREAD")
         reference = self._references[name] = task.remote(self._source, parcel, variables)
         return reference.future()
 
