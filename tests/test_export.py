@@ -44,7 +44,7 @@ STRUCTURES = {
     "vae_2d": {"verbs": ["encode"]},
     "gan": {},
     "cgan": {},
-    "infogan": {},
+    "infogan": {"net": {"gradient_penalty": 0.0}},  # its losses need no gradient then
     "aae_gaussian": {"net": NARROW, "verbs": ["generate"]},
     "aae_supervised": {"net": NARROW},
     "aae_semi": {},
@@ -180,7 +180,7 @@ def expected_inputs(name, verb):
         return {"code": ["batch", net["style"]]} | label
     if verb == "decode":
         return {"code": ["batch", net["code"]]} | condition
-    # The critic of an adversarial autoencoder takes the digit out of the code: its encoder is not told.
+    # The encoder of an adversarial autoencoder is not told the digit: its code is the style alone.
     told = ("reconstruct",) if file == "adversarial_autoencoder" else ("reconstruct", "encode")
     return image | (condition if verb in told else {})
 

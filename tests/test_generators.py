@@ -122,7 +122,7 @@ def test_without_the_condition_there_is_no_label(name, verb):
 
 
 def test_style_is_read_without_the_label():
-    """The encoder of an adversarial autoencoder is not told the digit: its decoder is."""
+    """The encoder of an adversarial autoencoder is not told the digit: decoder and critic are."""
     assert list(verbs.inputs(build("aae_supervised"), "encode")) == ["image"]
 
 
@@ -187,6 +187,72 @@ def test_infogan_draws_its_three_parts_from_their_distributions():
     assert scipy.stats.chisquare(digit.sum(0)).pvalue > 0.001
 
 
+@pytest.fixture
+def in_double_precision():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def slopes(layers, pixels):
+    """[images, 784]: how the logit of a ReLU network changes with each pixel, by the chain rule."""
+    values, passed = pixels, []
+    for layer in layers[:-1]:
+        values = values @ array(layer.weight).T + array(layer.bias)
+        passed.append(values > 0)
+        values = values * passed[-1]
+    slope = array(layers[-1].weight)
+    for layer, open_units in zip(layers[-2::-1], passed[::-1], strict=True):
+        slope = slope * open_units @ array(layer.weight)
+    return slope[:, :784]
+
+
+def discriminator_of(network):
+    """The linear layers between an image and the verdict on it."""
+    parts = [network.discriminator] if hasattr(network, "discriminator") else [network.trunk, network.verdict]
+    return [layer for part in parts for layer in part.modules() if isinstance(layer, nn.Linear)]
+
+
+@pytest.mark.usefixtures("in_double_precision")
+@pytest.mark.parametrize("name", ["gan", "cgan_tuned", "infogan"])
+def test_the_penalty_is_on_the_slope_at_real_images(name):
+    """Mescheder et al. 2018, equation 9: gamma / 2 times the mean squared length of the slope; in training alone."""
+    found, (image, label) = {}, image_batch()
+    for gamma in (0.0, 3.0):
+        network = build(name, dropout=0.0, gradient_penalty=gamma).train()
+        torch.manual_seed(5)
+        found[gamma] = dict(network.losses((image, label)))
+    pixels = array(image).reshape(12, 784)
+    if name == "cgan_tuned":
+        pixels = numpy.concatenate([pixels, numpy.eye(10)[label.numpy()]], axis=1)
+    expected = 3.0 / 2 * (slopes(discriminator_of(network), pixels) ** 2).sum(1).mean()
+    assert expected > 1e-3
+    added = {player: (found[3.0][player] - found[0.0][player]).item() for player in found[0.0]}
+    assert added == pytest.approx({"discriminator": expected, "generator": 0}, rel=1e-6, abs=1e-12)
+    assert not image.requires_grad
+    outcomes = [losses(build(name, gradient_penalty=gamma), (image, label)) for gamma in (0.0, 3.0)]
+    assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.usefixtures("in_double_precision")
+def test_the_penalty_has_a_gradient():
+    """Up the gradient of the discriminator's loss, the loss grows as fast as the gradient is long, squared."""
+    network, (image, label) = build("cgan_tuned", dropout=0.0, gradient_penalty=3.0).train(), image_batch()
+    weights = list(network.discriminator.parameters())
+
+    def loss(step=0.0, along=None):
+        for weight, direction in zip(weights, along or weights, strict=True):
+            weight.data += step * direction
+        torch.manual_seed(5)
+        return next(network.losses((image, label)))[1]
+
+    slope = torch.autograd.grad(loss(), weights)
+    step = 1e-6
+    up = loss(step, slope).item()
+    down = loss(-2 * step, slope).item()
+    assert (up - down) / (2 * step) == pytest.approx(sum(s.square().sum().item() for s in slope), rel=1e-4)
+
+
 @pytest.mark.parametrize("name", ["gan", "cgan", "infogan"])
 def test_the_generator_faces_the_discriminator_where_it_has_moved(name):
     """Set to no opinion between the two turns, it makes the generator's loss ln 2 (and what recognition adds)."""
@@ -216,6 +282,16 @@ def test_adversarial_autoencoder_takes_three_turns():
         "encoder": -numpy.log(fake).mean(),
     }
     assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_told_critic_sees_the_digit_beside_prior_and_code():
+    """Makhzani et al. 2015, section 2.3: every digit's codes are to fill the prior."""
+    network, (image, label), judged = build("aae_supervised").eval(), image_batch(), []
+    inputs_of(network.critic, judged)
+    dict(network.losses((image, label)))
+    assert [values.shape for values in judged] == [(12, 2 + 10)] * 3
+    for values in judged:
+        assert numpy.array_equal(values[:, 2:].numpy(), numpy.eye(10)[label.numpy()])
 
 
 def test_codes_are_read_after_the_autoencoder_has_moved():

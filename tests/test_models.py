@@ -89,7 +89,7 @@ def dense(*sizes):
         ("cgan", dense(110, 150, 300, 784) + dense(794, 300, 150, 1)),
         ("infogan", dense(62 + 10 + 2, 150, 300, 784) + dense(784, 300, 150, 1 + 10 + 2)),
         ("aae_gaussian", 3_576_786 + dense(2, 250, 250, 1)),
-        ("aae_supervised", 3_576_786 + 10 * 1000 + dense(2, 250, 250, 1)),
+        ("aae_supervised", 3_576_786 + 10 * 1000 + dense(2 + 10, 250, 250, 1)),
         ("mlp_sigmoid", dense(784, 512, 512, 512, 256, 256, 10)),
         ("mlp_sigmoid_bn", dense(784, 512, 512, 512, 256, 256, 10) + 512 * 3 + 256 * 2),  # scale and shift, no bias
         ("lstm", 2 * 10_000 * 200 + 10_000 + 2 * (4 * 200 * 400 + 800)),
