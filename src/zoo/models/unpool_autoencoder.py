@@ -28,7 +28,7 @@ def put_back(maps, places):
 
 UNPOOLINGS = {"zero": put_zeros, "nearest": repeat, "argmax": put_back}
 ACTIVATIONS = {"sigmoid": torch.sigmoid, "relu": torch.relu, "linear": lambda maps: maps}
-LOSSES = {"mse": F.mse_loss, "bce": F.binary_cross_entropy}
+LOSSES = {"mse": F.mse_loss, "bce": F.binary_cross_entropy_with_logits}
 
 
 class Network(nn.Module):
@@ -52,7 +52,9 @@ class Network(nn.Module):
             SameConvTranspose2d(first, 1, kernel, 1, sizes[1], bias=decoder_bias),
         ])  # fmt: skip
         self.unpooling = chosen(UNPOOLINGS, unpooling)
-        self.hidden, self.output, self.loss = ACTIVATIONS[hidden], chosen(ACTIVATIONS, output), chosen(LOSSES, loss)
+        self.hidden, self.output = chosen(ACTIVATIONS, hidden), chosen(ACTIVATIONS, output)
+        # Cross-entropy is of what lies under a last sigmoid, whose gradient vanishes where it saturates.
+        self.loss, self.trained = chosen(LOSSES, loss), ACTIVATIONS["linear"] if loss == "bce" else self.output
         deviation = weight_deviation
         for layer in (*self.encoder, *self.decoder):
             nn.init.trunc_normal_(layer.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
@@ -61,7 +63,7 @@ class Network(nn.Module):
 
     def losses(self, batch):
         image, _ = batch
-        yield "autoencoder", self.loss(self.reconstruct(image), image)
+        yield "autoencoder", self.loss(self.draw(image, self.trained), image)
 
     def pooled(self, image):
         """(the code [batch, maps, 7, 7], where each layer's maxima were)."""
@@ -71,14 +73,17 @@ class Network(nn.Module):
             places.append(indices)
         return maps, places
 
-    def reconstruct(self, image):
+    def draw(self, image, last):
         maps, places = self.pooled(image)
-        for layer, activation, indices in zip(self.decoder, (self.hidden, self.output), places[::-1], strict=True):
+        for layer, activation, indices in zip(self.decoder, (self.hidden, last), places[::-1], strict=True):
             if self.unpool_first:
                 maps = activation(layer(self.unpooling(maps, indices)))
             else:
                 maps = self.unpooling(activation(layer(maps)), indices)
         return maps
+
+    def reconstruct(self, image):
+        return self.draw(image, self.output)
 
     def encode(self, image):
         return self.pooled(image)[0]
