@@ -1,6 +1,7 @@
 """Stage commands as child processes: each in a process group of its own, its output in its own log file."""
 
 import concurrent.futures
+import contextlib
 import os
 import signal
 import subprocess
@@ -13,6 +14,9 @@ ORPHANS = Path(__file__).with_name("orphans.py")
 # What a group is asked in turn when it should end, and for how many seconds it may go on: Python's `finally` runs on
 # SIGINT, so that a stage takes its half-written files away; a shell started in the background ignores it.
 ENDING = ((signal.SIGINT, 5), (signal.SIGTERM, 2), (signal.SIGKILL, 5))
+
+# A command begins when we say so: were we killed before its group is noted, it never would.
+HELD = ("/bin/sh", "-c", 'read -r go && exec "$@" </dev/null', "sh")
 
 
 class Processes:
@@ -35,10 +39,13 @@ class Processes:
                     if self._ended:
                         return -signal.SIGINT, command
                     child = subprocess.Popen(
-                        **options, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                        start_new_session=True,
+                        **options | {"args": [*HELD, *options["args"]]}, stdin=subprocess.PIPE, stdout=output,
+                        stderr=subprocess.STDOUT, start_new_session=True,
                     )  # fmt: skip
                     self._note(child.pid, "+")
+                with contextlib.suppress(BrokenPipeError):  # it was ended already
+                    child.stdin.write(b"go\n")
+                    child.stdin.close()
                 os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
                 with self._lock:  # while the ended child keeps its number from being given to another process
                     self._note(child.pid, "-")
