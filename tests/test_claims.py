@@ -186,10 +186,14 @@ def compared(a, b):
     return outcome, one["step"], one["left"]["seeds"], one["right"]["seeds"]
 
 
-def test_curves_are_compared_at_the_last_step_that_both_reached():
-    """a stops at 200, where b, read at 0, 150 and 300, lies on the line from 5 to 2: at 4."""
-    outcome = compared([curve(9.0, 6.0, 3.0)], [curve(9.0, 5.0, 2.0, every=150)])
-    assert outcome == ("holds", 200, {"0": 3.0}, {"0": pytest.approx(4.0)})
+def test_curves_are_compared_at_the_last_step_at_which_both_were_validated():
+    """a at 0, 100, 200 and b at 0, 50, 100, 150 have 100 in common; nothing is read between two validations."""
+    outcome = compared([curve(9.0, 4.0, 3.0)], [curve(9.0, 7.0, 5.0, 2.0, every=50)])
+    assert outcome == ("holds", 100, {"0": 4.0}, {"0": 5.0})
+
+
+def test_curves_that_share_the_start_alone_are_not_compared():
+    assert compared([curve(9.0, 6.0)], [curve(9.0, 5.0, every=150)])[:2] == ("not measured", None)
 
 
 def test_the_shortest_of_all_seeds_says_where():
@@ -209,10 +213,10 @@ def test_before_it_diverged_a_seed_has_its_loss():
 
 
 def test_where_all_diverged_nobody_is_better():
-    outcome, step, *_ = compared([curve(9.0, diverged=7)], [curve(9.0, 8.0, diverged=160)])
+    outcome, step, *_ = compared([curve(9.0, diverged=160)], [curve(9.0, 8.0, diverged=160)])
     assert (outcome, step) == ("undecided", 160)
 
 
 def test_without_a_curve_nothing_was_measured():
     assert compared([], [curve(9.0)])[0] == "not measured"
-    assert compared([], [])[:2] == ("not measured", 0)
+    assert compared([], [])[:2] == ("not measured", None)

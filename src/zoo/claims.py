@@ -5,8 +5,6 @@ A claim is a list of `zoo.params.Comparison`, all of which must hold.
 
 import math
 
-import numpy
-
 from zoo import statistics
 
 # Of several comparisons the first of these that one came to is the claim's own.
@@ -74,17 +72,19 @@ def _side(side, values):
 
 
 def _at_equal_steps(both):
-    """(the last step that every seed of both reached, the diverged ones aside; [{seed: loss at that step}, ...])."""
-    ends = [rows[-1] for curves in both for rows in curves.values()]
-    finite = [step for step, loss in ends if math.isfinite(loss)]
-    step = min(finite) if finite else max((step for step, _ in ends), default=0)
+    """(the last step at which every seed of both was validated, the diverged ones aside; [{seed: loss there}, ...]).
+
+    Step 0, before anything was learnt, does not count; where there is no other, (None, nothing measured).
+    """
+    steps = [
+        {step for step, _ in rows} for curves in both for rows in curves.values() if math.isfinite(rows[-1][1])
+    ] or [{step for step, _ in rows} for curves in both for rows in curves.values()]
+    step = max(set.intersection(*steps) - {0}, default=None) if steps else None
+    if step is None:
+        return None, [{} for _ in both]
     return step, [{seed: _loss_at(rows, step) for seed, rows in curves.items()} for curves in both]
 
 
 def _loss_at(rows, step):
-    """The loss at `step`, on the straight line between the rows about it; infinite from where it diverged."""
-    end, last = rows[-1]
-    finite = [(at, loss) for at, loss in rows if math.isfinite(loss)]
-    if not finite or (step >= end and not math.isfinite(last)):
-        return math.inf
-    return float(numpy.interp(step, *zip(*finite, strict=True)))
+    """The loss at `step`; infinite where the seed had diverged by then."""
+    return dict(rows).get(step, math.inf)
