@@ -26,6 +26,8 @@ Word = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 Several = Annotated[list[Count], Field(min_length=1)]
 Whole = Annotated[int, Field(ge=0)]
 Provider = Literal["CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"]
+Optimisation = Literal["none", "basic", "extended", "all"]
+Runtime = Literal["torch", "torch_compile", "openvino"]
 T = TypeVar("T")
 
 
@@ -77,7 +79,7 @@ def comparison(text):
     """The `Comparison` that `text` writes as LEFT < RIGHT or LEFT > RIGHT, perhaps with `every` or `some` before it.
 
     A side is a number, or `experiment.verb.metric`, or, on both sides, `experiment.validation_loss`: the validation
-    loss at the last step that both experiments reached. Raises ValueError where `text` is none of this.
+    loss at the last step at which both were validated. Raises ValueError where `text` is none of this.
     """
     found = re.fullmatch(r"(?:(every|some) )?(\S+) ([<>]) (\S+)", text)
     if not found:
@@ -182,14 +184,41 @@ class Benchmark(Strict):
     batches: PerProfile[Several]
     time: Count
     providers: Annotated[list[Provider], Field(min_length=1), AfterValidator(distinct)]
-    threads: Count
+    threads: Annotated[list[Count | Literal["all"]], Field(min_length=1), AfterValidator(distinct)]
+    optimisations: Annotated[list[Optimisation], Field(min_length=1), AfterValidator(distinct)]
+    tf32: bool
     as_written: list[Word]
+    blocks: Annotated[int, Field(ge=3)]  # fewer have no interval
+    reference_seconds: PerProfile[Positive]
+    most_drift: Positive
+    attempts: Count
     warmup_calls: Count
-    warmup_seconds: Positive
+    warmup_seconds: PerProfile[Positive]
     warmup_most_seconds: Positive
     calls: PerProfile[Count]
     seconds: PerProfile[Positive]
     most_seconds: PerProfile[Positive]
+
+
+class Peers(Strict):
+    verbs: list[Word]
+    batches: PerProfile[Several]
+    runtimes: PerProfile[Annotated[list[Runtime], AfterValidator(distinct)]]
+
+
+class QualityRule(Strict):
+    relative: Positive
+
+
+class LatencyRule(Strict):
+    relative: Positive
+    microseconds: Positive
+    noise_times: Positive
+
+
+class Compare(Strict):
+    quality: QualityRule
+    latency: LatencyRule
 
 
 class Published(Strict):
@@ -225,6 +254,8 @@ class Everything(Strict):
     curve: Curve
     evaluate: Evaluation
     benchmark: Benchmark
+    peers: Peers
+    compare: Compare
     judge: Judge
     models: dict[Word, Experiment]
     published: dict[Word, dict[Word, dict[str, Published]]]

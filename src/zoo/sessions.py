@@ -1,6 +1,7 @@
 """ONNX Runtime sessions that run where they were asked to run, or raise."""
 
 import contextlib
+import functools
 import io
 import json
 from collections import Counter
@@ -9,29 +10,42 @@ from pathlib import Path
 import numpy
 import onnxruntime
 import pynvml
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from zoo.errors import InputError
 
 CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
 DTYPES = {"tensor(float)": numpy.float32, "tensor(int64)": numpy.int64, "tensor(int32)": numpy.int32}
+LEVELS = {
+    "none": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+REFERENCE_SIZE = 256
 
 
 class Refused(Exception):
     """A sound graph that a provider cannot run whole."""
 
 
-def open_session(path, provider=CPU, threads=1, profile_to=None, optimised=True):
+def open_session(
+    path, provider=CPU, threads=1, profile_to=None, optimisation="all", cuda_graph=False, tf32=False
+):  # fmt: skip
     """An onnxruntime.InferenceSession whose every node is on `provider`, with `threads` for each node.
 
-    Unless `optimised`, the graph runs as it was written: nothing folded or fused. With `profile_to` (a file prefix)
-    the session writes a profile, which `session.end_profiling()` names. Raises InputError when the graph is missing
-    or damaged, Refused when it cannot run whole on `provider`.
+    With `optimisation` "none" the graph runs as it was written: nothing folded or fused; LEVELS has the others. With
+    `cuda_graph` the first call is captured, and later ones replay it: sizes and addresses must stay (`bound`). `tf32`
+    lets CUDA round what it multiplies to ten bits. With `profile_to` (a file prefix) the session writes a profile,
+    which `session.end_profiling()` names.
+
+    Raises InputError when the graph is missing or damaged, Refused when it cannot run whole on `provider`.
     """
     if not Path(path).is_file():
         raise InputError(f"{path} is missing: run `dvc repro`, which makes it")
     try:
-        session = _open(str(path), provider, threads, profile_to, optimised)
+        session = _open(str(path), provider, threads, profile_to, optimisation, cuda_graph, tf32)
     except Exception as error:  # onnxruntime's exceptions have no base of their own
         kind = type(error).__name__
         if provider == CPU or kind in ("InvalidProtobuf", "InvalidGraph"):
@@ -51,15 +65,54 @@ def why_unavailable(provider):
         raise InputError(f"provider {provider!r} is unknown to onnxruntime: use one of {', '.join(known)}")
     if provider not in onnxruntime.get_available_providers():
         return f"onnxruntime {onnxruntime.__version__} was built without {provider}"
-    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
-    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "probe", value[:1], value[1:])
-    model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 20)])
     try:
-        session = _open(model.SerializeToString(), provider, threads=1, profile_to=None, optimised=True)
-        session.run(None, {"x": numpy.zeros(1, numpy.float32)})
+        reference(provider)()
     except Exception as error:
-        return _missing_from_cuda() if provider.startswith("CUDA") else _one_line(error)
+        return _one_line(error) if provider == CPU else _missing_from_cuda(provider)
     return None
+
+
+def reference(provider=CPU):
+    """A call that is the same everywhere and always: two layers of 256 numbers on 16 rows, bound, in one thread.
+
+    What is timed beside it can be told from what the machine does. Raises what onnxruntime does without `provider`.
+    """
+    size, random = REFERENCE_SIZE, numpy.random.default_rng(0)
+    weights = [random.standard_normal((size, size), dtype=numpy.float32) / size**0.5 for _ in range(2)]
+    nodes = [
+        helper.make_node("MatMul", ["x", "first"], ["sum"]),
+        helper.make_node("Relu", ["sum"], ["hidden"]),
+        helper.make_node("MatMul", ["hidden", "second"], ["y"]),
+    ]
+    shown = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", size]) for name in ("x", "y")]
+    kept = [numpy_helper.from_array(value, name) for name, value in zip(("first", "second"), weights, strict=True)]
+    graph = helper.make_graph(nodes, "reference", shown[:1], shown[1:], kept)
+    model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 20)])
+    session = _open(model.SerializeToString(), provider, 1, None, "all", False, False)
+    return bound(session, {"x": random.standard_normal((16, size), dtype=numpy.float32)})
+
+
+def host(session, feeds):
+    """A call without arguments: arrays in, arrays out. Returns the list of outputs."""
+    return functools.partial(session.run, None, feeds)
+
+
+def bound(session, feeds):
+    """A call without arguments whose inputs and outputs stay where the session runs, at the same addresses.
+
+    Nothing is copied between host and device. Returns None; the outputs are those of the binding.
+    """
+    device = "cpu" if session.get_providers()[0] == CPU else "cuda"
+    binding, sizes = session.io_binding(), {}
+    for entry in session.get_inputs():
+        value = feeds[entry.name]
+        sizes |= {axis: size for axis, size in zip(entry.shape, value.shape, strict=True) if isinstance(axis, str)}
+        binding.bind_ortvalue_input(entry.name, onnxruntime.OrtValue.ortvalue_from_numpy(value, device, 0))
+    for entry in session.get_outputs():
+        shape = [sizes.get(axis, axis) for axis in entry.shape]
+        empty = onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, DTYPES[entry.type], device, 0)
+        binding.bind_ortvalue_output(entry.name, empty)
+    return functools.partial(session.run_with_iobinding, binding)
 
 
 def nodes_per_provider(session):
@@ -124,10 +177,9 @@ def run_batched(session, feeds, batch):
     }
 
 
-def _open(graph, provider, threads, profile_to, optimised):
+def _open(graph, provider, threads, profile_to, optimisation, cuda_graph, tf32):
     options = onnxruntime.SessionOptions()
-    if not optimised:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.graph_optimization_level = LEVELS[optimisation]
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
@@ -140,10 +192,8 @@ def _open(graph, provider, threads, profile_to, optimised):
         # Without this, a provider whose libraries do not load is replaced by the CPU without a word.
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         options.log_severity_level = 4
-        settings = {}
-        if provider == "CUDAExecutionProvider":
-            _load_cuda()
-            settings = {"use_tf32": 0}
+        _load_cuda()
+        settings = {"use_tf32": int(tf32), "enable_cuda_graph": int(cuda_graph)} if provider == CUDA else {}
         with _quiet():
             asked = [(provider, settings)]
             session = onnxruntime.InferenceSession(graph, options, providers=asked, enable_fallback=0)
@@ -170,14 +220,14 @@ def _load_cuda():
     return said.getvalue()
 
 
-def _missing_from_cuda():
+def _missing_from_cuda(provider):
     try:
         pynvml.nvmlInit()
         pynvml.nvmlShutdown()
     except pynvml.NVMLError as error:
         return f"no NVIDIA driver ({error})"
     missing = _load_cuda().splitlines()
-    return missing[0] if missing else "the CUDA libraries load, but no session opens: see onnxruntime's log"
+    return missing[0] if missing else f"the CUDA libraries load, but no session opens on {provider}"
 
 
 def _one_line(error):

@@ -1,14 +1,18 @@
-"""How long a call takes, and on which machine: warm-up, stopping rule, percentiles that the count supports.
+"""How long calls take, and on which machine: warm-up, stopping rule, blocks, percentiles that the count supports.
 
 Percentiles follow MLPerf LoadGen's early stopping at 99 % confidence; the stopping rule asks for calls and
-seconds both, as optimum-benchmark does.
+seconds both, as optimum-benchmark does. What is compared is measured in turns, beside a fixed reference whose own
+changes tell how much of a change is the machine's.
 """
 
 import contextlib
+import functools
 import gc
+import importlib.metadata
 import os
 import platform
 import statistics
+import subprocess
 import time
 from pathlib import Path
 
@@ -16,24 +20,81 @@ import numpy
 import onnxruntime
 import psutil
 import pynvml
+from onnxruntime.capi import build_and_package_info
 from scipy.special import bdtr
 
-PERCENTILES = {"p50_us": 0.5, "p90_us": 0.9, "p99_us": 0.99}
+PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
 WINDOW_CALLS = 20
 STEADY_WITHIN = 0.02
 OUTLIER_TIMES_MEDIAN = 3
+RULE = (
+    "blocks", "calls", "seconds", "most_seconds", "reference_seconds", "most_drift", "attempts",
+    "warmup_calls", "warmup_seconds", "warmup_most_seconds",
+)  # fmt: skip
+CODE = ("src", "stages", "params.yaml")
 
 
-def measure(call, *, calls, seconds, most_seconds, warmup_calls, warmup_seconds, warmup_most_seconds):
-    """Time `call()` in steady state: at least `calls` and `seconds`, at most `most_seconds` (which wins).
+def measure(
+    candidates, reference, *, blocks, calls, seconds, most_seconds, reference_seconds, most_drift, attempts,
+    warmup_calls, warmup_seconds, warmup_most_seconds,
+):  # fmt: skip
+    """Time `candidates` {name: callable} in steady state, in turns; return {name: row}.
 
-    Returns {"calls", "seconds", "warmup_calls", "p50_us", "p50_low_us", "p50_high_us", "p90_us", "p99_us",
-    "outlier_share"}, microseconds; a percentile that the number of calls does not support is None.
+    Each is warmed up. Then, in each of `blocks`, come the `reference` for `reference_seconds` and a candidate, for
+    every candidate in turn: at least `calls` and `seconds` in all blocks together, at most `most_seconds` (which wins),
+    but once a block. Where a candidate's references differ by more than `most_drift` between blocks, all blocks are
+    measured again, up to `attempts` times; those that drifted least are kept, and nothing else is discarded.
+
+    A row is `describe` of all times, {"calls", "seconds", "warmup_calls"}, and of the blocks {"block_calls",
+    "block_p50_us", "block_reference_us", "noise", "drift", "attempts"}: noise is the relative standard deviation of the
+    block medians, drift the range of the reference's medians over their median.
     """
     with _no_garbage_collection():
-        warm = _repeat(call, warmup_calls, warmup_seconds, warmup_most_seconds, until=is_steady)
-        times = _repeat(call, calls, seconds, most_seconds)
-    return {"calls": len(times), "seconds": sum(times) / 1e9, "warmup_calls": len(warm)} | describe(times)
+        warming = (warmup_calls, warmup_seconds, warmup_most_seconds)
+        warm = {name: len(_repeat(call, *warming, until=is_steady)) for name, call in candidates.items()}
+        _repeat(reference, *warming, until=is_steady)
+        tried = []
+        for _ in range(attempts):
+            times = {name: ([], []) for name in candidates}
+            for _ in range(blocks):
+                for name, call in candidates.items():
+                    times[name][0].append(_repeat(reference, 1, reference_seconds, reference_seconds))
+                    times[name][1].append(_repeat(call, -(-calls // blocks), seconds / blocks, most_seconds / blocks))
+            tried.append(times)
+            if max(_drift(beside) for beside, _ in times.values()) <= most_drift:
+                break
+    least = min(tried, key=lambda times: max(_drift(beside) for beside, _ in times.values()))
+    return {name: _row(*least[name], warm[name]) | {"attempts": len(tried)} for name in candidates}
+
+
+def _row(beside, of_blocks, warm):
+    times, medians = [time for block in of_blocks for time in block], [_median_us(block) for block in of_blocks]
+    spread = statistics.stdev(medians) if len(medians) > 1 else 0.0
+    return describe(times) | {
+        "calls": len(times),
+        "seconds": sum(times) / 1e9,
+        "warmup_calls": warm,
+        "block_calls": [len(block) for block in of_blocks],
+        "block_p50_us": medians,
+        "block_reference_us": [_median_us(block) for block in beside],
+        "noise": spread / statistics.fmean(medians),
+        "drift": _drift(beside),
+    }
+
+
+def _drift(blocks):
+    medians = [_median_us(block) for block in blocks]
+    return (max(medians) - min(medians)) / statistics.median(medians)
+
+
+def _median_us(times):
+    return statistics.median(times) / 1e3
+
+
+def brief(call, calls, seconds, most_seconds):
+    """The median of a short run, microseconds, for a first choice: it is neither warmed up nor set beside anything."""
+    with _no_garbage_collection():
+        return _median_us(_repeat(call, calls, seconds, most_seconds))
 
 
 def once(call):
@@ -44,18 +105,25 @@ def once(call):
 
 
 def describe(times):
-    """Percentiles of `times` (nanoseconds) by nearest rank, and the median's 95 % interval: microseconds."""
+    """Percentiles of `times` (nanoseconds) by nearest rank, each with its 95 % interval: microseconds.
+
+    {"p50_us", "p50_low_us", "p50_high_us", the same of p90, p99 and p999, "outlier_share"}: None where there are too
+    few calls; outliers took more than three times the median.
+    """
     ordered = numpy.sort(numpy.asarray(times)) / 1e3
-    row = dict.fromkeys(PERCENTILES)
+    row = {}
     for name, share in PERCENTILES.items():
-        if len(ordered) >= fewest(share):
-            row[name] = float(numpy.quantile(ordered, share, method="inverted_cdf"))
-    ranks = median_ranks(len(ordered))
-    low, high = (None, None) if ranks is None else (float(ordered[rank - 1]) for rank in ranks)
+        supported = len(ordered) >= fewest(share)
+        found = ranks(len(ordered), share) if supported else None
+        row[f"{name}_us"] = float(numpy.quantile(ordered, share, method="inverted_cdf")) if supported else None
+        row[f"{name}_low_us"], row[f"{name}_high_us"] = (
+            (float(ordered[rank - 1]) for rank in found) if found else (None, None)
+        )
     outliers = ordered > OUTLIER_TIMES_MEDIAN * numpy.median(ordered)
-    return row | {"p50_low_us": low, "p50_high_us": high, "outlier_share": float(outliers.mean())}
+    return row | {"outlier_share": float(outliers.mean())}
 
 
+@functools.cache
 def fewest(share, confidence=0.99):
     """The fewest calls that support the percentile `share`.
 
@@ -68,14 +136,17 @@ def fewest(share, confidence=0.99):
     return count
 
 
-def median_ranks(count, confidence=0.95):
-    """Ranks (from 1) of the order statistics that enclose the true median, or None for too few calls.
+@functools.cache
+def ranks(count, share, confidence=0.95):
+    """Ranks (from 1) of the order statistics that enclose the true percentile `share`, or None for too few calls.
 
-    P(the rank-th of n values is above the median) = P(Binomial(n, 1/2) < rank), whatever the distribution.
+    The number of `count` values below the percentile is Binomial(count, share), whatever the distribution; each end
+    leaves out at most (1 - confidence) / 2.
     """
-    below = bdtr(numpy.arange(count + 1), count, 0.5)
-    rank = int(numpy.searchsorted(below, (1 - confidence) / 2, side="right"))
-    return (rank, count + 1 - rank) if rank else None
+    below = bdtr(numpy.arange(count + 1), count, share)
+    low = int(numpy.searchsorted(below, (1 - confidence) / 2, side="right"))
+    high = int(numpy.searchsorted(below, (1 + confidence) / 2)) + 1
+    return (low, high) if low >= 1 and high <= count else None
 
 
 def is_steady(times):
@@ -87,7 +158,7 @@ def is_steady(times):
 
 
 def machine():
-    """What a latency depends on besides the graph. No host name, no user, no path."""
+    """What a latency depends on besides the graph, as far as it stays. No host name, no user, no path."""
     gpu, driver = _gpu()
     return {
         "cpu": _cpu(),
@@ -100,12 +171,33 @@ def machine():
         "python": platform.python_version(),
         "onnxruntime": onnxruntime.__version__,
         "numpy": numpy.__version__,
+        "torch": _version("torch"),
+        "cuda": getattr(build_and_package_info, "cuda_version", None),
+        "cudnn": _version("nvidia-cudnn-cu13"),
     }
+
+
+def conditions():
+    """What a latency depends on and what changes from one minute to the next; None for what cannot be read."""
+    frequency = psutil.cpu_freq()
+    return {
+        "load_of_one_minute": os.getloadavg()[0],
+        "cpu_mhz": frequency.current if frequency else None,
+    } | _gpu_conditions()
+
+
+def commit():
+    """The commit that is checked out, with ", changed" where the code is not the commit's; None without git."""
+    try:
+        name = _git("log", "-1", "--format=%h").strip()
+        return f"{name}, changed" if _git("status", "--porcelain", "--", *CODE) else name
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def _repeat(call, calls, seconds, most_seconds, until=lambda times: True):
     times, total = [], 0
-    while total < most_seconds * 1e9:
+    while not times or total < most_seconds * 1e9:
         if len(times) >= calls and total >= seconds * 1e9 and until(times):
             break
         start = time.perf_counter_ns()
@@ -148,6 +240,46 @@ def _gpu():
     except pynvml.NVMLError:
         return None, None
     return name, driver
+
+
+def _gpu_conditions():
+    names = ("gpu_mhz", "gpu_memory_mhz", "gpu_watts", "gpu_celsius", "gpu_throttled_by")
+    try:
+        pynvml.nvmlInit()
+        gpu = pynvml.nvmlDeviceGetHandleByIndex(0)
+        reasons = pynvml.nvmlDeviceGetCurrentClocksEventReasons(gpu)
+        values = (
+            pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_SM),
+            pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_MEM),
+            pynvml.nvmlDeviceGetPowerUsage(gpu) / 1e3,
+            pynvml.nvmlDeviceGetTemperature(gpu, pynvml.NVML_TEMPERATURE_GPU),
+            [name for name, bit in _throttle_reasons().items() if reasons & bit],
+        )
+        pynvml.nvmlShutdown()
+    except pynvml.NVMLError:
+        return dict.fromkeys(names)
+    return dict(zip(names, values, strict=True))
+
+
+def _throttle_reasons():
+    """{reason: bit}, as the driver's library names them."""
+    prefix = "nvmlClocksEventReason"
+    return {
+        name.removeprefix(prefix): value
+        for name, value in vars(pynvml).items()
+        if name.startswith(prefix) and isinstance(value, int) and value and not name.endswith("All")
+    }
+
+
+def _version(distribution):
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git(*arguments):
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout
 
 
 def _system():
