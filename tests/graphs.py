@@ -2,6 +2,7 @@
 
 import json
 
+import numpy
 import onnx
 from onnx import helper, numpy_helper
 
@@ -20,3 +21,14 @@ def save(path, signature, body, run=None, **constants):
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, path)
     return path
+
+
+def save_scale(path, weight=2.0):
+    """Inputs float[batch,1,2,2], label and state; scaled = image * weight * label, carried = relu(state)."""
+    return save(
+        path,
+        "(float[batch,1,2,2] image, int64[batch] label, float[1,batch,4] state)"
+        " => (float[batch,1,2,2] scaled, float[1,batch,4] carried)",
+        "factor = Gather(table, label) scaled = Mul(image, factor) carried = Relu(state)",
+        table=(numpy.arange(10) * weight).astype(numpy.float32).reshape(10, 1, 1, 1),
+    )

@@ -1,51 +1,21 @@
-"""A session runs where it was asked to; a missing provider is written down, and replaces no measurement."""
+"""A session runs where it was asked to, or not at all; calls with arrays and bound ones give the same."""
 
-import hashlib
-import importlib.util
 import json
 
+import graphs
 import numpy
-import onnx
 import pytest
-import yaml
-from onnx import TensorProto, helper
 
-from zoo import files, sessions
+from zoo import sessions
 from zoo.errors import InputError
+from zoo.sessions import CUDA
 
-CUDA = "CUDAExecutionProvider"
 without_cuda = pytest.mark.skipif(sessions.why_unavailable(CUDA) is None, reason="has CUDA")
-
-
-def save_graph(path, weight=2.0):
-    """image[batch,1,2,2], label[batch], state[1,batch,4] -> scaled = image * weight * label, carried."""
-    table = helper.make_tensor("table", TensorProto.FLOAT, [10, 1, 1, 1], numpy.arange(10) * weight)
-    nodes = [
-        helper.make_node("Gather", ["table", "label"], ["factor"]),
-        helper.make_node("Mul", ["image", "factor"], ["scaled"]),
-        helper.make_node("Relu", ["state"], ["carried"]),
-    ]
-    image, state = ["batch", 1, 2, 2], [1, "batch", 4]
-    inputs = [
-        helper.make_tensor_value_info("image", TensorProto.FLOAT, image),
-        helper.make_tensor_value_info("label", TensorProto.INT64, ["batch"]),
-        helper.make_tensor_value_info("state", TensorProto.FLOAT, state),
-    ]
-    outputs = [
-        helper.make_tensor_value_info("scaled", TensorProto.FLOAT, image),
-        helper.make_tensor_value_info("carried", TensorProto.FLOAT, state),
-    ]
-    graph = helper.make_graph(nodes, "test", inputs, outputs, [table])
-    model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 20)])
-    helper.set_model_props(model, {"facts": json.dumps({"classes": 10}), "verb": "scale"})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(model, path)
-    return path
 
 
 @pytest.fixture
 def graph(tmp_path):
-    return save_graph(tmp_path / "scale.onnx")
+    return graphs.save_scale(tmp_path / "scale.onnx")
 
 
 def test_nodes_agree_with_the_profile(graph, tmp_path):
@@ -59,7 +29,7 @@ def test_nodes_agree_with_the_profile(graph, tmp_path):
 
 
 def test_metadata(graph):
-    assert sessions.metadata(sessions.open_session(graph))["verb"] == "scale"
+    assert json.loads(sessions.metadata(sessions.open_session(graph))["facts"]) == {"classes": 10}
 
 
 def test_feeds_respect_the_graph(graph):
@@ -130,89 +100,44 @@ def test_cuda_is_asserted_per_node(graph):
     assert set(sessions.nodes_per_provider(session)) == {CUDA}
 
 
-# ---- the stage
+def test_bound_outputs_are_those_of_arrays(graph):
+    session = sessions.open_session(graph)
+    feeds = sessions.random_feeds(session, {"batch": 3})
+    call = sessions.bound(session, feeds)
+    call()
+    binding = call.args[0]
+    expected = feeds["image"] * 2 * feeds["label"].reshape(3, 1, 1, 1).astype(numpy.float32)
+    scaled, carried = binding.copy_outputs_to_cpu()
+    assert numpy.array_equal(scaled, expected)
+    assert numpy.array_equal(carried, numpy.maximum(feeds["state"], 0))
+    feeds["image"][:] = 0  # the same memory is read at each call
+    call()
+    assert not binding.copy_outputs_to_cpu()[0].any()
+    assert numpy.array_equal(sessions.host(session, feeds)()[1], numpy.maximum(feeds["state"], 0))
 
 
-@pytest.fixture
-def bench(root, tmp_path, monkeypatch):
-    """The stage's function, in a folder with one graph of cae_strided and settings that take milliseconds."""
-    parameters = yaml.safe_load((root / "params.yaml").read_text())
-    parameters["benchmark"] |= {
-        "batches": {"quick": [1, 2], "full": [1]}, "calls": {"quick": 12, "full": 12},
-        "seconds": {"quick": 0.001, "full": 0.001}, "warmup_calls": 1, "warmup_seconds": 0.001,
-    }  # fmt: skip
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(parameters))
-    monkeypatch.chdir(tmp_path)
-    save_graph(files.graphs("quick", "cae_strided") / "0" / "reconstruct.onnx")
-    spec = importlib.util.spec_from_file_location("benchmark", root / "stages" / "benchmark.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.benchmark
+def test_the_reference_is_two_layers():
+    call = sessions.reference()
+    call()
+    random = numpy.random.default_rng(0)
+    first, second = (random.standard_normal((256, 256), dtype=numpy.float32) / 16 for _ in range(2))
+    x = random.standard_normal((16, 256), dtype=numpy.float32)
+    (result,) = call.args[0].copy_outputs_to_cpu()
+    numpy.testing.assert_allclose(result, numpy.maximum(x @ first, 0) @ second, atol=1e-4)
 
 
-def read(provider):
-    return files.read_json(files.latency("quick", "cae_strided") / f"{provider}.json")
-
-
-def graph_sha256():
-    graph = files.graphs("quick", "cae_strided") / "0" / "reconstruct.onnx"
-    return hashlib.sha256(graph.read_bytes()).hexdigest()
-
-
-def test_rows_of_the_benchmark(bench):
-    bench("quick", "cae_strided")
-    measured = read("cpu")
-    assert [row["verb"] for row in measured["rows"]] == ["reconstruct"] * 2
-    assert [row["batch"] for row in measured["rows"]] == [1, 2]
-    for row in measured["rows"]:
-        assert row["graph_sha256"] == graph_sha256()
-        assert row["nodes"] == {sessions.CPU: 3}
-        assert row["calls"] >= 12
-        assert min(row["load_ms"], row["first_call_us"], row["p50_us"]) > 0
-        assert row["p99_us"] is None or row["calls"] >= 662
-
-
-def test_equal_graphs_are_measured_once(bench):
-    bench("quick", "cae_strided")
-    first = read("cpu")
-    bench("quick", "cae_strided")
-    assert read("cpu") == first
-    bench("quick", "cae_strided", again=True)
-    assert read("cpu")["rows"] != first["rows"]
-
-
-def test_a_changed_graph_is_measured_again(bench):
-    bench("quick", "cae_strided")
-    save_graph(files.graphs("quick", "cae_strided") / "0" / "reconstruct.onnx", weight=3.0)
-    bench("quick", "cae_strided")
-    assert {row["graph_sha256"] for row in read("cpu")["rows"]} == {graph_sha256()}
+@pytest.mark.parametrize(("level", "nodes"), [("none", 3), ("all", 2)])
+def test_levels_of_optimisation(tmp_path, level, nodes):
+    """A chain whose first node has constants alone is folded, but as written all of it runs."""
+    body = "less = Neg(ones) z = Sin(x) y = Mul(z, less)"
+    ones = numpy.ones(2, numpy.float32)
+    path = graphs.save(tmp_path / "chain.onnx", "(float[batch,2] x) => (float[batch,2] y)", body, ones=ones)
+    session = sessions.open_session(path, optimisation=level)
+    assert sessions.nodes_per_provider(session) == {sessions.CPU: nodes}
 
 
 @without_cuda
-def test_a_missing_provider_is_written_down(bench):
-    bench("quick", "cae_strided")
-    assert set(read("cuda")) == {"provider", "not_measured"}
-    assert read("cuda")["provider"] == CUDA
-    assert len(read("cuda")["not_measured"].splitlines()) == 1
-
-
-@without_cuda
-@pytest.mark.parametrize("again", [False, True])
-def test_a_missing_provider_replaces_no_measurement_of_the_same_graph(bench, again):
-    kept = {"provider": CUDA, "rows": [{"verb": "reconstruct", "batch": 64, "graph_sha256": graph_sha256()}]}
-    files.write_json(files.latency("quick", "cae_strided") / "cuda.json", kept)
-    bench("quick", "cae_strided", again=again)
-    assert read("cuda") == kept
-
-
-@without_cuda
-def test_a_measurement_of_another_graph_is_not_kept(bench):
-    kept = {"provider": CUDA, "rows": [{"verb": "reconstruct", "batch": 64, "graph_sha256": "0" * 64}]}
-    files.write_json(files.latency("quick", "cae_strided") / "cuda.json", kept)
-    bench("quick", "cae_strided")
-    assert "not_measured" in read("cuda")
-
-
-def test_no_graphs(bench):
-    with pytest.raises(InputError, match=r"gan/0 has no graphs: run `dvc repro`"):
-        bench("quick", "gan")
+@pytest.mark.parametrize("options", [{"cuda_graph": True}, {"tf32": True}])
+def test_options_of_cuda_change_nothing_about_a_refusal(graph, options):
+    with pytest.raises(sessions.Refused, match="cannot run on CUDAExecutionProvider alone"):
+        sessions.open_session(graph, CUDA, **options)

@@ -1,19 +1,28 @@
 """Stopping rule under a clock of our own; percentiles and their counts against SciPy and NumPy."""
 
 import gc
+import itertools
 import json
 import socket
+import subprocess
 
 import numpy
+import pynvml
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import binom
 
 from zoo import timing
 
 RULE = {
+    "blocks": 5,
     "calls": 30,
     "seconds": 1e-3,
     "most_seconds": 1.0,
+    "reference_seconds": 1e-4,
+    "most_drift": 0.05,
+    "attempts": 3,
     "warmup_calls": 10,
     "warmup_seconds": 1e-3,
     "warmup_most_seconds": 0.1,
@@ -29,6 +38,15 @@ class Clock:
     def perf_counter_ns(self):
         return self.now
 
+    def call(self, *nanoseconds):
+        """A call that takes so long, one after another, the last of them for ever."""
+        costs = itertools.chain(nanoseconds[:-1], itertools.repeat(nanoseconds[-1]))
+
+        def call():
+            self.now += next(costs)
+
+        return call
+
 
 @pytest.fixture
 def clock(monkeypatch):
@@ -37,44 +55,83 @@ def clock(monkeypatch):
     return clock
 
 
-def test_every_call_costs_what_the_clock_says(clock):
-    def call():
-        clock.now += 50_000
+def alone(clock, call, **rule):
+    return timing.measure({"it": call}, clock.call(10_000), **RULE | rule)["it"]
 
-    row = timing.measure(call, **RULE)
+
+def test_every_call_costs_what_the_clock_says(clock):
+    row = alone(clock, clock.call(50_000))
     assert row["p50_us"] == row["p50_low_us"] == row["p50_high_us"] == 50
-    assert row["calls"] == 30
+    assert (row["calls"], row["block_calls"]) == (30, [6] * 5)
     assert row["seconds"] == pytest.approx(30 * 50e-6)
     assert row["warmup_calls"] == 40  # two windows of 20 are needed to see that it is steady
     assert row["p90_us"] is None  # 30 calls do not support it
-    assert row["outlier_share"] == 0
+    assert row["outlier_share"] == row["noise"] == row["drift"] == 0
+    assert row["block_p50_us"] == [50] * 5
+    assert row["block_reference_us"] == [10] * 5
 
 
 def test_seconds_are_as_binding_as_calls(clock):
-    def call():
-        clock.now += 10_000
-
-    assert timing.measure(call, **RULE)["calls"] == 100
+    assert alone(clock, clock.call(10_000))["calls"] == 100
 
 
-def test_the_cap_wins(clock):
-    def call():
-        clock.now += 400_000_000
-
-    row = timing.measure(call, **RULE)
-    assert (row["calls"], row["warmup_calls"]) == (3, 1)
+def test_the_cap_wins_but_each_block_has_a_call(clock):
+    row = alone(clock, clock.call(400_000_000))
+    assert (row["calls"], row["warmup_calls"]) == (5, 1)
     assert row["p50_us"] is row["p50_low_us"] is None
+    assert row["block_p50_us"] == [400_000] * 5
 
 
 def test_warming_up_goes_on_until_steady(clock):
-    costs = iter([100_000] * 25 + [50_000] * 1000)
-
-    def call():
-        clock.now += next(costs)
-
-    row = timing.measure(call, **RULE)
+    row = alone(clock, clock.call(*[100_000] * 25, 50_000))
     assert row["warmup_calls"] > 45
     assert row["p50_us"] == 50
+
+
+def test_candidates_take_turns_after_the_reference(clock):
+    order = []
+
+    def named(name, nanoseconds):
+        def call():
+            clock.now += nanoseconds
+            order.append(name)
+
+        return call
+
+    rows = timing.measure({"slow": named("slow", 50_000), "fast": named("fast", 20_000)}, named("reference", 100_000),
+                          **RULE)  # fmt: skip
+    turns = [name for name, _ in itertools.groupby(order)][3:]  # the three of the warm-up first
+    assert turns == ["reference", "slow", "reference", "fast"] * 5
+    assert {name: row["p50_us"] for name, row in rows.items()} == {"slow": 50, "fast": 20}
+
+
+def test_noise_is_that_of_the_block_medians(clock):
+    costs = [40_000] * 40 + [cost for cost in (50_000, 52_000, 48_000, 51_000, 49_000) for _ in range(20)]
+    row = alone(clock, clock.call(*costs, 1), calls=100)
+    assert row["block_p50_us"] == [50, 52, 48, 51, 49]
+    assert row["noise"] == pytest.approx(numpy.std([50, 52, 48, 51, 49], ddof=1) / 50)
+
+
+def test_what_drifted_is_measured_again_and_the_steadiest_is_kept(clock):
+    """The reference costs 10 in the warm-up; then its five blocks drift by 30 % at first, by 20 %, by 25 %."""
+    warm = [100_000] * 40
+    drifting = [[100_000] * 4 + [130_000], [100_000] * 4 + [120_000], [100_000] * 4 + [125_000]]
+    reference = clock.call(*warm, *itertools.chain(*drifting), 1)
+    row = timing.measure({"it": clock.call(50_000)}, reference, **RULE)["it"]
+    assert row["attempts"] == 3
+    assert row["drift"] == pytest.approx(0.2)
+    assert row["block_reference_us"] == [100] * 4 + [120]
+
+
+def test_what_did_not_drift_is_measured_once(clock):
+    reference = clock.call(*[100_000] * 40, *[100_000, 104_000] * 2, 100_000)
+    row = timing.measure({"it": clock.call(50_000)}, reference, **RULE)["it"]
+    assert (row["attempts"], row["drift"]) == (1, pytest.approx(0.04))
+
+
+def test_a_short_run_has_a_median(clock):
+    assert timing.brief(clock.call(30_000, 10_000, 20_000), calls=3, seconds=0, most_seconds=1) == 20
+    assert timing.brief(clock.call(10**9), calls=3, seconds=0, most_seconds=0.5) == 10**6
 
 
 def test_no_garbage_is_collected_meanwhile(clock):
@@ -84,7 +141,7 @@ def test_no_garbage_is_collected_meanwhile(clock):
         clock.now += 50_000
         seen.add(gc.isenabled())
 
-    timing.measure(call, **RULE)
+    alone(clock, call)
     assert seen == {False}
     assert gc.isenabled()
 
@@ -95,25 +152,53 @@ def test_fewest_calls_that_support_a_percentile(share, count):
     assert binom.cdf(1, count, 1 - share) <= 0.01 < binom.cdf(1, count - 1, 1 - share)
 
 
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.99])
 @pytest.mark.parametrize("count", [6, 7, 11, 64, 100, 1001])
-def test_ranks_of_the_median_cover_it_and_no_narrower_ones_do(count):
-    low, high = timing.median_ranks(count)
-    assert low + high == count + 1
-    assert 1 - 2 * binom.cdf(low - 1, count, 0.5) >= 0.95
-    assert 1 - 2 * binom.cdf(low, count, 0.5) < 0.95
+def test_ranks_cover_the_percentile_and_no_narrower_ones_do(count, share):
+    """With SciPy's binomial: the true percentile lies from the low-th to the high-th value unless B is outside."""
+    below = binom(count, share)
+    if found := timing.ranks(count, share):
+        low, high = found
+        assert below.cdf(low - 1) <= 0.025 < below.cdf(low)
+        assert below.sf(high - 1) <= 0.025 < below.sf(high - 2)
+    else:
+        assert below.cdf(0) > 0.025 or below.sf(count - 1) > 0.025
 
 
 def test_five_calls_have_no_interval():
     """Even the smallest and the largest of five enclose the median with 1 - 2 / 2**5 = 93.75 % alone."""
-    assert timing.median_ranks(5) is None
+    assert timing.ranks(5, 0.5) is None
+    assert timing.ranks(6, 0.5) == (1, 6)
+
+
+def test_intervals_cover_the_true_percentile_as_often_as_they_say():
+    """Of 400 samples of an exponential distribution, whose percentiles are -log(1 - share)."""
+    random, share, count = numpy.random.default_rng(0), 0.9, 200
+    low, high = timing.ranks(count, share)
+    samples = numpy.sort(random.exponential(size=(400, count)))
+    covered = (samples[:, low - 1] <= -numpy.log(1 - share)) & (-numpy.log(1 - share) <= samples[:, high - 1])
+    assert covered.sum() >= binom.ppf(0.001, 400, 0.95)
+
+
+@given(st.lists(st.integers(1, 10**9), min_size=1, max_size=800))
+def test_no_count_too_small_prints_a_percentile(times):
+    row = timing.describe(times)
+    for name, share in timing.PERCENTILES.items():
+        supported = binom.cdf(1, len(times), 1 - share) <= 0.01
+        printed = [row[f"{name}{end}_us"] for end in ("", "_low", "_high")]
+        assert (printed[0] is not None) == supported
+        if not supported:
+            assert printed == [None] * 3
+        elif printed[1] is not None:
+            assert printed[1] <= printed[0] <= printed[2]
 
 
 def test_percentiles_are_numpys():
     times = numpy.random.default_rng(0).integers(1, 1_000_000, 700)
     row = timing.describe(times)
-    for name, share in (("p50_us", 50), ("p90_us", 90), ("p99_us", 99)):
-        assert row[name] == numpy.percentile(times, share, method="inverted_cdf") / 1e3
-    assert row["p50_low_us"] < row["p50_us"] < row["p50_high_us"]
+    for name, share in (("p50", 50), ("p90", 90), ("p99", 99)):
+        assert row[f"{name}_us"] == numpy.percentile(times, share, method="inverted_cdf") / 1e3
+        assert row[f"{name}_low_us"] < row[f"{name}_us"] < row[f"{name}_high_us"]
     assert timing.describe(times[:661])["p99_us"] is None
 
 
@@ -128,3 +213,42 @@ def test_the_machines_stamp_names_nobody_and_no_place():
     assert stamp == timing.machine()
     assert socket.gethostname() not in text
     assert not any(folder in text for folder in ("/home", "/root", "/tmp", "/work"))
+
+
+def test_conditions_without_a_gpu_are_blank(monkeypatch):
+    def missing():
+        raise pynvml.NVMLError_LibraryNotFound
+
+    monkeypatch.setattr(pynvml, "nvmlInit", missing)
+    read = timing.conditions()
+    assert read["load_of_one_minute"] >= 0
+    assert {value for name, value in read.items() if name.startswith("gpu")} == {None}
+
+
+def test_conditions_of_a_gpu(monkeypatch):
+    """The driver's library replaced: 0x60 are the two bits that its header calls thermal slow-downs."""
+    answers = {
+        "nvmlInit": lambda: None, "nvmlShutdown": lambda: None, "nvmlDeviceGetHandleByIndex": lambda index: "gpu",
+        "nvmlDeviceGetClockInfo": lambda gpu, kind: {pynvml.NVML_CLOCK_SM: 1980, pynvml.NVML_CLOCK_MEM: 2619}[kind],
+        "nvmlDeviceGetPowerUsage": lambda gpu: 123_400, "nvmlDeviceGetTemperature": lambda gpu, kind: 41,
+        "nvmlDeviceGetCurrentClocksEventReasons": lambda gpu: 0x60,
+    }  # fmt: skip
+    for name, answer in answers.items():
+        monkeypatch.setattr(pynvml, name, answer)
+    read = timing.conditions()
+    assert (read["gpu_mhz"], read["gpu_memory_mhz"], read["gpu_watts"], read["gpu_celsius"]) == (1980, 2619, 123.4, 41)
+    assert read["gpu_throttled_by"] == ["SwThermalSlowdown", "HwThermalSlowdown"]
+
+
+def test_the_commit_says_whether_the_code_is_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert timing.commit() is None
+    (tmp_path / "params.yaml").write_text("a: 1")
+    for arguments in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a", "commit", "-qm", "a"]):
+        subprocess.run(["git", *arguments], check=True)
+    name = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], text=True).strip()
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "new.json").write_text("{}")
+    assert timing.commit() == name
+    (tmp_path / "params.yaml").write_text("a: 2")
+    assert timing.commit() == f"{name}, changed"

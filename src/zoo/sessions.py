@@ -8,9 +8,10 @@ from collections import Counter
 from pathlib import Path
 
 import numpy
+import onnx
 import onnxruntime
 import pynvml
-from onnx import TensorProto, helper, numpy_helper
+from onnx import numpy_helper
 
 from zoo.errors import InputError
 
@@ -23,7 +24,9 @@ LEVELS = {
     "extended": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
     "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
-REFERENCE_SIZE = 256
+REFERENCE = """<ir_version: 10, opset_import: ["": 20]> reference (float[batch,256] x) => (float[batch,256] y) {
+    sum = MatMul(x, first) hidden = Relu(sum) y = MatMul(hidden, second)
+}"""
 
 
 class Refused(Exception):
@@ -77,19 +80,13 @@ def reference(provider=CPU):
 
     What is timed beside it can be told from what the machine does. Raises what onnxruntime does without `provider`.
     """
-    size, random = REFERENCE_SIZE, numpy.random.default_rng(0)
-    weights = [random.standard_normal((size, size), dtype=numpy.float32) / size**0.5 for _ in range(2)]
-    nodes = [
-        helper.make_node("MatMul", ["x", "first"], ["sum"]),
-        helper.make_node("Relu", ["sum"], ["hidden"]),
-        helper.make_node("MatMul", ["hidden", "second"], ["y"]),
-    ]
-    shown = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", size]) for name in ("x", "y")]
-    kept = [numpy_helper.from_array(value, name) for name, value in zip(("first", "second"), weights, strict=True)]
-    graph = helper.make_graph(nodes, "reference", shown[:1], shown[1:], kept)
-    model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 20)])
+    random = numpy.random.default_rng(0)
+    model = onnx.parser.parse_model(REFERENCE)
+    for name in ("first", "second"):
+        weights = random.standard_normal((256, 256), dtype=numpy.float32) / 16
+        model.graph.initializer.append(numpy_helper.from_array(weights, name))
     session = _open(model.SerializeToString(), provider, 1, None, "all", False, False)
-    return bound(session, {"x": random.standard_normal((16, size), dtype=numpy.float32)})
+    return bound(session, {"x": random.standard_normal((16, 256), dtype=numpy.float32)})
 
 
 def host(session, feeds):

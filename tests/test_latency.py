@@ -1,0 +1,255 @@
+"""What is measured of a graph, which measurement stands, and what is advised; the stage that writes it down."""
+
+import importlib.util
+import itertools
+import json
+import math
+
+import graphs
+import numpy
+import pytest
+import yaml
+
+from zoo import files, latency, params, sessions, statistics, timing
+from zoo.errors import InputError
+from zoo.latency import Configuration
+from zoo.sessions import CPU, CUDA
+
+without_cuda = pytest.mark.skipif(sessions.why_unavailable(CUDA) is None, reason="has CUDA")
+TENSORRT = "TensorrtExecutionProvider"
+SETTINGS = {
+    "batches": [1, 2], "time": 5, "threads": [1, 2], "optimisations": ["none", "all"], "tf32": False, "as_written": [],
+    "blocks": 3, "calls": 12, "seconds": 0.001, "most_seconds": 1, "reference_seconds": 0.0005, "most_drift": 9,
+    "attempts": 1, "warmup_calls": 1, "warmup_seconds": 0.001, "warmup_most_seconds": 0.01,
+}  # fmt: skip
+
+
+@pytest.fixture
+def graph(tmp_path):
+    return graphs.save_scale(tmp_path / "0" / "scale.onnx")
+
+
+def test_rows_of_a_graph(graph):
+    found = latency.measure({"scale": graph}, CPU, SETTINGS)
+    for batch in (1, 2):
+        rows = [row for row in found["rows"] if row["batch"] == batch]
+        configurations = {(row["mode"], row["threads"], row["optimisation"]) for row in rows}
+        assert set(itertools.product(["host", "bound"], [1, 2], ["all"])) <= configurations
+        assert len(configurations) == len(rows) <= 5  # a fifth only where another level of optimisation was found
+        for row in rows:
+            assert row["graph_sha256"] == latency.sha256(graph)
+            assert row["nodes"] == {CPU: 3}
+            assert row["calls"] == sum(row["block_calls"]) >= 12
+            assert row["items_per_second"] == pytest.approx(batch * row["calls"] / row["seconds"])
+            assert row["p99_us"] is None
+    assert [(cold["verb"], cold["batch"]) for cold in found["cold"]] == [("scale", 1), ("scale", 2)]
+    assert [advice["batch"] for advice in found["advice"]] == [1, 2]
+    assert found["parity"] == []  # of other providers than the CPU
+
+
+def test_all_threads_are_the_cores_that_may_be_used(monkeypatch):
+    everything = params.load()
+    monkeypatch.setattr(latency.os, "sched_getaffinity", lambda process: {0, 3, 5})
+    chosen = latency.settings(everything, "full")
+    assert chosen["threads"] == [1, 3]
+    assert chosen["batches"] == everything["benchmark"]["batches"]["full"]
+    monkeypatch.setattr(latency.os, "sched_getaffinity", lambda process: {3})
+    assert latency.settings(everything, "full")["threads"] == [1]
+
+
+def test_graphs_as_written_are_timed_too():
+    assert Configuration("host", 1, "none") in latency.grid(CPU, "apply", SETTINGS | {"as_written": ["apply"]})
+    assert {one.optimisation for one in latency.grid(CPU, "encode", SETTINGS | {"as_written": ["apply"]})} == {"all"}
+
+
+def test_a_gpu_has_three_modes_and_no_threads():
+    assert latency.grid(CUDA, "encode", SETTINGS) == [
+        Configuration(mode, 1, "all") for mode in ("host", "bound", "graph")
+    ]
+    assert latency.grid(TENSORRT, "encode", SETTINGS) == [Configuration(mode, 1, "all") for mode in ("host", "bound")]
+    assert latency.default(CUDA, SETTINGS) == Configuration("host", 1, "all")
+    assert latency.default(CPU, SETTINGS) == Configuration("host", 2, "all")
+
+
+# ---- a cold start
+
+
+def test_memory_of_a_graph_that_holds_a_known_amount(tmp_path):
+    """The same graph with 64 MiB of weights and with few: what is resident differs by those weights, once or twice."""
+    peaks = {}
+    for name, rows in (("small", 1), ("large", 2**24 // 64)):
+        weights = numpy.ones((64, rows), numpy.float32)
+        body = "z = MatMul(x, w) total = ReduceSum(z)"
+        path = graphs.save(tmp_path / "0" / f"{name}.onnx", "(float[batch,64] x) => (float total)", body, w=weights)
+        cold = latency.cold_start(path, CPU, {"batch": 1})
+        assert min(cold["load_ms"], cold["first_call_us"], cold["second_call_us"]) > 0
+        peaks[name] = cold["memory_peak_mib"]
+    assert 64 <= peaks["large"] - peaks["small"] < 64 * 3.5  # the file's bytes, the tensor, a packed copy
+
+
+def die(path, provider, sizes):
+    latency.os._exit(9)
+
+
+def test_a_process_that_dies_is_a_reason(graph, monkeypatch):
+    monkeypatch.setattr(latency, "_cold", die)
+    assert latency.cold_start(graph, CPU, {"batch": 1}) == {
+        "not_measured": "the process died: too little memory, or a fault of the runtime"
+    }
+
+
+@without_cuda
+def test_what_is_refused_is_a_reason_in_every_row(graph):
+    cold = latency.cold_start(graph, CUDA, {"batch": 1})
+    assert "cannot run on CUDAExecutionProvider alone" in cold["not_measured"]
+    rows, advice = latency.steady(graph, CUDA, {"batch": 1}, SETTINGS, cold)
+    assert [row["mode"] for row in rows] == ["host", "bound", "graph"]
+    assert {row["not_measured"] for row in rows} == {cold["not_measured"]}
+    assert advice is None
+
+
+def test_a_call_that_fills_no_five_blocks_is_not_measured(graph):
+    cold = {"second_call_us": 0.34e6}
+    rows, advice = latency.steady(graph, CPU, {"batch": 1}, SETTINGS, cold)
+    assert advice is None
+    assert {row["not_measured"] for row in rows} == {"a call takes 0.3 s: 3 blocks would take longer than most_seconds"}
+
+
+# ---- advice
+
+
+def measured(**blocks):
+    """A measurement of {configuration: block medians}."""
+    return {Configuration(*key.split("_")): {"block_p50_us": values} for key, values in blocks.items()}
+
+
+USUAL = Configuration("host", "2", "all")
+
+
+def test_the_fastest_is_advised_with_its_ratio():
+    rows = measured(host_2_all=[20, 21, 22, 20, 21], bound_1_all=[10, 10.5, 11, 10, 10.5], host_1_all=[15] * 5)
+    advice = latency.advise(rows, USUAL)
+    assert advice["verdict"] == "faster"
+    assert advice["best"] == {"mode": "bound", "threads": "1", "optimisation": "all"}
+    assert advice["default"] == USUAL._asdict()
+    assert advice["ratio"] == pytest.approx(2)
+
+
+def test_where_blocks_disagree_the_default_is_advised():
+    rows = measured(host_2_all=[20, 21, 19, 20, 21], bound_1_all=[18, 23, 18.5, 22, 19])
+    low, _ = statistics.interval([math.log(a / b) for a, b in zip([20, 21, 19, 20, 21], [18, 23, 18.5, 22, 19])])
+    assert low < 0
+    advice = latency.advise(rows, USUAL)
+    assert (advice["verdict"], advice["best"], advice["ratio"]) == ("same", USUAL._asdict(), 1.0)
+
+
+def test_without_a_default_there_is_no_advice():
+    assert latency.advise(measured(bound_1_all=[1] * 5), USUAL) is None
+
+
+# ---- parity
+
+
+def test_parity_of_a_provider_that_is_wrong(graph, monkeypatch):
+    """As if CUDA ran the same graph with weights a quarter larger: outputs reach 18 * 1.25, and are off by a quarter."""
+    wrong = graphs.save_scale(graph.with_name("wrong.onnx"), weight=2.5)
+    opened = sessions.open_session
+
+    def open_session(path, provider):
+        return opened(path if provider == CPU else wrong)
+
+    monkeypatch.setattr(sessions, "open_session", open_session)
+    found = latency.parity(graph, CUDA, {"batch": 500})
+    assert found["scale"] == pytest.approx(18, rel=0.01)
+    assert found["largest_difference"] == pytest.approx(found["scale"] / 4)
+
+
+@without_cuda
+def test_parity_without_the_provider_is_a_reason(graph):
+    assert "cannot run on CUDAExecutionProvider" in latency.parity(graph, CUDA, {"batch": 1})["not_measured"]
+
+
+# ---- the stage
+
+
+@pytest.fixture
+def bench(root, tmp_path, monkeypatch):
+    """The stage's function, in a folder with one graph of cae_strided and settings that take milliseconds."""
+    parameters = yaml.safe_load((root / "params.yaml").read_text())
+    parameters["benchmark"] |= SETTINGS | {
+        key: {"quick": SETTINGS[key], "full": SETTINGS[key]}
+        for key in ("batches", "calls", "seconds", "most_seconds", "reference_seconds", "warmup_seconds")
+    } | {"threads": [1], "optimisations": ["all"]}  # fmt: skip
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(parameters))
+    monkeypatch.chdir(tmp_path)
+    graphs.save_scale(files.graphs("quick", "cae_strided") / "0" / "reconstruct.onnx")
+    spec = importlib.util.spec_from_file_location("benchmark", root / "stages" / "benchmark.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.benchmark
+
+
+def read(provider):
+    return files.read_json(files.latency("quick", "cae_strided") / f"{provider}.json")
+
+
+def graph_sha256():
+    return latency.sha256(files.graphs("quick", "cae_strided") / "0" / "reconstruct.onnx")
+
+
+def test_what_the_benchmark_writes_down(bench):
+    bench("quick", "cae_strided")
+    found = read("cpu")
+    assert {(row["verb"], row["batch"], row["mode"]) for row in found["rows"]} == set(
+        itertools.product(["reconstruct"], [1, 2], ["host", "bound"])
+    )
+    assert found["machine"] == json.loads(json.dumps(timing.machine()))
+    assert set(found["conditions"]) == {"before", "after"}
+    assert found["settings"]["tf32"] is False
+
+
+def test_equal_graphs_are_measured_once(bench):
+    bench("quick", "cae_strided")
+    first = read("cpu")
+    bench("quick", "cae_strided")
+    assert read("cpu") == first
+    bench("quick", "cae_strided", again=True)
+    assert read("cpu")["rows"] != first["rows"]
+
+
+def test_a_changed_graph_is_measured_again(bench):
+    bench("quick", "cae_strided")
+    graphs.save_scale(files.graphs("quick", "cae_strided") / "0" / "reconstruct.onnx", weight=3.0)
+    bench("quick", "cae_strided")
+    assert {row["graph_sha256"] for row in read("cpu")["rows"]} == {graph_sha256()}
+
+
+@without_cuda
+@pytest.mark.parametrize(("file", "provider"), [("cuda", CUDA), ("tensorrt", TENSORRT)])
+def test_a_missing_provider_is_written_down(bench, file, provider):
+    bench("quick", "cae_strided")
+    assert set(read(file)) == {"provider", "not_measured"}
+    assert read(file)["provider"] == provider
+    assert len(read(file)["not_measured"].splitlines()) == 1
+
+
+@without_cuda
+@pytest.mark.parametrize("again", [False, True])
+def test_a_missing_provider_replaces_no_measurement_of_the_same_graph(bench, again):
+    kept = {"provider": CUDA, "rows": [{"verb": "reconstruct", "batch": 64, "graph_sha256": graph_sha256()}]}
+    files.write_json(files.latency("quick", "cae_strided") / "cuda.json", kept)
+    bench("quick", "cae_strided", again=again)
+    assert read("cuda") == kept
+
+
+@without_cuda
+def test_a_measurement_of_another_graph_is_not_kept(bench):
+    kept = {"provider": CUDA, "rows": [{"verb": "reconstruct", "batch": 64, "graph_sha256": "0" * 64}]}
+    files.write_json(files.latency("quick", "cae_strided") / "cuda.json", kept)
+    bench("quick", "cae_strided")
+    assert "not_measured" in read("cuda")
+
+
+def test_no_graphs(bench):
+    with pytest.raises(InputError, match=r"gan/0 has no graphs: run `dvc repro`"):
+        bench("quick", "gan")
