@@ -173,3 +173,12 @@ def test_every_output_has_a_place_of_its_own_below_its_profile():
     assert all(path.parts[1] == "quick" and path.parts[0] in ("artifacts", "reports") for path in quick)
     assert files.checkpoint("quick", "name", 3).parent == files.checkpoints("quick", "name")
     assert files.graph("quick", "name", 3, "encode").parents[1] == files.graphs("quick", "name")
+
+
+def test_a_row_of_a_table_has_one_line(tmp_path):
+    """What is in a list of dictionaries reads, and is compared, line by line."""
+    value = {"rows": [{"b": [1, 2], "a": 0.5}, {"a": {}}], "none": [], "empty": {}, "each": [[1], {"x": None}]}
+    files.write_json(tmp_path / "a.json", value)
+    text = (tmp_path / "a.json").read_text()
+    assert json.loads(text) == value
+    assert '  "rows": [\n    {"a": 0.5, "b": [1, 2]},\n    {"a": {}}\n  ]\n' in text

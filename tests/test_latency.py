@@ -63,10 +63,9 @@ def test_graphs_as_written_are_timed_too():
 
 
 def test_a_gpu_has_three_modes_and_no_threads():
-    assert latency.grid(CUDA, "encode", SETTINGS) == [
-        Configuration(mode, 1, "all") for mode in ("host", "bound", "graph")
-    ]
-    assert latency.grid(TENSORRT, "encode", SETTINGS) == [Configuration(mode, 1, "all") for mode in ("host", "bound")]
+    host, bound, graph = (Configuration(mode, 1, "all") for mode in ("host", "bound", "graph"))
+    assert latency.grid(CUDA, "encode", SETTINGS) == [host, bound, graph]
+    assert latency.grid(TENSORRT, "encode", SETTINGS) == [host, bound]
     assert latency.default(CUDA, SETTINGS) == Configuration("host", 1, "all")
     assert latency.default(CPU, SETTINGS) == Configuration("host", 2, "all")
 
@@ -136,10 +135,10 @@ def test_the_fastest_is_advised_with_its_ratio():
 
 
 def test_where_blocks_disagree_the_default_is_advised():
-    rows = measured(host_2_all=[20, 21, 19, 20, 21], bound_1_all=[18, 23, 18.5, 22, 19])
-    low, _ = statistics.interval([math.log(a / b) for a, b in zip([20, 21, 19, 20, 21], [18, 23, 18.5, 22, 19])])
+    usual, other = [20, 21, 19, 20, 21], [18, 23, 18.5, 22, 19]
+    low, _ = statistics.interval([math.log(slow / fast) for slow, fast in zip(usual, other, strict=True)])
     assert low < 0
-    advice = latency.advise(rows, USUAL)
+    advice = latency.advise(measured(host_2_all=usual, bound_1_all=other), USUAL)
     assert (advice["verdict"], advice["best"], advice["ratio"]) == ("same", USUAL._asdict(), 1.0)
 
 
@@ -151,7 +150,7 @@ def test_without_a_default_there_is_no_advice():
 
 
 def test_parity_of_a_provider_that_is_wrong(graph, monkeypatch):
-    """As if CUDA ran the same graph with weights a quarter larger: outputs reach 18 * 1.25, and are off by a quarter."""
+    """As if CUDA ran the same graph with weights a quarter larger: the largest output, near 18, is off by a quarter."""
     wrong = graphs.save_scale(graph.with_name("wrong.onnx"), weight=2.5)
     opened = sessions.open_session
 

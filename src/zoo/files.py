@@ -66,6 +66,10 @@ def latency(profile, name):
     return Path("reports", profile, "latency", name)
 
 
+def peers(profile, name):
+    return Path("reports", profile, "peers", f"{name}.json")
+
+
 def report(profile, file):
     return Path("reports", profile, file)
 
@@ -92,10 +96,12 @@ def replacing(path):
 
 
 def write_json(path, value):
-    """Write `value` with sorted keys, floats at six significant digits, and null for what is not finite."""
+    """Write `value` with sorted keys, floats at six significant digits, and null for what is not finite.
+
+    A key has a line, and so has each dictionary that stands in a list: a table's row.
+    """
     with replacing(path) as temporary:
-        text = json.dumps(_plain(value), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(_text(_plain(value)) + "\n", encoding="utf-8")
 
 
 def read_json(path):
@@ -113,6 +119,21 @@ def _remove(path):
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def _text(value, indent="\n"):
+    deeper = indent + "  "
+    if isinstance(value, dict) and value:
+        lines = [f"{deeper}{_line(key)}: {_text(value[key], deeper)}" for key in sorted(value)]
+        return "{" + ",".join(lines) + indent + "}"
+    if isinstance(value, list) and value:
+        lines = [deeper + (_line(item) if isinstance(item, dict) else _text(item, deeper)) for item in value]
+        return "[" + ",".join(lines) + indent + "]"
+    return _line(value)
+
+
+def _line(value):
+    return json.dumps(value, sort_keys=True, allow_nan=False, ensure_ascii=False)
 
 
 def _plain(value):
