@@ -1,7 +1,7 @@
 """What `zoo repro` costs and saves against plain `dvc repro`, and whether it survives being killed.
 
     python benchmarks/repro.py [PART...]     # overhead, kills, quick, quick_kills; all of them if none is named
-    python benchmarks/repro.py --render      # only write README.md from repro.json again
+    python benchmarks/page.py                # only write README.md again
 
 overhead     trivial stages (`echo`), 20 to 540 of them: CPU seconds of a first run and of one with nothing to do. Plain
              `dvc repro` reads params.yaml for each stage and rewrites dvc.lock after each, so its cost grows with the
@@ -30,7 +30,7 @@ from pathlib import Path
 
 import yaml
 
-from zoo import files, reporting, timing
+from zoo import files, timing
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -43,21 +43,20 @@ def main():
     parts = {"overhead": overhead, "kills": kills, "quick": quick, "quick_kills": quick_kills}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(parts))
-    parser.add_argument("--render", action="store_true", help="measure nothing, write README.md again")
     parser.add_argument("--seed", type=int, default=0, help="of the moments at which runs are killed")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(parts):
         parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
     results = files.read_json(HERE / "repro.json") if (HERE / "repro.json").exists() else {}
-    for name in [] if arguments.render else arguments.parts or list(parts):
+    for name in arguments.parts or list(parts):
         print(f"---- {name}", flush=True)
-        commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, text=True).strip()
         with tempfile.TemporaryDirectory(prefix="zoo-") as folder:
             outcome = parts[name](Path(folder), random.Random(arguments.seed))
-        results[name] = {"commit": commit, "machine": timing.machine(), **outcome}
+        results[name] = {"commit": timing.commit(), "machine": timing.machine(), **outcome}
         files.write_json(HERE / "repro.json", results)
-    path = HERE / "README.md"
-    path.write_text(reporting.rewrite_block(path.read_text(encoding="utf-8"), render(results)), encoding="utf-8")
+    import page  # which imports this file
+
+    page.write()
 
 
 # ---- parts
@@ -245,6 +244,8 @@ def kill(project, how, after):
 
 def render(results):
     """What README.md shows of the results, in Markdown."""
+    from page import place  # which imports this file
+
     tables = {"overhead": overhead_table, "quick": quick_table, "kills": kills_table, "quick_kills": kills_table}
     parts = [f"{tables[name](part)}\n\n{place(part)}" for name, part in results.items() if name in tables]
     return "\n\n".join(parts)
@@ -301,11 +302,6 @@ def kills_table(part):
         title = f"**Killed once in each of {len(rows)} runs of small stages**"
         end = f"dvc.lock the same to the byte after another run: {sum(row['same_lock'] for row in rows)} of {len(rows)}"
     return f"{title}, of {count} stages (in brackets how many the lock had then): {moments}. {end}."
-
-
-def place(part):
-    machine = part["machine"]
-    return f"<sub>commit {part['commit']}, {machine['cores']} cores of {machine['cpu']}, {machine['os']}</sub>"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,285 @@
+"""Proof of the clock of `zoo.timing`, and of the rule by which `zoo compare` calls a latency better or worse.
+
+    python benchmarks/latency.py [PART...]     # clock, rule; all of them if none is named. After `make repro`.
+    python benchmarks/page.py                  # only write README.md again
+
+clock  five graphs, each timed by `zoo.timing` and by a plain loop that knows nothing of it, in turns, five times.
+rule   every graph of the quick profile, in every mode, measured by the quick profile's rule in a process of its own:
+       twice as it is (what is then called different is a false alarm), and with each call made longer by a known
+       share (what is then not called worse was missed). Found shares are given by class of latency.
+
+Results go to latency.json beside this file.
+"""
+
+import argparse
+import gc
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy
+import onnxruntime
+
+from zoo import files, latency, params, sessions, timing
+from zoo.statistics import latency_change
+
+HERE = Path(__file__).resolve().parent
+CLOCKED = {
+    "op_upsample_nearest": "apply", "mlp_relu": "classify", "cae_strided": "reconstruct", "vae_bce": "decode",
+    "resnet": "classify",
+}  # fmt: skip
+ROUNDS = 5
+PLAIN_CALLS = 1000
+PLAIN_SECONDS = 0.5
+INJECTED = 1.15
+OTHERS = (1.05, 1.075, 1.1, 1.2, 1.3, 1.5)  # on every fourth graph
+CLASSES = {"under 20 µs": 20, "20 to 200 µs": 200, "200 µs to 2 ms": 2000, "above 2 ms": float("inf")}
+ENOUGH = 0.95
+
+
+def main():
+    parts = {"clock": clock, "rule": rule}
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(parts))
+    parser.add_argument("--rows", nargs=3, metavar=("FACTOR", "EACH", "FILE"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.rows:
+        factor, each, file = arguments.rows
+        return files.write_json(file, rows(float(factor), int(each)))
+    if unknown := set(arguments.parts) - set(parts):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
+    path = HERE / "latency.json"
+    results = files.read_json(path) if path.exists() else {}
+    for name in arguments.parts or list(parts):
+        print(f"---- {name}", flush=True)
+        results[name] = {"commit": timing.commit(), "machine": timing.machine(), **parts[name]()}
+        files.write_json(path, results)
+    import page  # which imports this file
+
+    page.write()
+
+
+# ---- the clock
+
+
+def clock():
+    """p50 of five graphs, by `zoo.timing` and by a plain loop, host and bound: the median of five rounds in turns."""
+    everything = params.load()
+    settings = latency.settings(everything, "full")
+    chosen = {key: settings[key] for key in timing.RULE} | {"seconds": PLAIN_SECONDS, "calls": PLAIN_CALLS}
+    reference, found = sessions.reference(), []
+    for name, verb in CLOCKED.items():
+        path = files.graph("quick", name, everything["seeds"]["quick"][0], verb)
+        session = sessions.open_session(path)
+        feeds = sessions.random_feeds(session, {"batch": 1, "time": settings["time"]})
+        bound = sessions.bound(session, feeds)
+        ways = {"host": (sessions.host(session, feeds), plain_host(session, feeds)),
+                "bound": (bound, plain_bound(session, feeds))}  # fmt: skip
+        for mode, (ours, plain) in ways.items():
+            rounds = [
+                (timing.measure({"it": ours}, reference, **chosen)["it"]["p50_us"], plain() / 1e3)
+                for _ in range(ROUNDS)
+            ]
+            measured, expected = (statistics.median(column) for column in zip(*rounds, strict=True))
+            found.append({"graph": f"{name} {verb}", "mode": mode, "ours_us": measured, "plain_us": expected})
+            print(json.dumps(found[-1]), flush=True)
+    return {"rows": found}
+
+
+def plain_host(session, feeds):
+    """A loop around `session.run`; returns the median of its calls, nanoseconds."""
+
+    def loop():
+        gc.disable()
+        times, end = [], time.perf_counter_ns() + PLAIN_SECONDS * 1e9
+        while time.perf_counter_ns() < end or len(times) < PLAIN_CALLS:
+            before = time.perf_counter_ns()
+            session.run(None, feeds)
+            after = time.perf_counter_ns()
+            times.append(after - before)
+        gc.enable()
+        return numpy.median(times)
+
+    return loop
+
+
+def plain_bound(session, feeds):
+    """The same around `session.run_with_iobinding`, inputs and outputs bound by onnxruntime's own example."""
+    binding = session.io_binding()
+    for name, value in feeds.items():
+        binding.bind_cpu_input(name, value)
+    for output, value in zip(session.get_outputs(), session.run(None, feeds), strict=True):
+        binding.bind_ortvalue_output(output.name, onnxruntime.OrtValue.ortvalue_from_numpy(value))
+
+    def loop():
+        gc.disable()
+        times, end = [], time.perf_counter_ns() + PLAIN_SECONDS * 1e9
+        while time.perf_counter_ns() < end or len(times) < PLAIN_CALLS:
+            before = time.perf_counter_ns()
+            session.run_with_iobinding(binding)
+            after = time.perf_counter_ns()
+            times.append(after - before)
+        gc.enable()
+        return numpy.median(times)
+
+    return loop
+
+
+# ---- the rule
+
+
+def rule():
+    """Share of rows called different by class of latency, where nothing changed and where each call took longer."""
+    rules = params.load()["compare"]["latency"]
+    before, again, longer = (in_a_process(factor, 1) for factor in (1, 1, INJECTED))
+    found = {
+        "rule": rules,
+        "unchanged": by_class(before, again, rules),
+        "injected": {str(INJECTED): by_class(before, longer, rules)},
+        "graphs": graphs_by_class(before),
+    }
+    for factor in OTHERS:
+        found["injected"][str(factor)] = by_class(before, in_a_process(factor, 4), rules)
+    return found
+
+
+def in_a_process(factor, each):
+    """{call: row} of a fresh process, as another commit's measurement would be."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "rows.json")
+        subprocess.run([sys.executable, __file__, "--rows", str(factor), str(each), str(file)], check=True)
+        measured = files.read_json(file)
+    print(f"factor {factor}: {len(measured)} rows", flush=True)
+    return measured
+
+
+def rows(factor, each):
+    """{call: row} of every `each`-th graph of the quick profile, in all modes; calls take `factor` times as long."""
+    everything = params.load()
+    settings = latency.settings(everything, "quick")
+    chosen = {key: settings[key] for key in timing.RULE}
+    seed, found = everything["seeds"]["quick"][0], {}
+    paths = [(name, path) for name in everything["models"] for path in latency.graphs("quick", name, seed).values()]
+    for (name, path), batch in ((graph, batch) for graph in paths[::each] for batch in settings["batches"]):
+        sizes = {"batch": batch, "time": settings["time"]}
+        calls = {
+            one: slowed(latency.prepare(path, sessions.CPU, sizes, one, tf32=False)[0], factor)
+            for one in latency.grid(sessions.CPU, path.stem, settings)
+        }
+        for one, row in timing.measure(calls, sessions.reference(), **chosen).items():
+            found[f"{name} {path.stem}, batch {batch}, {one.mode}, {one.threads} threads, {one.optimisation}"] = row
+    return found
+
+
+def slowed(call, factor):
+    """A call that does the same and then waits, busily, until it has taken `factor` times as long."""
+    if factor == 1:
+        return call
+
+    def longer():
+        start = time.perf_counter_ns()
+        call()
+        end = start + (time.perf_counter_ns() - start) * factor
+        while time.perf_counter_ns() < end:
+            pass
+
+    return longer
+
+
+def by_class(before, after, rules):
+    """{class: {verdict: number of rows}}, by the latency in `before`; calls with no p50 are left out."""
+    counts = {name: {"better": 0, "same": 0, "worse": 0} for name in CLASSES}
+    for call, row in after.items():
+        if row["p50_us"] is not None and before[call]["p50_us"] is not None:
+            verdict, _ = latency_change(before[call], row, rules)
+            counts[class_of(before[call])][verdict] += 1
+    return counts
+
+
+def graphs_by_class(measured):
+    """{class: experiments whose calls are in it}."""
+    named = {name: {} for name in CLASSES}
+    for call, row in measured.items():
+        if row["p50_us"] is not None:
+            named[class_of(row)][call.split()[0]] = None
+    return {name: list(found) for name, found in named.items()}
+
+
+def class_of(row):
+    return next(name for name, most in CLASSES.items() if row["p50_us"] < most)
+
+
+# ---- tables
+
+
+def render(results):
+    """What README.md shows of the results, in Markdown."""
+    from page import place  # which imports this file
+
+    tables = {"clock": clock_table, "rule": rule_table}
+    return "\n\n".join(f"{tables[name](results[name])}\n\n{place(results[name])}" for name in tables if name in results)
+
+
+def clock_table(part):
+    lines = [
+        "**The clock**: p50 of a call by `zoo.timing` and by a plain Python loop, µs, batch 1, one thread.\n",
+        "| graph | mode | `zoo.timing` | plain loop | ratio | difference, µs |",
+        "|:--|:--|--:|--:|--:|--:|",
+    ]
+    for row in part["rows"]:
+        ours, plain = row["ours_us"], row["plain_us"]
+        lines.append(
+            f"| {row['graph']} | {row['mode']} | {ours:.2f} | {plain:.2f} | {ours / plain:.3f} | {ours - plain:+.2f} |"
+        )
+    within = [abs(row["ours_us"] / row["plain_us"] - 1) <= 0.03 for row in part["rows"]]
+    cheap = [row["ours_us"] - row["plain_us"] <= 2 for row in part["rows"] if row["mode"] == "bound"]
+    lines.append(f"\nWithin 3 % of the plain loop: {sum(within)} of {len(within)}. "
+                 f"Bound mode at most 2 µs above it: {sum(cheap)} of {len(cheap)}.")  # fmt: skip
+    return "\n".join(lines)
+
+
+def rule_table(part):
+    factors = sorted(part["injected"], key=float)
+    names = [f"{(float(factor) - 1) * 100:.3g} % longer" for factor in factors]
+    rules = part["rule"]
+    lines = [
+        f"**The rule** (a change of p50 above {rules['relative']:.0%} and above {rules['noise_times']} times the noise "
+        f"of both rows and above {rules['microseconds']} µs, with intervals that do not overlap): share of calls that "
+        "it calls worse (or, where nothing changed, different), of so many.\n",
+        f"| class of latency | nothing changed | {' | '.join(names)} | smallest that is found |",
+        f"|:--|--:|{'--:|' * len(names)}--:|",
+    ]
+    for name in CLASSES:
+        same = part["unchanged"][name]
+        cells = [share(same["better"] + same["worse"], sum(same.values()))]
+        cells += [share(part["injected"][factor][name]["worse"], sum(part["injected"][factor][name].values()))
+                  for factor in factors]  # fmt: skip
+        lines.append(f"| {name} | {' | '.join(cells)} | {smallest(part, name, factors)} |")
+    counted = [part["unchanged"][name] for name in CLASSES]
+    alarms, total = sum(one["better"] + one["worse"] for one in counted), sum(sum(one.values()) for one in counted)
+    lines.append(f"\nFalse alarms in all: {alarms} of {total} ({alarms / total:.1%}).")
+    lines += [f"\nCalls {name}: {', '.join(experiments)}." for name, experiments in part["graphs"].items()]
+    return "\n".join(lines)
+
+
+def smallest(part, name, factors):
+    """The smallest injected share that, like all larger ones, was found in 95 % of the calls."""
+    found = None
+    for factor in reversed(factors):
+        counts = part["injected"][factor][name]
+        if not sum(counts.values()) or counts["worse"] < ENOUGH * sum(counts.values()):
+            break
+        found = factor
+    return f"{(float(found) - 1) * 100:.3g} %" if found else "none of these"
+
+
+def share(count, total):
+    return f"{count / total:.1%} of {total}" if total else "—"
+
+
+if __name__ == "__main__":
+    main()
