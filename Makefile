@@ -5,7 +5,7 @@ IN = PATH="$(CURDIR)/.venv/bin:$$PATH"
 AT_A_TIME = $(if $(JOBS),--jobs $(JOBS))
 COMPILE = .venv/bin/uv pip compile pyproject.toml --extra dev --extra ray --quiet --no-header --no-annotate --no-emit-index-url
 
-.PHONY: help setup repro full benchmark test lint format lock
+.PHONY: help setup repro full benchmark compare test lint format lock
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##/\1\t/p' Makefile | expand -t 12
@@ -25,6 +25,9 @@ full: setup  ## run the full pipeline: MNIST and PTB, the write-ups' budgets
 benchmark: setup  ## measure latency again, then renew the report
 	$(IN) zoo benchmark quick
 	$(IN) zoo repro $(AT_A_TIME)
+
+compare: setup  ## what changed since a commit, quality and latency: make compare BASE=HEAD~1
+	$(IN) zoo compare $(or $(BASE),HEAD)
 
 test: setup lint  ## check style, then run the tests
 	$(IN) pytest
