@@ -206,8 +206,8 @@ def cold_start(path, provider, sizes):
     """Load, first call and memory of a graph in a process that ran nothing before, with one thread.
 
     {"load_ms", "first_call_us", "second_call_us", "memory_peak_mib"}: resident memory at its largest, less that of
-    the process before the graph was loaded; with a GPU "device_memory_mib" as well. {"not_measured": reason} where
-    the graph is refused or its process dies.
+    the process before the graph was loaded; the parts of the runtime that it is the first to use are in it. With a GPU
+    "device_memory_mib" as well. {"not_measured": reason} where the graph is refused or its process dies.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["__main__", __name__])

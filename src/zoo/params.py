@@ -185,7 +185,7 @@ class Benchmark(Strict):
     time: Count
     providers: Annotated[list[Provider], Field(min_length=1), AfterValidator(distinct)]
     threads: Annotated[list[Count | Literal["all"]], Field(min_length=1), AfterValidator(distinct)]
-    optimisations: Annotated[list[Optimisation], Field(min_length=1), AfterValidator(distinct)]
+    optimisations: PerProfile[Annotated[list[Optimisation], Field(min_length=1), AfterValidator(distinct)]]
     tf32: bool
     as_written: list[Word]
     blocks: Annotated[int, Field(ge=3)]  # fewer have no interval
