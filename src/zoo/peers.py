@@ -1,0 +1,230 @@
+"""ONNX Runtime beside its peers: one verb on the same arrays, in turns within the same blocks of one run.
+
+Two modes. `host`: NumPy arrays in, NumPy arrays out. `bound`: tensors that stay where the runtime computes. All compute
+in float32 with one thread, the only number that means the same to each; `onnxruntime_best` alone runs as the latencies'
+advice says.
+"""
+
+import contextlib
+import functools
+import re
+import sys
+import textwrap
+
+import numpy
+import torch
+
+from zoo import checkpoints, files, latency, params, sessions, timing
+from zoo.errors import InputError
+
+sys.modules["openvino_telemetry"] = None  # with it, the import would report itself over the network
+import openvino  # noqa: E402
+
+MODES = ("host", "bound")
+PROVIDERS = {"cpu": sessions.CPU, "cuda": sessions.CUDA}
+TOLERANCE = 1e-3
+THREADS = 1
+VERSION = openvino.__version__.partition("-")[0]
+OPENVINO = {
+    "PERFORMANCE_HINT": "LATENCY",
+    "INFERENCE_NUM_THREADS": THREADS,
+    "INFERENCE_PRECISION_HINT": "f32",  # else it takes bfloat16 where the CPU has it
+    "ENABLE_CPU_PINNING": False,  # it would move the thread that calls it, and with it whatever is timed next
+}
+REASON_CHARACTERS = 200
+
+
+class Unequal(Exception):
+    """A peer's outputs are not those of ONNX Runtime."""
+
+
+def settings(everything, profile):
+    """The profile's `benchmark` of params.yaml, with the keys of `peers` in place of its own."""
+    chosen = {key: value[profile] if isinstance(value, dict) else value for key, value in everything["peers"].items()}
+    return latency.settings(everything, profile) | chosen
+
+
+def devices(settings):
+    """cpu, and cuda where both torch and onnxruntime compute there."""
+    cuda = sessions.CUDA in settings["providers"] and torch.cuda.is_available()
+    return ["cpu", "cuda"] if cuda and sessions.why_unavailable(sessions.CUDA) is None else ["cpu"]
+
+
+def advice(profile, name, device, settings):
+    """[{"verb", "batch", "best"}] that the experiment's latencies on `device` give for what is measured here."""
+    path = files.latency(profile, name) / f"{device}.json"
+    given = files.read_json(path).get("advice", []) if path.exists() else []
+    wanted = [one for one in given if one["verb"] in settings["verbs"] and one["batch"] in settings["batches"]]
+    return [{key: one[key] for key in ("verb", "batch", "best")} for one in wanted]
+
+
+def network(entry, checkpoint):
+    """The trained network of an experiment, in evaluation mode."""
+    built = params.build(entry, checkpoints.run_of(checkpoint)["data"])
+    checkpoints.load(checkpoint, built)
+    return built.eval()
+
+
+def measure(path, load, batch, device, best, settings):
+    """The rows of one graph at one batch on one device ("cpu", "cuda"): every runtime in every mode.
+
+    `load()` gives the network that the graph at `path` was made from; `best` is the configuration {"mode", "threads",
+    "optimisation"} that is advised, or None. Beside what `timing.measure` gives, a row has "build_ms", to load and to
+    compile with the first call, and what `agreement` says of its outputs and those of ONNX Runtime on the CPU.
+
+    A runtime that does not build, does not run or computes something else has rows that say so. Raises InputError where
+    the graph or the checkpoint is missing or damaged.
+    """
+    torch.set_num_threads(THREADS)
+    torch.backends.fp32_precision = "tf32" if settings["tf32"] and device == "cuda" else "ieee"
+    session = sessions.open_session(path)
+    feeds = sessions.random_feeds(session, {"batch": batch, "time": settings["time"]})
+    expected = session.run(None, feeds)
+    about = {"verb": path.stem, "seed": int(path.parent.name), "batch": batch, "device": device}
+    about |= {"graph_sha256": latency.sha256(path), "graph_bytes": path.stat().st_size}
+    calls, rows, refused = {}, {}, []
+    with _nothing_compiled_before(settings["runtimes"]), torch.inference_mode():
+        for runtime, (build, configurations) in runtimes(path, load, feeds, device, best, settings).items():
+            modes = {one["mode"]: about | {"runtime": runtime} | one for one in configurations}
+            try:
+                ready, seconds = timing.once(functools.partial(_ready, build))
+            except InputError:
+                raise
+            except Exception as error:  # whatever a compiler or a runtime raises
+                refused += [row | {"not_measured": _reason(error)} for row in modes.values()]
+                continue
+            for mode, row in modes.items():
+                try:
+                    equal = agreement(expected, outputs(ready[mode]))
+                except Unequal as error:
+                    refused.append(row | {"not_measured": str(error)})
+                    continue
+                calls[runtime, mode] = ready[mode]
+                rows[runtime, mode] = row | equal | {"build_ms": seconds * 1e3}
+        rule = {key: settings[key] for key in timing.RULE}
+        measured = timing.measure(calls, sessions.reference(PROVIDERS[device]), **rule) if calls else {}
+    speed = {key: {"items_per_second": batch / row["p50_us"] * 1e6} for key, row in measured.items()}
+    return [rows[key] | measured[key] | speed[key] for key in measured] + refused
+
+
+def outputs(call):
+    """What `call()` computes, as a list of arrays, wherever it leaves it."""
+    result = call()
+    if result is None:  # `sessions.bound` leaves it in the binding
+        return call.args[0].copy_outputs_to_cpu()
+    return [value.numpy(force=True) if torch.is_tensor(value) else numpy.asarray(value) for value in _listed(result)]
+
+
+def agreement(expected, given):
+    """{"largest_difference", "scale"} of two lists of arrays: the largest absolute difference, and value of `expected`.
+
+    Places that are not finite must be the same, and are left out. Raises Unequal where shapes or those places differ,
+    or an output is further off than 1e-3 times the largest value of its own.
+    """
+    if [value.shape for value in expected] != [value.shape for value in given]:
+        raise Unequal("its outputs have other shapes than those of onnxruntime")
+    differences, scales = [], []
+    for ours, theirs in zip(expected, given, strict=True):
+        finite = numpy.isfinite(ours)
+        if not numpy.array_equal(finite, numpy.isfinite(theirs)):
+            raise Unequal("its outputs are finite in other places than those of onnxruntime")
+        differences.append(float(numpy.abs(ours[finite] - theirs[finite]).max(initial=0)))
+        scales.append(float(numpy.abs(ours[finite]).max(initial=0)))
+        if differences[-1] > TOLERANCE * scales[-1]:
+            off = f"{differences[-1]:.2g} at a scale of {scales[-1]:.2g}"
+            raise Unequal(f"it computes something else: its outputs differ from onnxruntime's by {off}")
+    return {"largest_difference": max(differences), "scale": max(scales)}
+
+
+def runtimes(path, load, feeds, device, best, settings):
+    """{runtime: (a function that gives {mode: call}, the configuration of each mode)}, those of the device alone.
+
+    A call takes no arguments: it computes on `feeds`. `outputs` gives what it computes.
+    """
+    both = [{"mode": mode, "threads": THREADS} for mode in MODES]
+    usual = [one | {"optimisation": "all"} for one in both]
+    provider, tf32 = PROVIDERS[device], settings["tf32"]
+    run = functools.partial(_torch, load, path.stem, feeds, device)
+    known = {"torch": (run, both), "torch_compile": (functools.partial(run, compiled=True), both)}
+    if device == "cpu":
+        known["openvino"] = functools.partial(_openvino, path, feeds), both
+    wanted = {"onnxruntime": (functools.partial(_onnxruntime, path, feeds, provider, tf32, usual), usual)}
+    if best:
+        wanted["onnxruntime_best"] = functools.partial(_onnxruntime, path, feeds, provider, tf32, [best]), [best]
+    return wanted | {runtime: known[runtime] for runtime in settings["runtimes"] if runtime in known}
+
+
+def _nothing_compiled_before(runtimes):
+    """A context in which torch.compile finds nothing that it made before, and after which it leaves nothing."""
+    if "torch_compile" not in runtimes:
+        return contextlib.nullcontext()
+    from torch._inductor.utils import fresh_cache  # here: it takes seconds
+
+    return fresh_cache()
+
+
+def _ready(build):
+    """The calls that `build` gives, the first of which has run once."""
+    calls = build()
+    next(iter(calls.values()))()
+    return calls
+
+
+def _onnxruntime(path, feeds, provider, tf32, configurations):
+    """One session: what differs between `configurations` is the mode alone."""
+    modes = [one["mode"] for one in configurations]
+    threads, optimisation = configurations[0]["threads"], configurations[0]["optimisation"]
+    session = sessions.open_session(
+        path, provider, threads, optimisation=optimisation, cuda_graph="graph" in modes, tf32=tf32
+    )
+    return {mode: (sessions.host if mode == "host" else sessions.bound)(session, feeds) for mode in modes}
+
+
+def _torch(load, verb, feeds, device, compiled=False):
+    run = getattr(load().to(device), verb)
+    if compiled:
+        torch.compiler.reset()  # it gives up, and says nothing, where one function was compiled for many networks
+        run = torch.compile(run, dynamic=False)
+    there, back = torch.from_numpy, torch.Tensor.numpy
+    if device == "cuda":
+        there, back = (lambda array: torch.from_numpy(array).cuda()), (lambda tensor: tensor.cpu().numpy())
+    values = {name: there(array) for name, array in feeds.items()}
+
+    def host():
+        return [back(value) for value in _listed(run(**{name: there(array) for name, array in feeds.items()}))]
+
+    def bound():
+        result = run(**values)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return result
+
+    return {"host": host, "bound": bound}
+
+
+def _openvino(path, feeds):
+    core = openvino.Core()
+    model = core.read_model(path)
+    model.reshape({name: array.shape for name, array in feeds.items()})  # as torch.compile is given this batch alone
+    compiled = core.compile_model(model, "CPU", OPENVINO)
+    host, bound = compiled.create_infer_request(), compiled.create_infer_request()
+    for name, array in feeds.items():
+        bound.set_tensor(name, openvino.Tensor(array))
+    return {
+        "host": functools.partial(host.infer, feeds, share_inputs=True),
+        "bound": functools.partial(bound.infer, share_outputs=True),
+    }
+
+
+def _listed(result):
+    """The outputs of a verb in order: a network gives a tensor or a dictionary, OpenVINO a mapping, others a list."""
+    if torch.is_tensor(result):
+        return [result]
+    return list(result.values()) if hasattr(result, "values") else result
+
+
+def _reason(error):
+    """The first paragraph of an error as one line, without where its files lie."""
+    text = str(error).strip().partition("\n\n")[0]
+    text = " ".join(re.sub(r"Exception from \S+|(?<!\w)/\S*/", "", text).split())
+    return textwrap.shorten(f"{type(error).__name__}: {text}", REASON_CHARACTERS, placeholder=" ...")

@@ -1,0 +1,36 @@
+"""Time ONNX Runtime beside its peers on one experiment: graphs and checkpoints -> latencies, in one run."""
+
+import functools
+
+from zoo import files, latency, params, peers, timing
+from zoo.stage import run
+
+
+def time_peers(profile, name, again=False):
+    """Time one experiment on every runtime; what was measured here of equal graphs stands, but with --again."""
+    everything, entry = params.experiment(profile, name)
+    settings = peers.settings(everything, profile)
+    seed = everything["seeds"][profile][0]
+    paths = {verb: at for verb, at in latency.graphs(profile, name, seed).items() if verb in settings["verbs"]}
+    load = functools.partial(peers.network, entry, files.checkpoint(profile, name, seed))
+    devices = peers.devices(settings)
+    advice = {device: peers.advice(profile, name, device, settings) for device in devices}
+    here = {"machine": timing.machine(), "openvino": peers.VERSION, "settings": settings, "advice": advice}
+    path = files.peers(profile, name)
+    kept = files.read_json(path) if path.exists() else {}
+    hashes = {verb: latency.sha256(at) for verb, at in paths.items()}
+    if latency.stands(kept, hashes, here, missing=None, again=again):
+        print(f"{path}: equal graphs, the measurement stands")
+        return
+    before, rows = timing.conditions(), []
+    for device in devices:
+        best = {(one["verb"], one["batch"]): one["best"] for one in advice[device]}
+        for verb, at in paths.items():
+            for batch in settings["batches"]:
+                rows += peers.measure(at, load, batch, device, best.get((verb, batch)), settings)
+    conditions = {"before": before, "after": timing.conditions()}
+    files.write_json(path, here | {"conditions": conditions, "commit": timing.commit(), "rows": rows})
+
+
+if __name__ == "__main__":
+    run(time_peers)
