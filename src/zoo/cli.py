@@ -50,13 +50,27 @@ def repro(arguments):
     values = vars(parser.parse_args(arguments))
     from zoo.repro import reproduce  # imports DVC, which the other commands need not wait for
 
-    try:
-        status = reproduce(**values)
-    except InputError as error:
-        sys.exit(f"zoo: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
-    sys.exit(status)
+    return reproduce(**values)
+
+
+def compare(arguments):
+    """Say what a commit changed: quality, latency and graphs of every experiment."""
+    parser = argparse.ArgumentParser(prog="zoo compare", description=compare.__doc__, allow_abbrev=False)
+    parser.add_argument("base", metavar="REV", help="a commit, as git takes it: HEAD~1, main, d99c86c")
+    parser.add_argument("head", metavar="REV", nargs="?", help="what to hold against it; the working tree by default")
+    parser.add_argument("--profile", choices=params.PROFILES, help="one of them; by default those that both sides ran")
+    parser.add_argument("--all", action="store_true", help="list also what is the same, and each row not comparable")
+    parser.add_argument(
+        "--fail-on", action="append", default=[], choices=("worse", "not-comparable"), metavar="WHAT",
+        help="exit with 1 where a row is worse, or not-comparable; may be given twice",
+    )  # fmt: skip
+    parser.add_argument("--markdown", metavar="FILE", help="write the tables as Markdown, too")
+    parser.add_argument("--html", metavar="FILE", help="write them as a page, too")
+    values = parser.parse_args(arguments)
+    from zoo.compare_view import run  # imports onnx, which the other commands need not wait for
+
+    revisions = (values.base, values.head)
+    return run(revisions, values.profile, values.all, values.fail_on, values.markdown, values.html)
 
 
 def _count(text):
@@ -65,7 +79,7 @@ def _count(text):
     return int(text)
 
 
-COMMANDS = {command.__name__: command for command in (check, readme, benchmark, repro)}
+COMMANDS = {command.__name__: command for command in (check, readme, benchmark, repro, compare)}
 
 
 def main():
@@ -74,6 +88,12 @@ def main():
     if name not in COMMANDS:
         lines = [f"  {name:10} {command.__doc__.splitlines()[0]}" for name, command in COMMANDS.items()]
         sys.exit("\n".join(["usage: zoo COMMAND", *lines]))
-    if name == "repro":  # the one command with options of its own
-        repro(arguments)
-    stage.run(COMMANDS[name], arguments)
+    if name not in ("repro", "compare"):
+        stage.run(COMMANDS[name], arguments)
+        return
+    try:  # the commands with options of their own
+        sys.exit(COMMANDS[name](arguments))
+    except InputError as error:
+        sys.exit(f"zoo: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

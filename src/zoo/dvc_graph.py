@@ -1,4 +1,4 @@
-"""All that `zoo repro` uses of DVC's internals: graph, change detection, cache, run-cache, locks.
+"""All that `zoo repro` and `zoo compare` use of DVC's internals: graph, change detection, caches, locks.
 
 DVC's own `repro` is serial, reads params.yaml once for each stage and writes the whole dvc.lock after each. This module
 takes its steps apart (`Stage.reproduce`, `Stage.run` and `run_stage` in DVC's source) so that commands can run side by
@@ -56,6 +56,15 @@ class Step:
     group: str  # without what `foreach` added
     alone: bool  # `meta: {alone: true}`: overlaps with no other stage
     after: frozenset  # names of the steps that it waits for
+
+
+def cache_path():
+    """A function: an object's md5 -> the path in DVC's cache where it lies if it is there.
+
+    Raises InputError where there is no DVC project.
+    """
+    with _as_input_error(), contextlib.closing(Repo()) as repo:
+        return repo.cache.local.oid_to_path
 
 
 @contextlib.contextmanager

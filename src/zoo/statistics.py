@@ -1,6 +1,7 @@
-"""What a few seeds say: mean, interval, and how that lies to another mean or to a published figure."""
+"""What a few seeds say: mean, interval, and how that lies to another mean, a published figure or another commit."""
 
 import math
+import statistics
 
 from scipy.special import stdtrit
 
@@ -87,3 +88,82 @@ def verdict(measured, value, better, tolerance):
     if low <= value + margin and high >= value - margin:
         return "reproduced"
     return "better" if (mean < value) == (better == "lower") else "not reproduced"
+
+
+def relative_change(before, after, share=False):
+    """The change over the smaller of the two values: +0.1 for 10 -> 11, and -0.1 for 11 -> 10.
+
+    Of a `share` (from 0 to 1) the change is over the smallest of both and of what is left to 1, so that 0.99 -> 0.98,
+    twice the errors, is -1. Infinite where that is 0.
+    """
+    gap = after - before
+    size = min(before, after, 1 - before, 1 - after) if share else min(abs(before), abs(after))
+    return gap / abs(size) if gap and size else math.copysign(math.inf, gap) if gap else 0.0
+
+
+def quality_change(before, after, better, relative, share=False, rounding=0.0):
+    """What became of a metric between two commits: "better", "worse" or "same".
+
+    `before` and `after` are {seed: value}, None for a seed that diverged. Different only if the means differ by more
+    than `relative` (of `relative_change`) and than the absolute `rounding`, and, from three seeds a side on, Welch's
+    95 % interval of the difference excludes 0. With fewer the noise is unknown, and the first two decide. Where
+    seeds diverged, fewer of them is better, and as many the same.
+    Raises ValueError for another word than "lower" or "higher".
+    """
+    if better not in ("lower", "higher"):
+        raise ValueError(f"better = {better!r}: use lower or higher")
+    sides = [list(side.values()) for side in (before, after)]
+    lost = [values.count(None) / len(values) for values in sides]
+    if any(lost):
+        return _word(lost[1] - lost[0], "lower")
+    means = [math.fsum(values) / len(values) for values in sides]
+    gap = means[1] - means[0]
+    low, high = difference(*sides) if min(map(len, sides)) >= 3 else (gap, gap)
+    if abs(gap) <= rounding or abs(relative_change(*means, share)) <= relative or low <= 0 <= high:
+        return "same"
+    return _word(gap, better)
+
+
+def latency_change(before, after, rule):
+    """What became of a latency between two commits, and by how much: ("better", "worse" or "same", relative change).
+
+    `before` and `after` are rows as `zoo.timing` measures them. Different only if the relative change of p50 exceeds
+    `rule["relative"]` and `rule["noise_times"]` times the noise of both rows together, the absolute change exceeds
+    `rule["microseconds"]`, and the intervals of p50 do not overlap; all of that `at_equal_pace`.
+    """
+    before, after = at_equal_pace(before, after)
+    gap, change = after["p50_us"] - before["p50_us"], relative_change(before["p50_us"], after["p50_us"])
+    floor = max(rule["relative"], rule["noise_times"] * math.hypot(before["noise"], after["noise"]))
+    apart = before["p50_high_us"] < after["p50_low_us"] or after["p50_high_us"] < before["p50_low_us"]
+    different = abs(change) > floor and abs(gap) > rule["microseconds"] and apart
+    return _word(gap, "lower") if different else "same", change
+
+
+def at_equal_pace(before, after):
+    """Both rows as they would read had the reference graph run equally fast in both measurements.
+
+    A machine that is slower as a whole slows the reference as well. Rows of which one has no reference stay.
+    """
+    paces = _paces(before, after)
+    if paces is None:
+        return before, after
+    common = math.sqrt(paces[0] * paces[1])
+    keys = ("p50_us", "p50_low_us", "p50_high_us")
+    return tuple(
+        row | {key: row[key] / pace * common for key in keys} for row, pace in zip((before, after), paces, strict=True)
+    )
+
+
+def pace_change(before, after):
+    """By how much the reference graph took longer in the measurement of `after`, relative; 0 where that is unknown."""
+    paces = _paces(before, after)
+    return 0.0 if paces is None else relative_change(*paces)
+
+
+def _paces(*rows):
+    known = all(row.get("block_reference_us") for row in rows)
+    return [statistics.median(row["block_reference_us"]) for row in rows] if known else None
+
+
+def _word(gap, better):
+    return "same" if gap == 0 else "better" if (gap < 0) == (better == "lower") else "worse"
