@@ -37,6 +37,14 @@ def benchmark(profile):
             sys.exit(f"zoo benchmark: {name} was not measured; the reason stands above")
 
 
+def plots():
+    """Let the pages of `dvc plots` open without a network, from now on in this clone."""
+    from zoo import plots  # loads a JavaScript engine, which the other commands need not wait for
+
+    plots.install()
+    print(f"{plots.TEMPLATE}: holds the scripts that DVC's pages would load")
+
+
 def repro(arguments):
     """Bring stages up to date as `dvc repro` would, several at a time."""
     parser = argparse.ArgumentParser(prog="zoo repro", description=repro.__doc__, allow_abbrev=False)
@@ -65,7 +73,7 @@ def _count(text):
     return int(text)
 
 
-COMMANDS = {command.__name__: command for command in (check, readme, benchmark, repro)}
+COMMANDS = {command.__name__: command for command in (check, readme, benchmark, plots, repro)}
 
 
 def main():
