@@ -48,6 +48,7 @@ format: setup  ## mend style and formatting
 	test -e $@ || $(PYTHON) -m venv --clear .venv
 	@rm -f $@
 	PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt .venv/bin/pip install --disable-pip-version-check --editable '.[dev]'
+	.venv/bin/zoo plots
 	@touch $@
 
 # antlr4-python3-runtime: the one dependency that is published as source alone.

@@ -2,7 +2,6 @@
 
 import json
 
-import numpy
 import pandas
 
 from zoo import evaluation, files, params, sessions, statistics
@@ -30,43 +29,19 @@ def evaluate(profile, name):
             graphs = {path.stem: sessions.open_session(path, threads=threads) for path in paths}
             runs[seed] = json.loads(sessions.metadata(next(iter(graphs.values())))["run"])
             drawing = pictures if seed == seeds[0] else None
-            drawn = progress(files.progress(profile, name, seed)) if drawing else None
+            drawn = evaluation.progress(files.progress(profile, name, seed)) if drawing else None
             case = evaluation.Case(graphs, arrays, facts, runs[seed]["recipe"], everything["evaluate"], drawing, drawn)
             for verb in graphs:
-                metrics, of_items = evaluation.EVALUATORS[verb](case)
-                for key, value in statistics.flat(metrics):
+                of_verb, of_items = evaluation.EVALUATORS[verb](case)
+                for key, value in statistics.flat(of_verb):
                     measured.setdefault((verb, *key), {})[seed] = value
                 if drawing and of_items:
                     items[verb] = pandas.DataFrame(of_items)
         table = next((items[verb] for verb in evaluation.PREDICTING if verb in items), None)
         table = pandas.DataFrame(columns=["actual", "predicted", "loss"]) if table is None else table
         table.to_csv(predictions, index_label="item", float_format="%.6g")
-        files.write_json(files.metrics(profile, name), statistics.nested(measured) | {"training": training(runs)})
-
-
-def progress(path):
-    """What a generator drew while it was trained, {"steps", "images"}; None where nothing was kept."""
-    try:
-        with numpy.load(path) as content:
-            return dict(content)
-    except FileNotFoundError:
-        return None
-    except Exception as error:  # each byte of a zip file, when wrong, raises its own
-        reason = type(error).__name__
-        raise InputError(f"{path} is damaged: delete it and run `dvc repro` again ({reason})") from None
-
-
-def training(runs):
-    """What the runs say of themselves: common facts of the first, and where each seed diverged."""
-    first = next(iter(runs.values()))
-    return {key: first[key] for key in ("device", "parameters", "threads", "torch", "params_sha256")} | {
-        "steps": first["recipe"]["steps"],
-        "batch": first["recipe"]["fit"]["batch"],
-        "source": first["data"]["source"],
-        "seeds": list(runs),
-        "diverged_at_step": {seed: run["diverged_at_step"] for seed, run in runs.items()},
-        "diverged_in": {seed: run["diverged_in"] for seed, run in runs.items()},
-    }
+        metrics = statistics.nested(measured) | {"training": evaluation.training(runs)}
+        files.write_json(files.metrics(profile, name), metrics)
 
 
 if __name__ == "__main__":

@@ -30,11 +30,19 @@ def readme():
 
 
 def benchmark(profile):
-    """Measure the latency of every experiment of a profile again on this machine."""
+    """Measure the latency of every experiment of a profile again on this machine, and that of its peers."""
     for name in params.load()["models"]:
-        command = [sys.executable, "stages/benchmark.py", profile, name, "--again"]
-        if subprocess.run(command).returncode:
-            sys.exit(f"zoo benchmark: {name} was not measured; the reason stands above")
+        for stage in ("benchmark", "peers"):
+            if subprocess.run([sys.executable, f"stages/{stage}.py", profile, name, "--again"]).returncode:
+                sys.exit(f"zoo benchmark: {name} was not measured; the reason stands above")
+
+
+def plots():
+    """Let the pages of `dvc plots` open without a network, from now on in this clone."""
+    from zoo import plots  # loads a JavaScript engine, which the other commands need not wait for
+
+    plots.install()
+    print(f"{plots.TEMPLATE}: holds the scripts that DVC's pages would load")
 
 
 def repro(arguments):
@@ -79,7 +87,7 @@ def _count(text):
     return int(text)
 
 
-COMMANDS = {command.__name__: command for command in (check, readme, benchmark, repro, compare)}
+COMMANDS = {command.__name__: command for command in (check, readme, benchmark, plots, repro, compare)}
 
 
 def main():

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy
 
 from zoo import figures, scores, sessions
+from zoo.errors import InputError
 
 
 class Case(NamedTuple):
@@ -192,6 +193,34 @@ FLOORS = {"zero": scores.best_spread_out, "nearest": scores.best_in_blocks}
 
 # The verb whose items make the predictions file, where an experiment has several.
 PREDICTING = ("classify", "next_word", "reconstruct", "apply")
+
+
+def progress(path):
+    """What a generator drew while it was trained, {"steps", "images"}; None where nothing was kept.
+
+    Raises InputError where the file is damaged.
+    """
+    try:
+        with numpy.load(path) as content:
+            return dict(content)
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # each byte of a zip file, when wrong, raises its own
+        reason = type(error).__name__
+        raise InputError(f"{path} is damaged: delete it and run `dvc repro` again ({reason})") from None
+
+
+def training(runs):
+    """What the runs, {seed: run}, say of themselves: common facts of the first, and where each seed diverged."""
+    first = next(iter(runs.values()))
+    return {key: first[key] for key in ("device", "parameters", "threads", "torch", "params_sha256")} | {
+        "steps": first["recipe"]["steps"],
+        "batch": first["recipe"]["fit"]["batch"],
+        "source": first["data"]["source"],
+        "seeds": list(runs),
+        "diverged_at_step": {seed: run["diverged_at_step"] for seed, run in runs.items()},
+        "diverged_in": {seed: run["diverged_in"] for seed, run in runs.items()},
+    }
 
 
 def _means(per_item):
