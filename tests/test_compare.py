@@ -325,6 +325,17 @@ def test_latencies_that_are_not_comparable(copied, change, says):
     assert (one.verdict, one.note[: len(says)]) == ("not comparable", says)
 
 
+def test_another_version_is_compared_and_named(copied):
+    path = files.latency("quick", "mlp_relu") / "cpu.json"
+    whole = files.read_json(path)
+    whole["machine"]["onnxruntime"] = "9.9"
+    files.write_json(path, whole)
+    one = found("v2", None, "Latency")["mlp_relu", "classify, batch 1: cpu host, 1 thread"]
+    assert one.verdict == "same"
+    assert one.note.startswith("onnxruntime ")
+    assert one.note.endswith(" → 9.9")
+
+
 def test_another_number_of_words_a_call(copied):
     report("latency", "mlp_relu", latency(row("next_word", 50), time=20))
     save_all("words")

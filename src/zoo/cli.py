@@ -32,8 +32,8 @@ def readme():
 def benchmark(profile):
     """Measure the latency of every experiment of a profile again on this machine, and that of its peers."""
     for name in params.load()["models"]:
-        for stage in ("benchmark", "peers"):
-            if subprocess.run([sys.executable, f"stages/{stage}.py", profile, name, "--again"]).returncode:
+        for script in ("benchmark", "peers"):
+            if subprocess.run([sys.executable, f"stages/{script}.py", profile, name, "--again"]).returncode:
                 sys.exit(f"zoo benchmark: {name} was not measured; the reason stands above")
 
 

@@ -26,6 +26,7 @@ READ = [str(params.PATH), *LOCKS.values(),
         *(files.report(profile, part).as_posix() for profile in LOCKS for part in PARTS)]  # fmt: skip
 VERDICTS = ("worse", "better", "different", "same", "not comparable")
 CALL = ("verb", "batch", "mode", "threads", "optimisation")  # with the provider, what identifies a row of latency
+HARDWARE = ("cpu", "cores", "governor", "memory_gib", "gpu")  # what else a machine is described by are versions
 TIMED = ("p50_us", "p50_low_us", "p50_high_us", "noise", "graph_sha256")
 DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError, yaml.YAMLError)
 
@@ -381,7 +382,8 @@ def _latency(profile, name, pair, rule, interfaces):
         if reason:
             rows.append(Row(profile, name, f"{provider}: all", "not comparable", reason))
             continue
-        elsewhere = _elsewhere(*found)
+        hardware, versions = (_differences(*found, hardware) for hardware in (True, False))
+        elsewhere = f"another machine: {hardware}" if hardware else None
         for call in dict.fromkeys([*found[0]["rows"], *found[1]["rows"]]):
             timed = [one["rows"].get(call) for one in found]
             reason = elsewhere or _untimed(timed, pair) or _another_call(timed, found, interfaces)
@@ -391,7 +393,8 @@ def _latency(profile, name, pair, rule, interfaces):
                 continue
             verdict, change = statistics.latency_change(*timed, rule)
             pace = statistics.pace_change(*timed)
-            note = f"the reference graph: {_percent(pace)}, taken out" if abs(pace) > rule["relative"] else ""
+            drift = f"the reference graph: {_percent(pace)}, taken out" if abs(pace) > rule["relative"] else ""
+            note = "; ".join(filter(None, (versions, drift)))
             texts = [f"{row['p50_us']:.4g} ({row['p50_low_us']:.4g}–{row['p50_high_us']:.4g})" for row in timed]
             rows.append(Row(profile, name, what, verdict, note, *texts, _percent(change)))
     return rows
@@ -410,11 +413,11 @@ def _not_measured(found, pair):
     return None
 
 
-def _elsewhere(before, after):
+def _differences(before, after, hardware):
+    """What differs between two machines, of their hardware or of all else."""
     here, there = before["machine"], after["machine"]
-    keys = [key for key in dict.fromkeys([*here, *there]) if here.get(key) != there.get(key)]
-    differences = ", ".join(f"{key} {here.get(key)} → {there.get(key)}" for key in keys)
-    return f"another machine: {differences}" if keys else None
+    keys = [key for key in dict.fromkeys([*here, *there]) if (key in HARDWARE) == hardware]
+    return ", ".join(f"{key} {here.get(key)} → {there.get(key)}" for key in keys if here.get(key) != there.get(key))
 
 
 def _untimed(timed, pair):
