@@ -73,7 +73,7 @@ def show(view):
     for word in ("before", "after"):
         console.print(f"{word + ':':8}[bold]{escape(view[word].name)}[/]  {escape(view[word].about)}")
     for sentence in view["skipped"]:
-        console.print(sentence)
+        console.print(escape(sentence))
     for table in view["tables"]:
         console.print(f"\n[bold]{table['name']}[/]: {tally(table['counts'])}")
         if table["shown"]:
