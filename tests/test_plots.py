@@ -3,6 +3,7 @@
 import html.parser
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -29,7 +30,7 @@ STAGES = {
         ],
     }
 }
-DRAWN = ("classified.csv", "curve.csv", "matrix.csv", "reconstructed.csv")  # generated.csv is empty: nothing to draw
+DRAWN = ("classified_csv", "curve_csv", "matrix_csv", "reconstructed_csv")  # generated.csv is empty: nothing to draw
 HEAD = "item,actual,predicted,loss\n"
 CURVE = "seed,player,split,step,loss\n0,model,training,1,0.9\n0,model,training,2,{loss}\n0,model,validation,2,0.7\n"
 
@@ -126,7 +127,9 @@ def test_a_browser_without_network_draws_the_page(pages, page, tmp_path):
         f"--user-data-dir={tmp_path}", "--virtual-time-budget=10000", "--dump-dom", pages[page].as_uri(),
     ]  # fmt: skip
     drawn = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-    assert drawn.count("<canvas") == len(DRAWN)
+    divisions = dict(re.findall(r'<div id="(\w+_csv)"(.*?)</svg>', drawn, flags=re.DOTALL))
+    assert sorted(divisions) == sorted((*DRAWN, "generated_csv"))
+    assert sorted(name for name, division in divisions.items() if "role-mark" in division) == sorted(DRAWN)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +168,7 @@ def test_metrics_diff_shows_the_change_alone(project):
 
 def test_plots_diff_shows_the_change(project):
     data = json.loads(dvc(project, "plots", "diff", "--json", "HEAD"))["data"]
-    content = json.loads(data["curve.csv"][0]["content"])
+    content = data["curve.csv"][0]["content"]
     last = {
         row["rev"]: row["loss"]
         for row in content["data"]["values"]

@@ -17,8 +17,8 @@ VEGA_LITE = "5.21"
 def install():
     """Write the template, and name it in .dvc/config.local: `dvc plots` uses it from now on in this clone.
 
-    The committed .dvc/config does not name it: DVC fails on a template that is missing, and without the setting it
-    loads the scripts from the network as usual. Raises InputError outside a DVC project, or where DVC refuses.
+    The committed .dvc/config does not name it: DVC fails on a template that is missing, and without the setting its
+    pages load the scripts from the network. Raises InputError outside a DVC project, or where DVC refuses.
     """
     if not TEMPLATE.parent.is_dir():
         raise InputError(f"{TEMPLATE.parent} is missing: run this from the project's top folder")
