@@ -66,10 +66,10 @@ DRAWINGS = {
     "curves_nothing_finite": lambda path: figures.curves(curve(loss=np.nan), path),
     "latency": lambda path: figures.latency(LATENCY, path),
     "latency_overview": lambda path: figures.latency_overview(OVERVIEW, path),
-    "peers": lambda path: figures.peers(PEERS, path),
+    "peers": lambda path: figures.peers(PEERS, path, ["gone", "torch", "OpenVINO"]),
     "quality_of_shares": lambda path: figures.quality_against_latency(MODELS, path, "accuracy", share=True),
     "quality_of_all": lambda path: figures.quality_against_latency(
-        [POINTS[0] | {"quality": 1}], path, "it", share=True
+        [MODELS[0] | {"quality": 1}], path, "it", share=True
     ),
     "quality_against_latency": lambda path: figures.quality_against_latency(MODELS, path, "accuracy"),
 }
@@ -184,10 +184,12 @@ def test_latency_is_a_line_a_verb_and_mode_with_its_interval_in_a_panel_a_provid
 
 
 def test_peers_are_dots_at_their_ratios_with_their_intervals_in_a_panel_a_batch(monkeypatch):
-    one, many = drawn_axes(monkeypatch, lambda: figures.peers(PEERS, "unused"))
+    one, many = drawn_axes(monkeypatch, lambda: figures.peers(PEERS, "unused", ["gone", "torch", "OpenVINO"]))
     assert [axes.get_title(loc="left") for axes in (one, many)] == ["batch 1", "batch 64"]
     assert [label.get_text() for label in one.get_yticklabels()] == ["one · encode", "two · encode"]
     dots = {container.get_label(): container for container in one.containers}
+    assert dots.keys() == {"torch", "OpenVINO"}
+    assert dots["torch"].lines[0].get_color() == figures.COLOURS[1]
     assert dots["torch"].lines[0].get_xydata().tolist() == [[4, 0], [2, 1]]
     assert bars(dots["torch"]) == pytest.approx(np.array([[3.5, 0, 4.5, 0], [1, 1, 4, 1]]))
     assert bars(dots["OpenVINO"]) == pytest.approx(np.array([[0.8, 0, 0.8, 0]]))

@@ -58,7 +58,9 @@ def draw(report: dict, folder) -> dict[str, dict]:
             f"{device}, {mode} mode: time of a call over that of ONNX Runtime, measured in turns in the same blocks, "
             "with its 95 % interval. Right of 1 is slower."
         )
-        add(f"peers-{device.lower()}-{mode}", caption, figures.peers, _beside_peers(report, device, mode))
+        rows = _beside_peers(report, device, mode)
+        runtimes = [label for key, label in report["runtimes"].items() if key != latency_results.REFERENCE]
+        add(f"peers-{device.lower()}-{mode}", caption, figures.peers, rows, runtimes=runtimes)
     for key in QUALITIES:
         points = quality_points(report, key)
         if len(points) > 1:

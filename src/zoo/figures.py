@@ -337,13 +337,14 @@ def latency_overview(rows: Sequence[dict], path: Path) -> None:
         _save(figure, path)
 
 
-def peers(rows: Sequence[dict], path: Path) -> None:
+def peers(rows: Sequence[dict], path: Path, runtimes: Sequence[str]) -> None:
     """Dot plot of every runtime's time over the reference's, with its interval: a row a graph, a panel a batch.
 
-    rows: dicts with keys name, batch, ratios {runtime: (ratio, low, high)}, low and high None without an interval.
+    rows: dicts with keys name, batch, ratios {runtime: (ratio, low, high)}, low and high None without an interval. The
+    place of a runtime among `runtimes` gives its colour, whether or not the others are there.
     """
     names, batches = list(dict.fromkeys(row["name"] for row in rows)), sorted({row["batch"] for row in rows})
-    runtimes = list(dict.fromkeys(runtime for row in rows for runtime in row["ratios"]))
+    shown = {runtime for row in rows for runtime in row["ratios"]}
     ratios = [1.0, *(ratio for row in rows for ratio, _, _ in row["ratios"].values())]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(3.1 * len(batches) + 2.6, 0.24 * len(names) + 1.1), layout="constrained")
@@ -351,6 +352,8 @@ def peers(rows: Sequence[dict], path: Path) -> None:
         for axes, batch in zip(grid, batches, strict=True):
             axes.axvline(1, color=INK, linewidth=1.0, zorder=1)
             for index, runtime in enumerate(runtimes):
+                if runtime not in shown:
+                    continue
                 found = [
                     (names.index(row["name"]), *row["ratios"][runtime])
                     for row in rows
