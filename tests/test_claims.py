@@ -171,6 +171,31 @@ def test_evidence_counts_what_diverged_and_holds_nothing_infinite():
     assert (one["left"]["mean"], one["left"]["seeds"]) == (None, {"0": None, "1": 2.0, "2": None})
 
 
+@pytest.mark.parametrize(
+    ("tests", "outcomes"),
+    [
+        (["a.classify.accuracy > 0.5"], ["partial budget"]),
+        (["b.classify.accuracy < 0.5"], ["holds"]),
+        (["b.classify.accuracy < a.classify.accuracy"], ["partial budget"]),
+        (["0.5 < a.classify.accuracy"], ["partial budget"]),
+        (["every a.classify.accuracy < 0.5"], ["partial budget"]),
+        (["b.classify.accuracy > 0.5", "a.classify.accuracy > 0.5"], ["does not hold", "partial budget"]),
+    ],
+)
+def test_what_was_trained_for_less_than_planned_gets_no_verdict(tests, outcomes):
+    compared = [comparison(test) for test in tests]
+    found, evidence = claims.weigh(compared, measured(a=[0.9], b=[0.2]), {}, partial={"a"})
+    assert [one["outcome"] for one in evidence] == outcomes
+    assert found == ("partial budget" if "partial budget" in outcomes else outcomes[0])
+    assert claims.weigh(compared, measured(a=[0.9], b=[0.2]), {})[0] != "partial budget"
+
+
+def test_at_equal_steps_a_short_training_is_at_no_disadvantage():
+    curves = {"a": {"0": curve(9.0, 4.0)}, "b": {"0": curve(9.0, 5.0, 1.0)}}
+    compared = [comparison("a.validation_loss < b.validation_loss")]
+    assert claims.weigh(compared, {}, curves, partial={"a"})[0] == "holds"
+
+
 # ---- curves
 
 

@@ -12,14 +12,27 @@ from pathlib import Path
 import numpy as np
 import pandas
 import pytest
+import scipy.stats
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
 
-from zoo import figures, files, reporting, results
+from zoo import charts, figures, files, latency_results, reporting, results, timing, wording
 from zoo.errors import InputError
 
 ROOT = Path(__file__).parent.parent
 OUTPUTS = ("README.md", "index.html", "summary.csv", "summary.json")
 MACHINE = {"cpu": "Test CPU 3000", "cores": 2, "gpu": None, "os": "Linux", "onnxruntime": "1.31.1"}
+ELSEWHERE = MACHINE | {"cpu": "Other CPU 4000", "gpu": "Test GPU"}
+CONDITIONS = {
+    "before": {"load_of_one_minute": 0.25, "gpu_watts": None, "gpu_throttled_by": None},
+    "after": {"load_of_one_minute": 1.5, "gpu_watts": None, "gpu_throttled_by": None},
+}
+ON_GPU = {
+    "before": {"load_of_one_minute": 0.1, "gpu_watts": 80.0, "gpu_throttled_by": []},
+    "after": {"load_of_one_minute": 0.2, "gpu_watts": 300.0, "gpu_throttled_by": ["SwPowerCap"]},
+}
 
 
 def experiment(about, file, headline=None, steps=100, player="model"):
@@ -101,6 +114,12 @@ EVERYTHING = {
         "early": claim("words come before pictures", "words.validation_loss < exploding.validation_loss"),
         "overflowing": claim("the loss is past any use", "exploding.training.early_loss > 1e6"),
         "unmeasured": claim("the bound is loose", "exploding.decode.elbo < -1200"),
+        "short": claim(
+            "words are hard to guess",
+            "words.next_word.perplexity > 100",
+            "classifier.classify.accuracy > 0.5",
+            explains="autoencoder.reconstruct.psnr_db",
+        ),
     },
 }
 
@@ -150,16 +169,88 @@ def loss_at(step):
     return np.exp(-step / 5000)
 
 
-def latency_rows(name):
-    return [
-        {
-            "verb": "reconstruct", "seed": 0, "batch": batch, "graph_sha256": "0" * 64, "graph_bytes": 1000,
-            "load_ms": 12.34, "first_call_us": 456.7, "calls": 100, "seconds": 0.2,
-            "p50_us": 10.0 * batch + len(name), "p90_us": 12.0 * batch + len(name), "p99_us": None,
-            "nodes": {"CPUExecutionProvider": 7},
-        }
-        for batch in (1, 16, 64)
-    ]  # fmt: skip
+def latency_row(verb, batch, p50, mode="host", threads=2, optimisation="all", **more):
+    times = {f"{name}{bound}_us": None for name in ("p90", "p99", "p999") for bound in ("", "_low", "_high")}
+    return times | {
+        "verb": verb, "seed": 0, "batch": batch, "graph_sha256": "0" * 64, "graph_bytes": 2048, "mode": mode,
+        "threads": threads, "optimisation": optimisation, "calls": 700, "seconds": 0.2, "warmup_calls": 60,
+        "p50_us": p50, "p50_low_us": 0.96 * p50, "p50_high_us": 1.04 * p50, "p90_us": 1.2 * p50,
+        "outlier_share": 0.0125, "items_per_second": 1e6 * batch / p50, "block_p50_us": [p50] * 5,
+        "block_calls": [140] * 5, "block_reference_us": [10.0] * 5, "noise": 0.0234, "drift": 0.0345, "attempts": 1,
+        "nodes": {"CPUExecutionProvider": 7},
+    } | more  # fmt: skip
+
+
+def verb_of(name):
+    return {"classifier": "classify", "words": "next_word", "gan": "generate"}.get(name, "reconstruct")
+
+
+DEFAULT = {"mode": "host", "threads": 2, "optimisation": "all"}
+
+
+def latency_of_cpu(name):
+    """At batch 1 bound mode with one thread takes half of the default's time; at batch 64 nothing is faster."""
+    verb, best = verb_of(name), {"mode": "bound", "threads": 1, "optimisation": "all"}
+    rows, advice, cold = [], [], []
+    for batch in (1, 16, 64):
+        p50 = 40.0 * batch
+        rows += [latency_row(verb, batch, p50), latency_row(verb, batch, p50 if batch > 1 else p50 / 2, **best)]
+        chosen = {"best": best, "ratio": 2.0, "verdict": "faster"} if batch == 1 else {
+            "best": DEFAULT, "ratio": 1.0, "verdict": "same"}  # fmt: skip
+        advice.append({"verb": verb, "batch": batch, "default": DEFAULT} | chosen)
+        cold.append({"verb": verb, "batch": batch, "load_ms": 12.34, "first_call_us": 456.7, "memory_peak_mib": 77.7})
+    if name == "words":
+        absent = {"verb": verb, "mode": "bound", "threads": 1, "not_measured": "the provider lacks LSTM"}
+        rows += [absent | {"batch": 64}, absent | {"batch": 512}]
+        cold.append({"verb": verb, "batch": 512, "not_measured": "the process was killed"})
+    return {
+        "provider": "CPUExecutionProvider", "machine": MACHINE, "conditions": CONDITIONS, "commit": "abc1234",
+        "settings": {}, "rows": rows, "advice": advice, "cold": cold, "parity": [],
+    }  # fmt: skip
+
+
+def latency_of_cuda(name):
+    """The classifier alone was measured on a GPU, of another machine."""
+    if name != "classifier":
+        return {"provider": "CUDAExecutionProvider", "not_measured": "no NVIDIA driver on this machine"}
+    host, graph = ({"mode": mode, "threads": 1, "optimisation": "all"} for mode in ("host", "graph"))
+    cold = {"load_ms": 345.0, "first_call_us": 6789.0, "memory_peak_mib": 321.0, "device_memory_mib": 654.0}
+    return {
+        "provider": "CUDAExecutionProvider", "machine": ELSEWHERE, "conditions": ON_GPU, "commit": None,
+        "settings": {}, "cold": [{"verb": "classify", "batch": 1} | cold],
+        "rows": [latency_row("classify", 1, p50, tf32=False, **mode) for p50, mode in ((30.0, host), (7.5, graph))],
+        "advice": [
+            {"verb": "classify", "batch": 1, "default": host, "best": graph, "ratio": 4.0, "verdict": "faster"}
+        ],
+        "parity": [{"verb": "classify", "batch": 1, "largest_difference": 2.4e-7, "scale": 13.5}],
+    }  # fmt: skip
+
+
+def peer(runtime, blocks):
+    row = latency_row("classify", 1, blocks[2], threads=1) | {
+        "runtime": runtime,
+        "device": "cpu",
+        "block_p50_us": blocks,
+    }
+    if not runtime.startswith("onnxruntime"):
+        del row["optimisation"]
+    return row | {"build_ms": 123.4, "largest_difference": 3.2e-7, "scale": 13.5}
+
+
+# Ratios block by block: 2 throughout, and 1/2, 1/4, 1/2, 1/4, 1/2: the mean of their binary logarithms is -7/5.
+BLOCKS = {
+    "onnxruntime": [10.0, 20.0, 10.0, 20.0, 10.0],
+    "torch": [20.0, 40.0, 20.0, 40.0, 20.0],
+    "openvino": [5.0, 5.0, 5.0, 5.0, 5.0],
+}
+
+
+def peers_of(name):
+    rows = [peer(runtime, blocks) for runtime, blocks in BLOCKS.items()] if name == "classifier" else []
+    if rows:
+        refused = {"verb": "classify", "batch": 1, "runtime": "torch_compile", "device": "cpu", "mode": "host"}
+        rows.append(refused | {"not_measured": "no C++ compiler"})
+    return {"machine": MACHINE, "conditions": CONDITIONS, "commit": "abc1234", "openvino": "2026.1", "rows": rows}
 
 
 def write_tree(profile):
@@ -205,22 +296,9 @@ def write_tree(profile):
             figures.confusion_matrix(counts, folder / "classify.png")
         if name == "gan":
             figures.image_rows([images] * 10, range(10), folder / "generate.png")
-        rows = latency_rows(name)
-        if name == "words":
-            rows.append({"verb": "next_word", "seed": 0, "batch": 1, "not_measured": "the provider lacks LSTM"})
-        files.write_json(
-            files.latency(profile, name) / "cpu.json",
-            {
-                "provider": "CPUExecutionProvider",
-                "machine": MACHINE,
-                "settings": {},
-                "rows": rows,
-            },
-        )
-        files.write_json(
-            files.latency(profile, name) / "cuda.json",
-            {"provider": "CUDAExecutionProvider", "not_measured": "no NVIDIA driver on this machine"},
-        )
+        files.write_json(files.latency(profile, name) / "cpu.json", latency_of_cpu(name))
+        files.write_json(files.latency(profile, name) / "cuda.json", latency_of_cuda(name))
+        files.write_json(files.peers(profile, name), peers_of(name))
     one = {"mean": 0.9, "seeds": {"0": 0.9}}
     judged = {"agreement_by_class": {"0": one, "1": one}, "judge": "classifier"} | {
         "coverage": one,
@@ -232,8 +310,11 @@ def write_tree(profile):
     files.write_json(files.judged(profile, "gan"), judged)
 
 
-def write(profile="full", everything=EVERYTHING):
-    reporting.write(results.gather(profile, everything))
+def write(profile="full", everything=EVERYTHING, machine=MACHINE):
+    """Report as if on `machine`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timing, "machine", lambda: machine)
+        reporting.write(results.gather(profile, everything))
 
 
 def outputs(profile="full"):
@@ -364,6 +445,10 @@ CLAIMED = {
     "The loss is past any use.": (
         "holds", "exploding early validation loss diverged with 1 of 1 seeds (claimed > 1,000,000)"),
     "The bound is loose.": ("not measured", "exploding ELBO — (claimed < -1,200)"),
+    "Words are hard to guess.": (
+        "partial budget",
+        "words perplexity 180.2 (claimed > 100): partial budget",
+        "classifier accuracy 0.9123 (claimed > 0.5): holds"),
 }  # fmt: skip
 
 
@@ -379,7 +464,10 @@ def test_every_claim_stands_with_its_verdict_and_what_was_measured(written):
 
 def test_claims_are_counted_and_the_rule_is_told(written):
     for text in (written["README.md"], seen(written["index.html"])):
-        assert "Of 8 claims 5 hold, 1 does not hold, 1 is undecided, 1 was not measured." in text
+        assert (
+            "Of 9 claims 5 hold, 1 does not hold, 1 is undecided, 1 was not measured, 1 rests on a partial budget."
+            in text
+        )
         assert "Welch" in text
 
 
@@ -450,21 +538,178 @@ def test_a_claim_about_a_metric_that_nothing_measured_is_named(tree):
 
 
 def test_what_was_not_measured_is_said_with_its_reason(written):
-    assert written["README.md"].count("CUDA: not measured: no NVIDIA driver on this machine") == len(MEASURED)
-    assert written["index.html"].count("not measured: no NVIDIA driver on this machine") == len(MEASURED)
-    assert "CPU, next_word, batch 1: not measured: the provider lacks LSTM" in written["README.md"]
-    assert "n too small" in written["README.md"]
+    for text in (written["README.md"], seen(written["index.html"])):
+        assert text.count("CUDA: not measured: no NVIDIA driver on this machine") == len(MEASURED) - 1
+        assert "CPU, next_word, bound, batch 64, 512: not measured: the provider lacks LSTM" in text
+        assert "CPU, cold start, next_word, batch 512: not measured: the process was killed" in text
+        assert "torch.compile, CPU, classify, host, batch 1: not measured: no C++ compiler" in text
+        assert "n too small" in text
 
 
-def test_the_page_is_one_file_without_addresses(written):
-    page = written["index.html"]
+def section(markdown, name):
+    return markdown.split(f"### {name}\n")[1].split("\n### ")[0]
+
+
+def test_the_default_stands_beside_the_advice(written):
+    """40 µs within 4 % on either side; half of it in bound mode; 1e6 / 40 items a second; 64 times that at batch 64."""
+    text = section(written["README.md"], "autoencoder")
+    default, best, _, last = [
+        line for line in text.splitlines() if re.match(r"\| reconstruct \| (1|16|64) \|.*%", line)
+    ]
+    assert default == (
+        "| reconstruct | 1 | default: host, 2 threads, optimisation all | 40 (38.4–41.6) | 48 | n too small | "
+        "n too small | 25,000 | 2.3 % | 700 |"
+    )
+    advice = "bound, 1 thread, optimisation all: 2 times faster than the default"
+    assert best.startswith(f"| reconstruct | 1 | {advice} | 20 (19.2–20.8) | 24 |")
+    assert "| 64 | default: host, 2 threads, optimisation all; as fast as any | 2,560 (2,458–2,662) |" in last
+    page = seen(written["index.html"])
+    assert page.count("bound, 1 thread, optimisation all 2 times faster than the default\n") == len(MEASURED)
+    assert page.count("host, 2 threads, optimisation all the default, as fast as any\n") == 2 * len(MEASURED)
+    assert "All 6 configurations" in page
+    assert "Commit abc1234; load_of_one_minute 0.25 before, 1.5 after." in page
+
+
+def test_cold_start_stands_apart(written):
+    assert "| Cold start | Batch | Load, ms | First call, µs | Peak memory, MiB | Graph, KiB |" in written["README.md"]
+    assert "| next_word | 1 | 12.3 | 457 | 77.7 | 2 |" in section(written["README.md"], "words")
+    assert "next_word\n16\n12.3\n457\n77.7\n2\n" in seen(written["index.html"])
+    assert "| classify | 1 | 345 | 6,789 | 321 | 654 | 2 |" in section(written["README.md"], "classifier")
+    assert "classify\n1\n345\n6,789\n321\n654\n2\n" in seen(written["index.html"])
+
+
+def test_every_row_names_its_machine_and_says_whether_it_is_another(written):
+    for text in (written["README.md"], seen(written["index.html"])):
+        assert text.count("CPU, machine 1") == len(MEASURED)
+        assert "CPU, machine 1:" not in text
+        assert "CUDA, machine 2, TF32 off: measured on another machine than the one that wrote this report" in text
+        assert "Machine 2 is another than the one that wrote this report." in text
+        assert "Machine 1 is another" not in text
+        assert "Machine 1, the one that wrote this report" in text
+        assert "Machine 2, another than the one that wrote this report" in text
+        for fact in ("Test CPU 3000", "Other CPU 4000", "Test GPU", "abc1234", "80 before, 300 after"):
+            assert fact in text
+    assert "| commits | unknown |" in written["README.md"]
+    assert "| gpu_throttled_by | none before, SwPowerCap after |" in written["README.md"]
+    assert written["README.md"].count("gpu_watts") == 1
+
+
+def test_the_report_of_another_machine_says_so_of_all_rows(tree):
+    write(machine=MACHINE | {"onnxruntime": "1.32.0"})
+    for page in OUTPUTS[:2]:
+        text = files.report("full", page).read_text(encoding="utf-8")
+        assert "machine 1: measured on another machine than the one that wrote this report" in text
+        assert "the one that wrote this report" not in text.replace("than the one that wrote this report", "")
+
+
+def test_the_overview_has_the_smallest_and_the_largest_batch(written):
+    overview = written["README.md"].split("## Latency overview")[1].split("\n## ")[0]
+    faster = "bound, 1 thread, optimisation all"
+    assert f"| words next_word | CPU | 1 | 40 | 20 | {faster} | 64 | 2,560 | 2,560 | the default | 1 |" in overview
+    best = "30 | 7.5 | graph, 1 thread, optimisation all"
+    assert f"| classifier classify | CUDA | 1 | {best} | 1 | {best} | 2 |" in overview
+    assert overview.count("| CPU |") == len(MEASURED)
+
+
+def test_another_providers_outputs_stand_beside_the_cpus(written):
+    words = "largest difference 2.4e-07, where the largest value is 14 (classify, batch 1)."
+    assert words in section(written["README.md"], "classifier")
+    assert "classify\n1\n2.4e-07\n14\n" in seen(written["index.html"])
+
+
+def test_the_furthest_check_is_that_against_its_scale():
+    small, large, unknown = (
+        {"largest_difference": difference, "scale": scale}
+        for difference, scale in ((0.1, 0.5), (0.2, 9.0), (None, 1.0))
+    )
+    assert wording.furthest([small, large]) is small
+    assert wording.furthest([small, unknown, large]) is unknown
+
+
+def test_peers_stand_beside_onnx_runtime(written):
+    """2 and 2^(-7/5) = 0.379; the logarithms' t(4, 0.975) x their standard deviation / sqrt(5) by SciPy."""
+    logs = np.log(np.array(BLOCKS["openvino"]) / np.array(BLOCKS["onnxruntime"]))
+    low, high = np.exp(scipy.stats.t.interval(0.95, 4, logs.mean(), scipy.stats.sem(logs)))
+    row = f"| classifier classify | 1 | CPU | host | 10 | 20: 2× (2–2) | 5: {2**-1.4:.3g}× ({low:.3g}–{high:.3g}) | 1 |"
+    assert row in written["README.md"]
+    page = seen(written["index.html"])
+    assert page.count(f"5 {2**-1.4:.3g}× ({low:.3g}–{high:.3g})\n") == 2
+    assert "| classify | 1 | CPU | host | 1 | 2 | 0.379 |" in written["README.md"]
+    assert "3.2e-07" in page
+    assert "Commit abc1234; openvino 2026.1; load_of_one_minute 0.25 before, 1.5 after." in page
+    assert (files.report("full", "charts") / "peers-cpu-host.png").is_file()
+
+
+def test_a_mean_over_graphs_is_geometric_and_says_how_many():
+    """2 and 8 give 4; one of the two ran on one graph of the two."""
+    group = {"device": "CPU", "verb": "classify", "batch": 1, "mode": "host"}
+    experiments = [
+        {"peers": {"rows": [group | {"runtimes": {name: {"ratio": of} for name, of in ran}}]}}
+        for ran in ((("onnxruntime", 1.0), ("torch", 2.0)), (("onnxruntime", 1.0), ("torch", 8.0), ("openvino", 0.5)))
+    ]
+    (means,) = latency_results.geometric_means(experiments)
+    assert means["ratios"].keys() == {"onnxruntime", "torch", "openvino"}
+    for runtime, expected in (("onnxruntime", (1.0, 2)), ("torch", (4.0, 2)), ("openvino", (0.5, 1))):
+        assert means["ratios"][runtime] == pytest.approx(expected)
+    words = [wording.mean_ratio(means, name) for name in ("torch", "openvino", "torch_compile")]
+    assert words == ["4", "0.5 (1)", "—"]
+
+
+@given(st.lists(st.tuples(st.floats(1, 1e6), st.floats(1, 1e6)), min_size=1, max_size=8))
+def test_a_ratio_is_the_geometric_mean_and_its_interval_holds_it(pairs):
+    blocks, reference = (list(column) for column in zip(*pairs, strict=True))
+    mean, low, high = latency_results.ratio(blocks, reference)
+    assert mean == pytest.approx(scipy.stats.gmean(np.divide(blocks, reference)))
+    assert (low is None) == (high is None) == (len(pairs) < 3)
+    assert low is None or low / mean - 1e-9 <= 1 <= high / mean + 1e-9
+    assert latency_results.ratio(reference, blocks)[0] == pytest.approx(1 / mean)
+
+
+def test_the_page_links_to_what_lies_beside_it_and_to_nothing_else(written):
+    page, folder = written["index.html"], files.report("full", "")
     links = re.findall(r"""(?:src|href|url|srcset|action)\s*[=(]\s*["']?([^"'\s>)]+)""", page)
-    assert links
-    assert all(link.startswith(("#", "data:image/png;base64,")) for link in links)
-    assert not re.search(r"https?://|<script|<link|@import", page)
-    anchors = {link[1:] for link in links if link.startswith("#")}
-    assert anchors <= set(re.findall(r'id="([^"]+)"', page))
+    anchors, beside = ({link for link in links if link.startswith("#") == own} for own in (True, False))
+    assert {link[1:] for link in anchors} <= set(re.findall(r'id="([^"]+)"', page))
+    assert beside
+    for link in beside:
+        assert not Path(link).is_absolute(), link
+        assert (folder / link).is_file(), link
+        assert (folder / link).resolve().is_relative_to(folder.resolve()), link
+    assert not re.search(r"https?:|//|<script|<link|@import|data:", page)
     assert "deep &lt;and&gt; narrow" in page
+
+
+def test_every_picture_of_the_page_has_its_size_its_words_and_waits_to_be_seen(written):
+    pictures = re.findall(r"<figure>\s*(<img [^>]*>)\s*<figcaption>([^<]+)</figcaption>", written["index.html"])
+    assert len(pictures) == written["index.html"].count("<img ") >= 8
+    for tag, caption in pictures:
+        values = dict(re.findall(r'(\w+)="([^"]*)"', tag))
+        assert values["alt"] == caption
+        assert values["loading"] == "lazy"
+        width, height = Image.open(files.report("full", values["src"])).size
+        assert (int(values["width"]), int(values["height"])) == (round(0.8 * width), round(0.8 * height))
+
+
+def test_quality_is_set_against_latency_where_two_experiments_have_both(tree):
+    name = "quality-classify.accuracy"
+    path = files.report("full", "charts") / f"{name}.png"
+    assert not path.exists()
+    metrics = files.read_json(files.metrics("full", "gan"))
+    accuracy = {"accuracy": {"mean": 0.5, "seeds": {"0": 0.5}}}
+    files.write_json(files.metrics("full", "gan"), metrics | {"classify": accuracy})
+    latency = json.loads(json.dumps(latency_of_cpu("gan")).replace("generate", "classify"))
+    files.write_json(files.latency("full", "gan") / "cpu.json", latency)
+    write()
+    assert path.is_file()
+    for page in OUTPUTS[:2]:
+        text = files.report("full", page).read_text(encoding="utf-8")
+        assert (
+            "Accuracy against the median time of a call at the smallest batch (CPU, the default configuration)" in text
+        )
+    report = results.gather("full", EVERYTHING)
+    points = charts.quality_points(report, "classify.accuracy")
+    assert [(one["name"], one["p50_us"], one["quality"], one["partial"]) for one in points] == [
+        ("classifier", 40.0, 0.9123, False), ("gan", 40.0, 0.5, False)]  # fmt: skip
 
 
 def test_every_link_of_the_readme_leads_somewhere(written):
@@ -512,6 +757,10 @@ DAMAGE = {
     "parity/gan.json": "[]",
     "judged/gan.json": "{}",
     "latency/gan/cpu.json": '{"provider": "CPUExecutionProvider", "rows": []}',
+    "latency/words/cpu.json": json.dumps(latency_of_cpu("words") | {"rows": []}),
+    "peers/words.json": json.dumps(peers_of("words") | {"rows": [{"runtime": "tensorflow", "device": "cpu"}]}),
+    "peers/gan.json": '{"rows": []}',
+    "peers/classifier.json": json.dumps(peers_of("classifier") | {"rows": [peer("torch", BLOCKS["torch"])]}),
     "figures/classifier/classify.png": "no picture",
     "predictions/classifier.csv": "item,actual\n0,1\n",
 }
@@ -587,7 +836,7 @@ def test_missing_markers_are_named(text):
     ],
 )
 def test_numbers_have_four_digits(value, words):
-    assert reporting.number(value) == words
+    assert wording.number(value) == words
 
 
 def test_the_stage_names_an_unknown_profile_in_one_line():

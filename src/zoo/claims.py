@@ -8,11 +8,14 @@ import math
 from zoo import statistics
 
 # Of several comparisons the first of these that one came to is the claim's own.
-OUTCOMES = ("does not hold", "not measured", "undecided", "holds")
+OUTCOMES = ("partial budget", "does not hold", "not measured", "undecided", "holds")
 
 
-def weigh(comparisons, measured, curves):
+def weigh(comparisons, measured, curves, partial=frozenset()):
     """(the outcome of all `comparisons` together, [evidence of each]).
+
+    A comparison of an experiment in `partial`, whose training was shorter than planned, comes to "partial budget",
+    unless it is one of curves at equal steps.
 
     `measured` is {experiment: {metric: {seed: value}}}, None for a value that is not known, infinite for one that
     diverged; `curves` is {experiment: {seed: [(step, validation loss), ...]}}, infinite at the end of a diverged seed.
@@ -21,7 +24,7 @@ def weigh(comparisons, measured, curves):
     with the `statistics.summary` of the values; "seeds" and "relation" are the comparison's; "step" is where curves
     were compared, else None; "outcome" is one of OUTCOMES.
     """
-    evidence = [_compared(comparison, measured, curves) for comparison in comparisons]
+    evidence = [_compared(comparison, measured, curves, partial) for comparison in comparisons]
     return min((one["outcome"] for one in evidence), key=OUTCOMES.index), evidence
 
 
@@ -41,14 +44,16 @@ def decide(left, right, seeds=None):
     return True if high < 0 else False if low > 0 else None
 
 
-def _compared(comparison, measured, curves):
+def _compared(comparison, measured, curves, partial):
     sides, step = (comparison.left, comparison.right), None
     if comparison.at_equal_steps:
         step, values = _at_equal_steps([curves[side.experiment] for side in sides])
     else:
         values = [side if isinstance(side, float) else measured[side.experiment][side.metric] for side in sides]
     known = [value if isinstance(value, float) else list(value.values()) for value in values]
-    if any(value == [] or (isinstance(value, list) and None in value) for value in known):
+    if not comparison.at_equal_steps and partial & {side.experiment for side in comparison.measured}:
+        outcome = "partial budget"
+    elif any(value == [] or (isinstance(value, list) and None in value) for value in known):
         outcome = "not measured"
     else:
         lesser, greater = known if comparison.relation == "<" else known[::-1]

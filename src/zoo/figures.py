@@ -5,6 +5,7 @@ stand in the file as its `Description` (a PNG text), which the report prints. Im
 ink on white. Colours are Okabe and Ito's (2008), which the colour-blind can tell apart.
 """
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,9 @@ import numpy as np
 import pandas
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.text import Text
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.transforms import Bbox
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -70,6 +73,15 @@ LOSS_BY_PLACE = (
     "where it falls, what came before in the line helps."
 )
 FEWEST_WORDS = 30
+LATENCY_AXES = ("provider", "verb", "mode", "batch")
+SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
+MODES = {"host": "-", "bound": "--", "graph": ":"}
+# Where a point's name may stand, in points from it, nearest first.
+PLACES = [
+    (round(reach * math.cos(angle), 1), round(reach * math.sin(angle), 1))
+    for reach in (5, 10, 16, 24, 34, 46, 60)
+    for angle in np.linspace(0, 2 * math.pi, 16, endpoint=False)
+]
 
 
 def image_rows(rows: Sequence[np.ndarray], labels: Sequence[str], path: Path) -> None:
@@ -258,71 +270,203 @@ def loss_by_place(places: np.ndarray, losses: np.ndarray, path: Path) -> None:
 
 
 def latency(rows: Sequence[dict], path: Path) -> None:
-    """Plot p50 against batch, a line a verb, a panel a provider.
+    """Plot p50 with its interval against batch, a line a verb and mode, a panel a provider.
 
-    rows: dicts with keys provider, verb, batch, p50_us (None: left out; at least one is a number).
+    rows: dicts with keys provider, verb, mode, batch, p50_us (None: left out; at least one is a number), p50_low_us and
+    p50_high_us (None: no interval), one a provider, verb, mode and batch.
     """
-    frame = pandas.DataFrame([row for row in rows if row["p50_us"] is not None])
-    providers, verbs = sorted(set(frame["provider"])), sorted(set(frame["verb"]))
+    rows = [row for row in rows if row["p50_us"] is not None]
+    providers, verbs, modes, batches = (sorted({row[key] for row in rows}) for key in LATENCY_AXES)
+    modes.sort(key=list(MODES).index)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(3.6 * len(providers) + 1.4, 3.0), layout="constrained")
         grid = figure.subplots(1, len(providers), squeeze=False, sharey=True)[0]
         for axes, provider in zip(grid, providers, strict=True):
-            for index, verb in enumerate(verbs):
-                part = frame[(frame["provider"] == provider) & (frame["verb"] == verb)]
-                line = part.groupby("batch")["p50_us"].median()
-                axes.plot(
-                    line.index,
-                    line,
-                    marker=MARKERS[index % 10],
-                    ms=4.5,
-                    lw=1.6,
-                    color=COLOURS[index % 10],
-                    label=verb,
+            for (index, verb), mode in itertools.product(enumerate(verbs), modes):
+                line = [row for row in rows if (row["provider"], row["verb"], row["mode"]) == (provider, verb, mode)]
+                line.sort(key=lambda row: row["batch"])
+                axes.errorbar(
+                    [row["batch"] for row in line],
+                    [row["p50_us"] for row in line],
+                    yerr=np.transpose([_reach(row["p50_us"], row["p50_low_us"], row["p50_high_us"]) for row in line])
+                    if line
+                    else None,
+                    color=COLOURS[index % len(COLOURS)],
+                    marker=MARKERS[index % len(MARKERS)],
+                    markerfacecolor="white" if mode != modes[0] else None,
+                    linestyle=MODES[mode],
+                    markersize=4.5,
+                    linewidth=1.4,
+                    capsize=2.5,
+                    label=f"{verb}, {mode}" if len(modes) > 1 else verb,
                 )
             axes.set_title(provider, fontsize=9.5, loc="left")
             axes.set(xscale="log", yscale="log", xlabel="batch")
-            batches = sorted(set(frame["batch"]))
             axes.set_xticks(batches, [f"{batch:,}" for batch in batches])
-            axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.xaxis.set_minor_locator(NullLocator())
             axes.grid(True)
-        _plain_numbers(grid[0].yaxis, decades=math.log10(frame["p50_us"].max() / frame["p50_us"].min()))
+        times = [row["p50_us"] for row in rows]
+        _plain_numbers(grid[0].yaxis, decades=math.log10(max(times) / min(times)))
         grid[0].set_ylabel("p50 of a call (µs)")
         grid[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
         _save(figure, path)
 
 
 def latency_overview(rows: Sequence[dict], path: Path) -> None:
-    """Dot plot of p50 at each graph's smallest batch, a line a graph.
+    """Dot plot of p50, a line a graph: filled as the runtime comes, hollow in the best configuration found.
 
-    rows: dicts with keys name, provider, verb, batch, p50_us (None: left out; at least one is a number).
+    rows: dicts with keys name, provider, verb, default_us, best_us, one a graph and provider.
     """
-    frame = pandas.DataFrame([row for row in rows if row["p50_us"] is not None])
-    frame = frame[frame["batch"] == frame.groupby(["name", "verb"])["batch"].transform("min")]
-    graphs = list(dict.fromkeys(zip(frame["name"], frame["verb"], strict=True)))
+    graphs = list(dict.fromkeys((row["name"], row["verb"]) for row in rows))
+    times = [row[key] for row in rows for key in ("default_us", "best_us")]
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes(7.4, 0.24 * len(graphs) + 1.0)
-        for index, provider in enumerate(sorted(set(frame["provider"]))):
-            median = frame[frame["provider"] == provider].groupby(["name", "verb"])["p50_us"].median()
-            places = [place for place, graph in enumerate(graphs) if graph in median.index]
-            axes.scatter(
-                [median[graphs[place]] for place in places],
-                places,
-                s=30,
-                label=provider,
-                zorder=3,
-                color=COLOURS[index],
-                marker=MARKERS[index],
-            )
-        axes.set_yticks(range(len(graphs)), [f"{name} · {verb}" for name, verb in graphs])
-        axes.set_ylim(len(graphs) - 0.4, -0.6)
+        for index, provider in enumerate(sorted({row["provider"] for row in rows})):
+            of_provider = [row for row in rows if row["provider"] == provider]
+            places = [graphs.index((row["name"], row["verb"])) for row in of_provider]
+            ends = [[row[key] for row in of_provider] for key in ("best_us", "default_us")]
+            style = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)], "s": 30}
+            axes.hlines(places, *ends, color=style["color"], linewidth=1.0, zorder=2)
+            axes.scatter(ends[0], places, **style | {"facecolors": "white"}, zorder=3, label=f"{provider}, best found")
+            axes.scatter(ends[1], places, **style, zorder=4, label=f"{provider}, default")
+        _name_rows(axes, [f"{name} · {verb}" for name, verb in graphs])
         axes.set_xscale("log")
-        _plain_numbers(axes.xaxis, decades=math.log10(frame["p50_us"].max() / frame["p50_us"].min()))
+        _plain_numbers(axes.xaxis, decades=math.log10(max(times) / min(times)))
         axes.set_xlabel("p50 of a call at the smallest batch (µs, logarithmic)")
-        axes.tick_params(axis="y", length=0)
-        axes.grid(True)
-        figure.legend(loc="outside upper left", ncols=3, handletextpad=0.1)
+        figure.legend(loc="outside upper left", ncols=4, handletextpad=0.1)
         _save(figure, path)
+
+
+def peers(rows: Sequence[dict], path: Path, runtimes: Sequence[str]) -> None:
+    """Dot plot of every runtime's time over the reference's, with its interval: a row a graph, a panel a batch.
+
+    rows: dicts with keys name, batch, ratios {runtime: (ratio, low, high)}, low and high None without an interval. The
+    place of a runtime among `runtimes` gives its colour, whether or not the others are there.
+    """
+    names, batches = list(dict.fromkeys(row["name"] for row in rows)), sorted({row["batch"] for row in rows})
+    shown = {runtime for row in rows for runtime in row["ratios"]}
+    ratios = [1.0, *(ratio for row in rows for ratio, _, _ in row["ratios"].values())]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(3.1 * len(batches) + 2.6, 0.24 * len(names) + 1.1), layout="constrained")
+        grid = figure.subplots(1, len(batches), squeeze=False, sharex=True, sharey=True)[0]
+        for axes, batch in zip(grid, batches, strict=True):
+            axes.axvline(1, color=INK, linewidth=1.0, zorder=1)
+            for index, runtime in enumerate(runtimes):
+                if runtime not in shown:
+                    continue
+                found = [
+                    (names.index(row["name"]), *row["ratios"][runtime])
+                    for row in rows
+                    if row["batch"] == batch and runtime in row["ratios"]
+                ]
+                axes.errorbar(
+                    [ratio for _, ratio, _, _ in found],
+                    [place for place, *_ in found],
+                    xerr=np.transpose([_reach(*bounds) for _, *bounds in found]) if found else None,
+                    linestyle="",
+                    marker=MARKERS[index % len(MARKERS)],
+                    markersize=5,
+                    capsize=2,
+                    color=COLOURS[index % len(COLOURS)],
+                    label=runtime,
+                    zorder=3,
+                )
+            axes.set_title(f"batch {batch:,}", fontsize=9.5, loc="left")
+            axes.set_xscale("log")
+        _name_rows(grid[0], names)
+        for axes in grid:
+            axes.tick_params(axis="y", length=0)
+            axes.grid(True)
+        _plain_numbers(grid[0].xaxis, decades=math.log10(max(ratios) / min(ratios)))
+        figure.supxlabel("times ONNX Runtime's (logarithmic; right of 1 is slower)", fontsize=9.5)
+        figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper left", ncols=4, handletextpad=0.1)
+        _save(figure, path)
+
+
+def quality_against_latency(points: Sequence[dict], path: Path, quality: str, share: bool = False) -> None:
+    """Scatter `quality` (the axis's name) against latency, a named point an experiment.
+
+    points: dicts with keys name, p50_us, quality, partial (drawn hollow: trained for less than planned). An axis is
+    logarithmic where its values are all positive and span a factor of ten; where quality is a `share`, its axis is
+    stretched towards 0 and 1 (logit), unless a value is one of them.
+    """
+    stretched = share and all(0 < point["quality"] < 1 for point in points)
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes(7.4, 5.6)
+        for partial in (False, True):
+            chosen = [point for point in points if point["partial"] == partial]
+            axes.scatter(
+                [point["p50_us"] for point in chosen],
+                [point["quality"] for point in chosen],
+                s=26,
+                color=COLOURS[0],
+                facecolors="white" if partial else COLOURS[0],
+                label="partial budget" if partial else "whole budget",
+                zorder=3,
+            )
+        for axis, scale, key in ((axes.xaxis, axes.set_xscale, "p50_us"), (axes.yaxis, axes.set_yscale, "quality")):
+            low, high = (bound(point[key] for point in points) for bound in (min, max))
+            if low > 0 and high / low > 10 and not (share and key == "quality"):
+                scale("log")
+                _plain_numbers(axis, decades=math.log10(high / low))
+        if stretched:
+            axes.set_yscale("logit")
+            axes.yaxis.set_major_locator(FixedLocator(SHARES))
+            axes.yaxis.set_major_formatter(FuncFormatter(_number))
+            axes.yaxis.set_minor_locator(NullLocator())
+        axes.margins(0.12)
+        axes.set(
+            xlabel="p50 of a call at the smallest batch (µs)", ylabel=f"{quality} (logit)" if stretched else quality
+        )
+        axes.grid(True)
+        if len({point["partial"] for point in points}) > 1:
+            figure.legend(loc="outside upper left", ncols=2, handletextpad=0.1)
+        _name_points(axes, [(point["p50_us"], point["quality"], point["name"]) for point in points])
+        _save(figure, path)
+
+
+def _reach(value: float, low: float | None, high: float | None) -> tuple[float, float]:
+    return (0.0, 0.0) if low is None or high is None else (value - low, high - value)
+
+
+def _name_rows(axes, names: Sequence[str]) -> None:
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(True)
+
+
+def _name_points(axes, points: Sequence[tuple[float, float, str]]) -> None:
+    """Write each point's name beside it, at the nearest of a few places where it covers no point and no other name."""
+    canvas = FigureCanvasAgg(axes.figure)
+    axes.figure.set_dpi(DOTS_PER_INCH)
+    canvas.draw()  # settles the layout: from here on, where a point lies in pixels stays
+    axes.figure.set_layout_engine("none")
+    inside, renderer = axes.get_window_extent(), canvas.get_renderer()
+    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in axes.transData.transform([xy[:2] for xy in points])]
+    for x, y, name in sorted(points):
+        best = None
+        for offset in PLACES:
+            across = "left" if offset[0] > 0 else "right" if offset[0] < 0 else "center"
+            along = "bottom" if offset[1] > 0 else "top" if offset[1] < 0 else "center"
+            text = axes.annotate(
+                name, (x, y), offset, textcoords="offset points", ha=across, va=along, fontsize=7.5,
+                arrowprops={"arrowstyle": "-", "color": "#8c959f", "linewidth": 0.7, "shrinkA": 0, "shrinkB": 3}
+                if math.hypot(*offset) > 8 else None,
+            )  # fmt: skip
+            text.update_positions(renderer)
+            box = Text.get_window_extent(text, renderer)  # of the words alone, without the line that leads to them
+            outside = not (inside.x0 <= box.x0 and box.x1 <= inside.x1 and inside.y0 <= box.y0 and box.y1 <= inside.y1)
+            covered = box.count_overlaps(taken) + 3 * outside
+            if best is None or covered < best[0]:
+                if best is not None:
+                    best[1].remove()
+                best = covered, text, box
+            else:
+                text.remove()
+            if not covered:
+                break
+        taken.append(best[2].padded(2))
 
 
 def _axes(width: float, height: float):

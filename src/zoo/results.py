@@ -5,21 +5,19 @@ Each number is read from a file under reports/, each word about a metric from te
 
 import json
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy
-import pandas
 import yaml
 from PIL import Image
 
-from zoo import claims, files, params, statistics
+from zoo import claims, files, latency_results, params, statistics, timing
 from zoo.errors import InputError
+from zoo.reading import mapping, needed, table
 
 TERMS = Path(__file__).parent / "templates" / "metrics.yaml"
 VERBS = ("reconstruct", "encode", "decode", "generate", "classify", "next_word", "apply", "judge", "training")
 CURVE_COLUMNS = ["seed", "step", "split", "player", "loss", "gradient_norm"]
-LATENCY_KEYS = ("verb", "batch", "load_ms", "first_call_us", "p50_us", "p90_us", "p99_us")
 PICTURES = {
     "reconstruct": "Test images and what the network returns for them.",
     "encode": "What the encoder makes of test images.",
@@ -43,7 +41,7 @@ def gather(profile: str, everything: dict) -> dict:
     """
     terms = yaml.safe_load(TERMS.read_text(encoding="utf-8"))
     experiments = [_experiment(profile, everything, name, terms) for name in everything["models"]]
-    _number_machines(experiments)
+    machines = latency_results.machines(experiments, timing.machine())
     weighed = _claims(everything, experiments) if profile == "full" else []
     for entry in experiments:
         for row in _rows(entry):
@@ -54,18 +52,13 @@ def gather(profile: str, everything: dict) -> dict:
         "experiments": experiments,
         "judge": everything["judge"]["by"],
         "glossary": [{"key": key, "unit": ""} | term for key, term in terms.items() if key in used],
-        "machines": _distinct(row["machine"] for entry in experiments for row in entry["latency"]),
+        "machines": machines,
+        "runtimes": latency_results.runtimes(experiments),
+        "peers": latency_results.geometric_means(experiments),
         "training": _trained_on(experiments),
         "counts": _counts(experiments),
         "claims": weighed,
     }
-
-
-def _number_machines(experiments):
-    machines = _distinct(row["machine"] for entry in experiments for row in entry["latency"])
-    for entry in experiments:
-        for row in entry["latency"]:
-            row["machine_number"] = machines.index(row["machine"]) + 1
 
 
 def _claims(everything, experiments):
@@ -76,6 +69,7 @@ def _claims(everything, experiments):
         for entry in experiments
     }
     curves = {entry["name"]: _validation(entry) for entry in experiments}
+    partial = {entry["name"] for entry in experiments if entry["partial"]}
     weighed = []
     for key, claim in everything["claims"].items():
         tests = [params.comparison(test) for test in claim["test"]]
@@ -83,7 +77,7 @@ def _claims(everything, experiments):
             if metric != params.AT_EQUAL_STEPS and metric not in measured[name]:
                 known = ", ".join(measured[name])
                 raise InputError(f"params.yaml: claims.{key}: {name} has no metric {metric}; it has {known}")
-        verdict, evidence = claims.weigh(tests, measured, curves)
+        verdict, evidence = claims.weigh(tests, measured, curves, partial)
         for side in (side for one in evidence for side in (one["left"], one["right"]) if "metric" in side):
             side["label"] = labels.get(side["metric"], "validation loss")
         weighed.append({
@@ -122,19 +116,19 @@ def _rows(entry):
 def _experiment(profile, everything, name, terms):
     entry = everything["models"][name]
     path = files.metrics(profile, name)
-    verbs = dict(_mapping(files.read_json(path), "the whole", path))
-    training = _mapping(_needed(verbs, "training", path), "training", path)
+    verbs = dict(mapping(files.read_json(path), "the whole", path))
+    training = mapping(needed(verbs, "training", path), "training", path)
     del verbs["training"]
     samples = None
     if name in everything["judge"]["of"]:
         judged = files.read_json(files.judged(profile, name))
-        samples = _needed(judged, "samples", files.judged(profile, name))
+        samples = needed(judged, "samples", files.judged(profile, name))
         verbs["judge"] = {key: value for key, value in judged.items() if isinstance(value, dict)}
-    curve = read_table(files.curve(profile, name), CURVE_COLUMNS)
+    curve = table(files.curve(profile, name), CURVE_COLUMNS)
     verbs["training"] = _of_training(curve, training, entry["steps"][profile])
     plan = {"steps": entry["steps"][profile], "seeds": everything["seeds"][profile]}
     diverged = {seed: step for seed, step in training.get("diverged_at_step", {}).items() if step is not None}
-    partial = _needed(training, "steps", path) < plan["steps"] and not diverged
+    partial = needed(training, "steps", path) < plan["steps"] and not diverged
     metrics = _metrics(verbs, path, terms)
     for key, figure in _published(everything, name):
         row = _named(metrics, key, f"published.{name}.{key}", path)
@@ -142,7 +136,8 @@ def _experiment(profile, everything, name, terms):
         row["verdict"] = _verdict(row, figure, partial) if profile == "full" else None
     headline = entry.get("headline") or ("judge.frechet_distance" if samples else None)
     plain = [row for row in metrics if not row["class"]]
-    latency, not_measured = _latency(profile, name, everything["benchmark"]["providers"])
+    latency, not_measured = latency_results.latency(profile, name, everything["benchmark"]["providers"])
+    peers, peers_not_measured = latency_results.peers(profile, name)
     return {
         "name": name,
         "about": entry["about"],
@@ -165,6 +160,8 @@ def _experiment(profile, everything, name, terms):
         "parity": _parity(files.parity(profile, name)),
         "latency": latency,
         "not_measured": not_measured,
+        "peers": peers,
+        "peers_not_measured": peers_not_measured,
     }
 
 
@@ -236,12 +233,12 @@ def _published(everything, name):
 def _metrics(verbs, path, terms):
     rows = []
     for verb, group in verbs.items():
-        for metric, value in _mapping(group, verb, path).items():
+        for metric, value in mapping(group, verb, path).items():
             nested = isinstance(value, dict) and "mean" not in value
             for part, measured in value.items() if nested else [("", value)]:
                 key = f"{verb}.{metric}"
                 term = terms.get(key, {"name": metric, "meaning": ""})
-                seeds = _mapping(_needed(_mapping(measured, key, path), "seeds", path), key, path)
+                seeds = mapping(needed(mapping(measured, key, path), "seeds", path), key, path)
                 finite = [value for value in seeds.values() if value is not None]
                 interval = len(finite) >= 3 and measured.get("low") is not None
                 rows.append(
@@ -252,7 +249,7 @@ def _metrics(verbs, path, terms):
                         "class": part,
                         "label": term["name"],
                         "unit": term.get("unit", ""),
-                        "mean": _needed(measured, "mean", path),
+                        "mean": needed(measured, "mean", path),
                         "low": measured["low"] if interval else None,
                         "high": measured["high"] if interval else None,
                         "seeds": seeds,
@@ -278,48 +275,11 @@ def _verdict(row, figure, partial):
     return statistics.verdict(summary, figure["value"], figure["better"], figure["tolerance"])
 
 
-def read_table(path: Path, columns: Sequence[str]) -> pandas.DataFrame:
-    """A CSV file that holds `columns`, perhaps others too. Raises InputError where it is missing or damaged."""
-    try:
-        frame = pandas.read_csv(path)
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing: run `dvc repro`, which makes it") from None
-    except (ValueError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is damaged ({error}): delete it and run `dvc repro` again") from None
-    if not set(columns) <= set(frame.columns):
-        found = ",".join(map(str, frame.columns))
-        raise InputError(f"{path} is damaged (columns {found}): delete it and run `dvc repro` again")
-    return frame
-
-
-def _latency(profile, name, providers):
-    measured, absent = [], []
-    for provider in providers:
-        short = provider.removesuffix("ExecutionProvider")
-        path = files.latency(profile, name) / f"{short.lower()}.json"
-        found = files.read_json(path)
-        if "not_measured" in found:
-            absent.append({"provider": short, "reason": found["not_measured"]})
-            continue
-        machine = _flat(_needed(found, "machine", path))
-        for row in _needed(found, "rows", path):
-            if "not_measured" in row:
-                which = f"{_needed(row, 'verb', path)}, batch {_needed(row, 'batch', path)}"
-                absent.append({"provider": f"{short}, {which}", "reason": row["not_measured"]})
-                continue
-            values = {key: _needed(row, key, path) for key in LATENCY_KEYS}
-            if not row.get("optimised", True):
-                values["verb"] += ", graph not optimised"
-            calls, seed = row.get("calls"), row.get("seed", "")
-            measured.append(values | {"provider": short, "machine": machine, "calls": calls, "seed": seed})
-    return measured, absent
-
-
 def _parity(path):
     rows = []
-    for verb, seeds in _mapping(files.read_json(path), "the whole", path).items():
-        checks = [_mapping(check, verb, path) for check in _mapping(seeds, verb, path).values()]
-        differences = [_needed(check, "largest_difference", path) for check in checks]
+    for verb, seeds in mapping(files.read_json(path), "the whole", path).items():
+        checks = [mapping(check, verb, path) for check in mapping(seeds, verb, path).values()]
+        differences = [needed(check, "largest_difference", path) for check in checks]
         finite = [difference for difference in differences if difference is not None]
         rows.append(
             {
@@ -357,18 +317,6 @@ def picture(path: Path, base: Path, caption: str) -> dict:
         "path": path.relative_to(base).as_posix(),
         "caption": f"{caption} {more}".strip(),
     }
-
-
-def _mapping(value, key, path):
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: {key} = {value!r} is no mapping: delete the file and run `dvc repro` again")
-    return value
-
-
-def _needed(value, key, path):
-    if not isinstance(value, dict) or key not in value:
-        raise InputError(f"{path}: the key {key} is missing: delete the file and run `dvc repro` again")
-    return value[key]
 
 
 def _named(metrics, key, where, path):
@@ -419,24 +367,6 @@ def _settings(entry, profile):
 
 def _plain(value):
     return json.dumps(value, ensure_ascii=False).replace('"', "")
-
-
-def _flat(values, prefix=""):
-    flat = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = _plain(value) if isinstance(value, list) else value
-    return flat
-
-
-def _distinct(values):
-    distinct = []
-    for value in values:
-        if value not in distinct:
-            distinct.append(value)
-    return distinct
 
 
 def _trained_on(experiments):
