@@ -10,7 +10,7 @@ COMPILE = .venv/bin/uv pip compile pyproject.toml --extra dev --extra ray --quie
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##/\1\t/p' Makefile | expand -t 12
 
-setup: .venv/installed  ## create .venv and install the pinned versions; nothing when nothing changed
+setup: .venv/installed .dvc/plots.html  ## create .venv and install the pinned versions; nothing when nothing changed
 
 repro: setup  ## run the quick pipeline: bundled data, CPU, minutes (two stages at a time: make repro JOBS=2)
 	$(IN) zoo check
@@ -48,8 +48,11 @@ format: setup  ## mend style and formatting
 	test -e $@ || $(PYTHON) -m venv --clear .venv
 	@rm -f $@
 	PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt .venv/bin/pip install --disable-pip-version-check --editable '.[dev]'
-	.venv/bin/zoo plots
 	@touch $@
+
+# So that the pages of `dvc plots` open without a network.
+.dvc/plots.html: .venv/installed
+	$(IN) zoo plots
 
 # antlr4-python3-runtime: the one dependency that is published as source alone.
 lock: setup  ## pin every version anew, and prove that each Python can be served (all newest: make lock UPGRADE=--upgrade)
