@@ -154,13 +154,19 @@ def runtimes(path, load, feeds, device, best, settings):
     return wanted | {runtime: known[runtime] for runtime in settings["runtimes"] if runtime in known}
 
 
+@contextlib.contextmanager
 def _nothing_compiled_before(runtimes):
-    """A context in which torch.compile finds nothing that it made before, and after which it leaves nothing."""
+    """Let torch.compile find nothing that it made of a network before, and leave nothing of it behind."""
     if "torch_compile" not in runtimes:
-        return contextlib.nullcontext()
+        yield
+        return
     from torch._inductor.utils import fresh_cache  # here: it takes seconds
 
-    return fresh_cache()
+    with fresh_cache():
+        with contextlib.suppress(Exception):
+            # What it does once is no part of a network's build: imports, headers, trying what the CPU can do.
+            torch.compile(torch.neg)(torch.zeros(1024))
+        yield
 
 
 def _ready(build):
@@ -184,7 +190,7 @@ def _torch(load, verb, feeds, device, compiled=False):
     run = getattr(load().to(device), verb)
     if compiled:
         torch.compiler.reset()  # it gives up, and says nothing, where one function was compiled for many networks
-        run = torch.compile(run, dynamic=False)
+        run = torch.compile(run, dynamic=False, fullgraph=True)  # else what it cannot compile runs eagerly, unsaid
     there, back = torch.from_numpy, torch.Tensor.numpy
     if device == "cuda":
         there, back = (lambda array: torch.from_numpy(array).cuda()), (lambda tensor: tensor.cpu().numpy())
