@@ -247,8 +247,7 @@ def render(results):
     from page import place  # which imports this file
 
     tables = {"overhead": overhead_table, "quick": quick_table, "kills": kills_table, "quick_kills": kills_table}
-    parts = [f"{tables[name](part)}\n\n{place(part)}" for name, part in results.items() if name in tables]
-    return "\n\n".join(parts)
+    return "\n\n".join(f"{tables[name](results[name])}\n\n{place(results[name])}" for name in tables if name in results)
 
 
 def overhead_table(part):

@@ -400,7 +400,7 @@ def test_a_floor_stands_beside_what_it_bounds(written):
 def test_every_metric_of_the_glossary_is_explained():
     for key, term in yaml.safe_load(results.TERMS.read_text(encoding="utf-8")).items():
         assert key.split(".")[0] in results.VERBS
-        assert term.keys() <= {"name", "unit", "meaning", "floor"}
+        assert term.keys() <= {"name", "unit", "meaning", "floor", "better", "share", "rounding"}
         assert term["meaning"].endswith(".")
 
 

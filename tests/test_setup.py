@@ -4,6 +4,7 @@ import importlib.metadata
 import itertools
 import re
 import sys
+import sysconfig
 import tomllib
 from pathlib import Path
 
@@ -60,7 +61,8 @@ def test_build_backend_is_pinned(project):
 @made_by_setup
 def test_installed_versions_are_the_pinned(pins):
     """A package may be absent (the CPU file of torch brings no CUDA); torch may carry a local tag (+cpu)."""
-    for distribution in importlib.metadata.distributions():
+    # Of the environment alone: setuptools, once imported, adds what it carries with it to the path.
+    for distribution in importlib.metadata.distributions(path=[sysconfig.get_path("purelib")]):
         pin = pins.get(canonicalize_name(distribution.name))
         if pin is not None:
             version = Version(distribution.version).public if pin.name == "torch" else distribution.version
