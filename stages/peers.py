@@ -1,4 +1,4 @@
-"""Time ONNX Runtime beside its peers on one experiment: graphs and checkpoints -> latencies, in one run."""
+"""Time ONNX Runtime beside its peers: graphs and checkpoints -> latencies, one file an experiment, in one process."""
 
 import functools
 
@@ -6,11 +6,18 @@ from zoo import files, latency, params, peers, timing
 from zoo.stage import run
 
 
-def time_peers(profile, name, again=False):
-    """Time one experiment on every runtime; what was measured here of equal graphs stands, but with --again."""
-    everything, entry = params.experiment(profile, name)
-    settings = peers.settings(everything, profile)
-    seed = everything["seeds"][profile][0]
+def time_peers(profile, again=False):
+    """Time every experiment on every runtime; what was measured here of equal graphs stands, but with --again."""
+    everything = params.load(profile=profile)
+    for name, entry in everything["models"].items():
+        time_one(profile, name, entry | {"name": name}, everything, again)
+    for path in files.peers(profile, "").parent.glob("*.json"):
+        if path.stem not in everything["models"]:  # an experiment that is no more
+            path.unlink()
+
+
+def time_one(profile, name, entry, everything, again):
+    settings, seed = peers.settings(everything, profile), everything["seeds"][profile][0]
     paths = {verb: at for verb, at in latency.graphs(profile, name, seed).items() if verb in settings["verbs"]}
     load = functools.partial(peers.network, entry, files.checkpoint(profile, name, seed))
     devices = peers.devices(settings)
@@ -30,6 +37,7 @@ def time_peers(profile, name, again=False):
                 rows += peers.measure(at, load, batch, device, best.get((verb, batch)), settings)
     conditions = {"before": before, "after": timing.conditions()}
     files.write_json(path, here | {"conditions": conditions, "commit": timing.commit(), "rows": rows})
+    print(f"{path}: {len(rows)} rows", flush=True)
 
 
 if __name__ == "__main__":

@@ -151,21 +151,27 @@ def test_readme_without_what_it_needs(zoo, folder, readme, name, text, words):
 
 @pytest.fixture
 def stages(folder):
-    """Stand-ins for the stages: they note how they were called, and the second experiment's peers fail."""
+    """Stand-ins for the stages: they note how they were called, and fail where the folder has a file `fail`."""
     (folder / "stages").mkdir()
     for name in ("benchmark", "peers"):
         (folder / "stages" / f"{name}.py").write_text(
-            "import json, sys\n"
+            "import json, pathlib, sys\n"
             "with open('calls.json', 'a') as stream: print(json.dumps(sys.argv), file=stream)\n"
-            "sys.exit(3 if sys.argv[0] == 'stages/peers.py' and sys.argv[2] == 'ae_dense2' else 0)\n"
+            "sys.exit(3 if pathlib.Path('fail').exists() and sys.argv[2] == 'ae_dense2' else 0)\n"
         )
 
 
 def test_benchmark_measures_in_order_and_stops_at_a_failure(zoo, folder, stages):
+    (folder / "fail").touch()
     done = zoo("benchmark", "quick")
     assert done.returncode == 1
-    assert "ae_dense2 was not measured" in done.stderr
+    assert "benchmark quick ae_dense2 failed" in done.stderr
     calls = [json.loads(line) for line in (folder / "calls.json").read_text().splitlines()]
     names = list(yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))["models"])
-    scripts = ("stages/benchmark.py", "stages/peers.py")
-    assert calls == [[script, "quick", name, "--again"] for name in names[:2] for script in scripts]
+    assert calls == [["stages/benchmark.py", "quick", name, "--again"] for name in names[:2]]
+    (folder / "calls.json").unlink()
+    (folder / "fail").unlink()
+    assert zoo("benchmark", "quick").returncode == 0
+    calls = [json.loads(line) for line in (folder / "calls.json").read_text().splitlines()]
+    assert len(calls) == len(names) + 1
+    assert calls[-1] == ["stages/peers.py", "quick", "--again"]

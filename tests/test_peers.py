@@ -314,6 +314,9 @@ def stage(root, tmp_path, monkeypatch, graph):
     parameters["peers"] |= {
         "batches": {"quick": [1], "full": [1]}, "runtimes": {"quick": ["torch", "openvino"], "full": []},
     }  # fmt: skip
+    parameters["models"] = {"mlp_sigmoid": parameters["models"]["mlp_sigmoid"]}
+    parameters |= {"judge": parameters["judge"] | {"by": "mlp_sigmoid", "of": []}}
+    parameters |= {key: {} for key in ("published", "published_curves", "claims")}
     parameters["models"]["mlp_sigmoid"]["net"] = MODELS["mlp_sigmoid"]["net"] | CASES["mlp_sigmoid"][1]
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(parameters))
     monkeypatch.chdir(tmp_path)
@@ -345,7 +348,7 @@ def advise(**best):
 
 def test_the_file(stage, graph):
     place(graph("mlp_sigmoid"), "encode")  # no verb of peers.verbs
-    stage("quick", "mlp_sigmoid")
+    stage("quick")
     measured = read()
     assert set(measured) == {"machine", "openvino", "settings", "advice", "conditions", "commit", "rows"}
     assert {row["verb"] for row in measured["rows"]} == {"classify"}
@@ -355,29 +358,29 @@ def test_the_file(stage, graph):
 
 
 def test_equal_graphs_are_measured_once(stage, capsys):
-    stage("quick", "mlp_sigmoid")
+    stage("quick")
     first = read()
-    stage("quick", "mlp_sigmoid")
+    stage("quick")
     assert "the measurement stands" in capsys.readouterr().out
     assert read() == first
-    stage("quick", "mlp_sigmoid", again=True)
+    stage("quick", again=True)
     assert read()["rows"] != first["rows"]
 
 
 def test_the_advice_of_the_latencies_is_taken(stage):
     """For this verb and batch alone; other advice is a reason to measure again."""
     advise()
-    stage("quick", "mlp_sigmoid")
+    stage("quick")
     best = [row for row in read()["rows"] if row["runtime"] == "onnxruntime_best"]
     assert [{key: row[key] for key in BEST} for row in best] == [BEST]
     advise(threads=1)
-    stage("quick", "mlp_sigmoid")
+    stage("quick")
     assert [row["threads"] for row in read()["rows"] if row["runtime"] == "onnxruntime_best"] == [1]
     assert not [row for row in read()["rows"] if row["runtime"] == "onnxruntime_best" and row["batch"] != 1]
 
 
 def test_a_killed_run_leaves_what_was_there(stage, monkeypatch):
-    stage("quick", "mlp_sigmoid")
+    stage("quick")
     first = read()
 
     def die(*arguments, **options):
@@ -385,7 +388,7 @@ def test_a_killed_run_leaves_what_was_there(stage, monkeypatch):
 
     monkeypatch.setattr(peers.timing, "measure", die)
     with pytest.raises(KeyboardInterrupt):
-        stage("quick", "mlp_sigmoid", again=True)
+        stage("quick", again=True)
     assert read() == first
     assert [path.name for path in Path("reports/quick/peers").iterdir()] == ["mlp_sigmoid.json"]
 
@@ -393,18 +396,27 @@ def test_a_killed_run_leaves_what_was_there(stage, monkeypatch):
 def test_an_experiment_without_these_verbs(stage, graph):
     files.graph("quick", "mlp_sigmoid", 0, "classify").unlink()
     place(graph("mlp_sigmoid"), "generate")
-    stage("quick", "mlp_sigmoid")
+    stage("quick")
     assert read()["rows"] == []
 
 
 def test_missing_and_damaged_inputs(stage):
-    with pytest.raises(InputError, match=r"gan/0 has no graphs: run `dvc repro`"):
-        stage("quick", "gan")
     checkpoint = files.checkpoint("quick", "mlp_sigmoid", 0)
     checkpoint.write_bytes(checkpoint.read_bytes()[:100])
     with pytest.raises(InputError, match=r"0\.safetensors is damaged"):
-        stage("quick", "mlp_sigmoid")
+        stage("quick")
     checkpoint.unlink()
     with pytest.raises(InputError, match=r"0\.safetensors is missing: run `dvc repro`"):
-        stage("quick", "mlp_sigmoid")
+        stage("quick")
+    files.graph("quick", "mlp_sigmoid", 0, "classify").unlink()
+    with pytest.raises(InputError, match=r"mlp_sigmoid/0 has no graphs: run `dvc repro`"):
+        stage("quick")
+    with pytest.raises(InputError, match="profile 'slow' is unknown"):
+        stage("slow")
     assert not Path("reports").exists()
+
+
+def test_an_experiment_that_is_no_more_leaves_no_file(stage):
+    files.write_json(files.peers("quick", "gone"), {})
+    stage("quick")
+    assert [path.name for path in Path("reports/quick/peers").iterdir()] == ["mlp_sigmoid.json"]

@@ -72,7 +72,7 @@ def test_deps_cover_imports(stage):
     assert not {dep for dep in unused if not dep.removeprefix("src/zoo/").startswith(by_name)}
 
 
-@pytest.mark.parametrize("stage", ["train", "export", "peers"])
+@pytest.mark.parametrize("stage", ["train", "export"])
 def test_the_model_file_is_a_dep(stage):
     """Model files are found by name at run time, where no import shows: the entry's own file must be listed."""
     deps = yaml.safe_load(PROFILES["quick"].read_text())["stages"][stage]["do"]["deps"]

@@ -30,13 +30,19 @@ RULE = {
 
 
 class Clock:
-    """Stands in for `time`: a call takes exactly as long as it is told to."""
+    """Stands in for `time`: a call takes exactly as long as it is told to; `busy` are other threads' CPU seconds."""
 
-    def __init__(self):
-        self.now = 0
+    def __init__(self, busy=()):
+        self.now, self.busy, self.slept = 0, list(busy), 0
 
     def perf_counter_ns(self):
         return self.now
+
+    def process_time(self):
+        return sum(self.busy[: self.slept])
+
+    def sleep(self, seconds):
+        self.slept += 1
 
     def call(self, *nanoseconds):
         """A call that takes so long, one after another, the last of them for ever."""
@@ -103,6 +109,18 @@ def test_candidates_take_turns_after_the_reference(clock):
     turns = [name for name, _ in itertools.groupby(order)][2:]  # after the warm-up, which the reference ends
     assert turns == ["reference", "slow", "reference", "fast"] * 5
     assert {name: row["p50_us"] for name, row in rows.items()} == {"slow": 50, "fast": 20}
+
+
+def test_no_block_begins_while_other_threads_work(clock):
+    clock.busy = [0.002, 0.0015, 0.001, 0.0001]  # CPU seconds within 2 ms each: a pool that spins down
+    alone(clock, clock.call(50_000))
+    assert clock.slept == 3 + 1 + 4  # until it is down, then once a block
+
+
+def test_a_thread_that_never_rests_does_not_hold_up_the_measurement(clock):
+    clock.busy = [0.002] * 1000
+    assert alone(clock, clock.call(50_000))["p50_us"] == 50
+    assert clock.slept == 5 * 100
 
 
 def test_noise_is_that_of_the_block_medians(clock):

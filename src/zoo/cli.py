@@ -31,10 +31,14 @@ def readme():
 
 def benchmark(profile):
     """Measure the latency of every experiment of a profile again on this machine, and that of its peers."""
-    for name in params.load()["models"]:
-        for script in ("benchmark", "peers"):
-            if subprocess.run([sys.executable, f"stages/{script}.py", profile, name, "--again"]).returncode:
-                sys.exit(f"zoo benchmark: {name} was not measured; the reason stands above")
+    for name in params.load(profile=profile)["models"]:
+        _measure("benchmark", profile, name)
+    _measure("peers", profile)
+
+
+def _measure(stage_name, *arguments):
+    if subprocess.run([sys.executable, f"stages/{stage_name}.py", *arguments, "--again"]).returncode:
+        sys.exit(f"zoo benchmark: {' '.join([stage_name, *arguments])} failed; the reason stands above")
 
 
 def plots():

@@ -304,8 +304,13 @@ class Everything(Strict):
             raise ValueError(f"{where} = {name}: there is no such entry; there are {', '.join(names)}")
 
 
-def load(path=PATH):
-    """All of params.yaml as plain dictionaries. Raises InputError on the first thing wrong in it."""
+def load(path=PATH, profile=None):
+    """All of params.yaml as plain dictionaries.
+
+    Raises InputError on the first thing wrong in it, and for a `profile` that there is not.
+    """
+    if profile not in (None, *PROFILES):
+        raise InputError(f"profile {profile!r} is unknown: use one of {', '.join(PROFILES)}")
     try:
         values = YAML(typ="safe").load(Path(path).read_text(encoding="utf-8"))  # DVC's own parser
     except FileNotFoundError:
@@ -323,9 +328,7 @@ def load(path=PATH):
 
 def experiment(profile, name, path=PATH):
     """(everything, the entry of one experiment). Raises InputError for an unknown profile or experiment."""
-    everything = load(path)
-    if profile not in PROFILES:
-        raise InputError(f"profile {profile!r} is unknown: use one of {', '.join(PROFILES)}")
+    everything = load(path, profile)
     if name not in everything["models"]:
         known = ", ".join(everything["models"])
         raise InputError(f"{path}: models has no experiment {name!r}: add an entry, or use one of {known}")

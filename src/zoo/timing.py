@@ -27,6 +27,7 @@ PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
 WINDOW_CALLS = 20
 STEADY_WITHIN = 0.02
 OUTLIER_TIMES_MEDIAN = 3
+SETTLING_SECONDS, SETTLING_MOST = 0.002, 100
 RULE = (
     "blocks", "calls", "seconds", "most_seconds", "reference_seconds", "most_drift", "attempts",
     "warmup_calls", "warmup_seconds", "warmup_most_seconds",
@@ -41,9 +42,10 @@ def measure(
     """Time `candidates` {name: callable} in steady state, in turns; return {name: row}.
 
     Each is warmed up. Then, in each of `blocks`, come the `reference` for `reference_seconds` and a candidate, for
-    every candidate in turn: at least `calls` and `seconds` in all blocks together, at most `most_seconds` (which wins),
-    but once a block. Where a candidate's references differ by more than `most_drift` between blocks, all blocks are
-    measured again, up to `attempts` times; those that drifted least are kept, and nothing else is discarded.
+    every candidate in turn, and never while threads of an earlier one still spin: at least `calls` and `seconds` in
+    all blocks together, at most `most_seconds` (which wins), but once a block. Where a candidate's references differ by
+    more than `most_drift` between blocks, all blocks are measured again, up to `attempts` times; those that drifted
+    least are kept, and nothing else is discarded.
 
     A row is `describe` of all times, {"calls", "seconds", "warmup_calls"}, and of the blocks {"block_calls",
     "block_p50_us", "block_reference_us", "noise", "drift", "attempts"}: noise is the relative standard deviation of the
@@ -58,6 +60,7 @@ def measure(
             times = {name: ([], []) for name in candidates}
             for _ in range(blocks):
                 for name, call in candidates.items():
+                    _settle()
                     times[name][0].append(_repeat(reference, 1, reference_seconds, reference_seconds))
                     times[name][1].append(_repeat(call, -(-calls // blocks), seconds / blocks, most_seconds / blocks))
             tried.append(times)
@@ -93,6 +96,7 @@ def _median_us(times):
 
 def brief(call, calls, seconds, most_seconds):
     """The median of a short run, microseconds, for a first choice: it is neither warmed up nor set beside anything."""
+    _settle()
     with _no_garbage_collection():
         return _median_us(_repeat(call, calls, seconds, most_seconds))
 
@@ -193,6 +197,18 @@ def commit():
         return f"{name}, changed" if _git("status", "--porcelain", "--", *CODE) else name
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def _settle():
+    """Wait until no thread of this process works.
+
+    Thread pools go on spinning for a while after their last call, on a core that the next candidate may need.
+    """
+    for _ in range(SETTLING_MOST):
+        before = time.process_time()
+        time.sleep(SETTLING_SECONDS)
+        if time.process_time() - before < 0.1 * SETTLING_SECONDS:
+            return
 
 
 def _repeat(call, calls, seconds, most_seconds, until=lambda times: True):
