@@ -18,7 +18,10 @@ from graphs import save
 from zoo import compare, compare_view, dvc_graph, files
 from zoo.errors import InputError
 
-RULES = {"quality": {"relative": 0.01}, "latency": {"relative": 0.05, "microseconds": 1.0, "noise_times": 3}}
+RULES = {
+    "quality": {"relative": 0.01},
+    "latency": {"relative": 0.05, "microseconds": 1.0, "noise_times": 3, "drift": 0.05},
+}
 MACHINE = {"cpu": "EPYC", "cores": 2, "gpu": None}
 SIGNATURE = "(float[batch,2] x) => (float[batch,3] result)"
 OPPOSITE = {"better": "worse", "worse": "better"}
@@ -314,6 +317,7 @@ def test_graphs_that_are_not_in_the_cache(copied):
         (lambda whole: whole["rows"][0].update(not_measured="refused"), "not measured at working tree: refused"),
         (lambda whole: whole["rows"][0].update(p50_low_us=None), "too few calls at working tree"),
         (lambda whole: whole["rows"][0].update(tf32=True), "TF32 on one side alone"),
+        (lambda whole: whole["rows"][0].update(drift=0.2), "the machine's pace changed by 20% within a measurement"),
     ],
 )
 def test_latencies_that_are_not_comparable(copied, change, says):

@@ -4,6 +4,7 @@ import importlib.util
 import itertools
 import json
 import math
+import os
 
 import graphs
 import numpy
@@ -17,11 +18,12 @@ from zoo.sessions import CPU, CUDA
 
 without_cuda = pytest.mark.skipif(sessions.why_unavailable(CUDA) is None, reason="has CUDA")
 TENSORRT = "TensorrtExecutionProvider"
-SETTINGS = {
+BENCHMARK = {
     "batches": [1, 2], "time": 5, "threads": [1, 2], "optimisations": ["none", "all"], "tf32": False, "as_written": [],
     "blocks": 3, "calls": 12, "seconds": 0.001, "most_seconds": 1, "reference_seconds": 0.0005, "most_drift": 9,
     "attempts": 1, "warmup_calls": 1, "warmup_seconds": 0.001, "warmup_most_seconds": 0.01,
 }  # fmt: skip
+SETTINGS = BENCHMARK | {"cores": 2}
 
 
 @pytest.fixture
@@ -49,12 +51,15 @@ def test_rows_of_a_graph(graph):
 
 def test_all_threads_are_the_cores_that_may_be_used(monkeypatch):
     everything = params.load()
-    monkeypatch.setattr(latency.os, "sched_getaffinity", lambda process: {0, 3, 5})
+    monkeypatch.setattr(sessions.os, "sched_getaffinity", lambda process: {0, 3, 5})
+    monkeypatch.setattr(sessions.psutil, "cpu_count", lambda logical: 8)
     chosen = latency.settings(everything, "full")
     assert chosen["threads"] == [1, 3]
     assert chosen["batches"] == everything["benchmark"]["batches"]["full"]
-    monkeypatch.setattr(latency.os, "sched_getaffinity", lambda process: {3})
+    monkeypatch.setattr(sessions.os, "sched_getaffinity", lambda process: {3})
     assert latency.settings(everything, "full")["threads"] == [1]
+    monkeypatch.setattr(sessions.os, "sched_getaffinity", lambda process: set(range(16)))
+    assert latency.settings(everything, "full")["threads"] == [1, 8]  # two hardware threads a core are one
 
 
 def test_graphs_as_written_are_timed_too():
@@ -68,6 +73,11 @@ def test_a_gpu_has_three_modes_and_no_threads():
     assert latency.grid(TENSORRT, "encode", SETTINGS) == [host, bound]
     assert latency.default(CUDA, SETTINGS) == Configuration("host", 1, "all")
     assert latency.default(CPU, SETTINGS) == Configuration("host", 2, "all")
+
+
+def test_the_default_is_measured_whichever_threads_are_asked_for():
+    alone = latency.grid(CPU, "encode", SETTINGS | {"threads": [1], "cores": 4})
+    assert alone == [Configuration(*one, "all") for one in (("host", 1), ("bound", 1), ("host", 4))]
 
 
 # ---- a cold start
@@ -87,7 +97,7 @@ def test_memory_of_a_graph_that_holds_a_known_amount(tmp_path):
 
 
 def die(path, provider, sizes):
-    latency.os._exit(9)
+    os._exit(9)
 
 
 def test_a_process_that_dies_is_a_reason(graph, monkeypatch):
@@ -175,11 +185,9 @@ def test_parity_without_the_provider_is_a_reason(graph):
 def bench(root, tmp_path, monkeypatch):
     """The stage's function, in a folder with one graph of cae_strided and settings that take milliseconds."""
     parameters = yaml.safe_load((root / "params.yaml").read_text())
-    chosen = SETTINGS | {"optimisations": ["all"]}
+    chosen = BENCHMARK | {"optimisations": ["all"]}
     by_profile = [key for key, value in parameters["benchmark"].items() if isinstance(value, dict)]
-    parameters["benchmark"] |= chosen | {"threads": [1]} | {
-        key: {"quick": chosen[key], "full": chosen[key]} for key in by_profile
-    }  # fmt: skip
+    parameters["benchmark"] |= chosen | {key: dict.fromkeys(("quick", "full"), chosen[key]) for key in by_profile}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(parameters))
     monkeypatch.chdir(tmp_path)
     graphs.save_scale(files.graphs("quick", "cae_strided") / "0" / "reconstruct.onnx")

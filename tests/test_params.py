@@ -56,7 +56,7 @@ def test_params_yaml_is_valid_and_comes_back_as_it_is():
 
 @pytest.mark.parametrize("profile", params.PROFILES)
 def test_every_experiment_is_found(profile, monkeypatch):
-    monkeypatch.setattr(params, "load", lambda path: EVERYTHING)
+    monkeypatch.setattr(params, "load", lambda path, profile: EVERYTHING)
     for name, entry in ENTRIES.items():
         assert params.experiment(profile, name) == (EVERYTHING, entry | {"name": name})
 

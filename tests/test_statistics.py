@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from zoo.statistics import (
     difference,
+    disturbed,
     interval,
     latency_change,
     pace_change,
@@ -140,7 +141,7 @@ def test_what_does_not_vary_has_no_spread():
 
 # ---- one commit against another
 
-RULE = {"relative": 0.05, "microseconds": 1.0, "noise_times": 3}
+RULE = {"relative": 0.05, "microseconds": 1.0, "noise_times": 3, "drift": 0.05}
 OPPOSITE = {"better": "worse", "worse": "better", "same": "same"}
 metric = st.lists(st.none() | st.floats(-1e6, 1e6), min_size=1, max_size=6).map(lambda found: dict(enumerate(found)))
 several = st.lists(st.floats(1e-3, 1e3), min_size=3, max_size=6).map(lambda found: dict(enumerate(found)))
@@ -273,3 +274,12 @@ def test_a_change_of_pace_alone_is_no_change(row, factor):
     after |= {"noise": row["noise"], "block_reference_us": [10 * factor] * 5}
     verdict, change = latency_change(before, after, RULE)
     assert (verdict, change) == ("same", pytest.approx(0, abs=1e-9))
+
+
+def test_what_was_disturbed_is_not_compared():
+    steady = timing(100, block_reference_us=[40.0] * 5)
+    wandering, elsewhere = steady | {"drift": 0.051}, steady | {"block_reference_us": [42.4] * 5}
+    assert disturbed(steady, steady | {"drift": 0.049}, RULE) is None
+    assert disturbed(steady, wandering, RULE) == "the machine's pace changed by 5% within a measurement"
+    assert disturbed(wandering, steady, RULE) == disturbed(steady, wandering, RULE)
+    assert disturbed(steady, elsewhere, RULE) == "the machine's pace changed by 6% between the measurements"

@@ -393,17 +393,14 @@ def _latency(profile, name, pair, rule, interfaces):
         elsewhere = f"another machine: {hardware}" if hardware else None
         for call in dict.fromkeys([*found[0]["rows"], *found[1]["rows"]]):
             timed = [one["rows"].get(call) for one in found]
-            reason = elsewhere or _untimed(timed, pair) or _another_call(timed, found, interfaces)
+            reason = elsewhere or _untimed(timed, pair) or _another_call(timed, found, interfaces, rule)
             what = _call_text(provider, *call)
             if reason:
                 rows.append(Row(profile, name, what, "not comparable", reason))
                 continue
             verdict, change = statistics.latency_change(*timed, rule)
-            pace = statistics.pace_change(*timed)
-            drift = f"the reference graph: {_percent(pace)}, taken out" if abs(pace) > rule["relative"] else ""
-            note = "; ".join(filter(None, (versions, drift)))
             texts = [f"{row['p50_us']:.4g} ({row['p50_low_us']:.4g}–{row['p50_high_us']:.4g})" for row in timed]
-            rows.append(Row(profile, name, what, verdict, note, *texts, _percent(change)))
+            rows.append(Row(profile, name, what, verdict, versions, *texts, _percent(change)))
     return rows
 
 
@@ -438,14 +435,15 @@ def _untimed(timed, pair):
     return None
 
 
-def _another_call(timed, found, interfaces):
-    """Why two measured rows are not of the same work, or None."""
+def _another_call(timed, found, interfaces, rule):
+    """Why two measured rows are not of the same work, or not of the same machine's pace; None where they are."""
     before, after = timed
     if before.get("tf32") != after.get("tf32"):
         return "TF32 on one side alone"
     if before["verb"] == "next_word" and found[0]["time"] != found[1]["time"]:
         return f"another number of words a call: {found[0]['time']} → {found[1]['time']}"
-    return None if before["graph_sha256"] == after["graph_sha256"] else interfaces.get(before["verb"])
+    interface = None if before["graph_sha256"] == after["graph_sha256"] else interfaces.get(before["verb"])
+    return interface or statistics.disturbed(before, after, rule)
 
 
 def _call_text(provider, verb, batch, mode, threads, optimisation):

@@ -4,7 +4,6 @@ import functools
 import hashlib
 import math
 import multiprocessing
-import os
 import resource
 import statistics
 from concurrent.futures import ProcessPoolExecutor
@@ -32,13 +31,13 @@ class Configuration(NamedTuple):
 
 
 def settings(everything, profile):
-    """The profile's `benchmark` of params.yaml, `all` threads as the number of usable cores."""
+    """The profile's `benchmark` of params.yaml, with "cores": what `all` threads stands for."""
     chosen = {
         key: value[profile] if isinstance(value, dict) else value for key, value in everything["benchmark"].items()
     }
-    cores = len(os.sched_getaffinity(0))
+    cores = sessions.cores()
     threads = [cores if count == "all" else count for count in chosen["threads"]]
-    return chosen | {"threads": sorted(set(threads))}
+    return chosen | {"threads": sorted(set(threads)), "cores": cores}
 
 
 def graphs(profile, name, seed):
@@ -83,15 +82,16 @@ def measure(paths, provider, settings):
 
 def default(provider, settings):
     """What runs where nobody chose: onnxruntime takes all cores, optimises all, and is given arrays."""
-    return Configuration("host", settings["threads"][-1] if provider == sessions.CPU else 1, "all")
+    return Configuration("host", settings["cores"] if provider == sessions.CPU else 1, "all")
 
 
 def grid(provider, verb, settings):
-    """The configurations that are always measured: each mode with each number of threads, and as written."""
+    """The configurations that are always measured: each mode with each number of threads, the default, as written."""
     threads = settings["threads"] if provider == sessions.CPU else [1]
     modes = ["host", "bound", "graph"] if provider == sessions.CUDA else ["host", "bound"]
     whole = [Configuration(mode, count, "all") for mode in modes for count in threads]
-    return whole + [Configuration("host", 1, "none")] * (verb in settings["as_written"])
+    as_written = [Configuration("host", 1, "none")] * (verb in settings["as_written"])
+    return list(dict.fromkeys([*whole, default(provider, settings), *as_written]))
 
 
 def steady(path, provider, sizes, settings, cold):

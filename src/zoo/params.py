@@ -184,7 +184,7 @@ class Benchmark(Strict):
     batches: PerProfile[Several]
     time: Count
     providers: Annotated[list[Provider], Field(min_length=1), AfterValidator(distinct)]
-    threads: Annotated[list[Count | Literal["all"]], Field(min_length=1), AfterValidator(distinct)]
+    threads: PerProfile[Annotated[list[Count | Literal["all"]], Field(min_length=1), AfterValidator(distinct)]]
     optimisations: PerProfile[Annotated[list[Optimisation], Field(min_length=1), AfterValidator(distinct)]]
     tf32: bool
     as_written: list[Word]
@@ -214,6 +214,7 @@ class LatencyRule(Strict):
     relative: Positive
     microseconds: Positive
     noise_times: Positive
+    drift: Positive
 
 
 class Compare(Strict):

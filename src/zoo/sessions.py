@@ -4,12 +4,14 @@ import contextlib
 import functools
 import io
 import json
+import os
 from collections import Counter
 from pathlib import Path
 
 import numpy
 import onnx
 import onnxruntime
+import psutil
 import pynvml
 from onnx import numpy_helper
 
@@ -87,6 +89,12 @@ def reference(provider=CPU):
         model.graph.initializer.append(numpy_helper.from_array(weights, name))
     session = _open(model.SerializeToString(), provider, 1, None, "all", False, False)
     return bound(session, {"x": random.standard_normal((16, 256), dtype=numpy.float32)})
+
+
+def cores():
+    """How many threads onnxruntime takes where nobody chooses: one on each physical core that may be used."""
+    usable = len(os.sched_getaffinity(0))
+    return min(usable, psutil.cpu_count(logical=False) or usable)
 
 
 def host(session, feeds):
@@ -177,7 +185,9 @@ def run_batched(session, feeds, batch):
 def _open(graph, provider, threads, profile_to, optimisation, cuda_graph, tf32):
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = LEVELS[optimisation]
-    options.intra_op_num_threads = threads
+    # Left to itself, onnxruntime has a thread on each core and keeps it there. Told a number, it lets them wander: two
+    # threads then ran as slowly as one, for as long as they happened to share a core.
+    options.intra_op_num_threads = 0 if threads == cores() else threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if profile_to is not None:

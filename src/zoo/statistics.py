@@ -139,6 +139,19 @@ def latency_change(before, after, rule):
     return _word(gap, "lower") if different else "same", change
 
 
+def disturbed(before, after, rule):
+    """Why two latencies say nothing about each other, or None: the reference graph ran at more than one pace.
+
+    A machine that others use slows one graph more than another, so that the reference tells that it happened and not
+    by how much. More than `rule["drift"]` is too much, between the blocks of a row or between the rows.
+    """
+    drift = max(row.get("drift", 0.0) for row in (before, after))
+    if drift > rule["drift"]:
+        return f"the machine's pace changed by {drift:.0%} within a measurement"
+    pace = abs(pace_change(before, after))
+    return f"the machine's pace changed by {pace:.0%} between the measurements" if pace > rule["drift"] else None
+
+
 def at_equal_pace(before, after):
     """Both rows as they would read had the reference graph run equally fast in both measurements.
 
