@@ -25,7 +25,7 @@ import numpy
 import onnxruntime
 
 from zoo import files, latency, params, sessions, timing
-from zoo.statistics import latency_change
+from zoo.statistics import disturbed, latency_change
 
 HERE = Path(__file__).resolve().parent
 CLOCKED = {
@@ -192,12 +192,18 @@ def slowed(call, factor):
 
 def by_class(before, after, rules):
     """{class: {verdict: number of rows}}, by the latency in `before`; calls with no p50 are left out."""
-    counts = {name: {"better": 0, "same": 0, "worse": 0} for name in CLASSES}
+    counts = {name: dict.fromkeys(("better", "same", "worse", "not comparable"), 0) for name in CLASSES}
     for call, row in after.items():
         if row["p50_us"] is not None and before[call]["p50_us"] is not None:
             verdict, _ = latency_change(before[call], row, rules)
-            counts[class_of(before[call])][verdict] += 1
+            said = "not comparable" if disturbed(before[call], row, rules) else verdict
+            counts[class_of(before[call])][said] += 1
     return counts
+
+
+def compared(counts):
+    """How many rows could be compared."""
+    return sum(counts.values()) - counts["not comparable"]
 
 
 def graphs_by_class(measured):
@@ -249,19 +255,21 @@ def rule_table(part):
     lines = [
         f"**The rule** (a change of p50 above {rules['relative']:.0%} and above {rules['noise_times']} times the noise "
         f"of both rows and above {rules['microseconds']} µs, with intervals that do not overlap): share of calls that "
-        "it calls worse (or, where nothing changed, different), of so many.\n",
+        "it calls worse (or, where nothing changed, different), of so many that could be compared: those for which the "
+        f"reference graph's pace stayed within {rules['drift']:.0%}.\n",
         f"| class of latency | nothing changed | {' | '.join(names)} | smallest that is found |",
         f"|:--|--:|{'--:|' * len(names)}--:|",
     ]
     for name in CLASSES:
         same = part["unchanged"][name]
-        cells = [share(same["better"] + same["worse"], sum(same.values()))]
-        cells += [share(part["injected"][factor][name]["worse"], sum(part["injected"][factor][name].values()))
+        cells = [share(same["better"] + same["worse"], compared(same))]
+        cells += [share(part["injected"][factor][name]["worse"], compared(part["injected"][factor][name]))
                   for factor in factors]  # fmt: skip
         lines.append(f"| {name} | {' | '.join(cells)} | {smallest(part, name, factors)} |")
     counted = [part["unchanged"][name] for name in CLASSES]
-    alarms, total = sum(one["better"] + one["worse"] for one in counted), sum(sum(one.values()) for one in counted)
-    lines.append(f"\nFalse alarms in all: {alarms} of {total} ({alarms / total:.1%}).")
+    alarms, total = sum(one["better"] + one["worse"] for one in counted), sum(map(compared, counted))
+    left = sum(one["not comparable"] for one in counted)
+    lines.append(f"\nFalse alarms in all: {share(alarms, total)}; {left} more could not be compared.")
     lines += [f"\nCalls {name}: {', '.join(experiments)}." for name, experiments in part["graphs"].items()]
     return "\n".join(lines)
 
@@ -271,7 +279,7 @@ def smallest(part, name, factors):
     found = None
     for factor in reversed(factors):
         counts = part["injected"][factor][name]
-        if not sum(counts.values()) or counts["worse"] < ENOUGH * sum(counts.values()):
+        if not compared(counts) or counts["worse"] < ENOUGH * compared(counts):
             break
         found = factor
     return f"{(float(found) - 1) * 100:.3g} %" if found else "none of these"
