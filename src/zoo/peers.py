@@ -103,7 +103,7 @@ def measure(path, load, batch, device, best, settings):
                 rows[runtime, mode] = row | equal | {"build_ms": seconds * 1e3}
         rule = {key: settings[key] for key in timing.RULE}
         measured = timing.measure(calls, sessions.reference(PROVIDERS[device]), **rule) if calls else {}
-    speed = {key: {"items_per_second": batch / row["p50_us"] * 1e6} for key, row in measured.items()}
+    speed = {key: {"items_per_second": batch * row["calls"] / row["seconds"]} for key, row in measured.items()}
     return [rows[key] | measured[key] | speed[key] for key in measured] + refused
 
 
