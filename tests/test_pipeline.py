@@ -86,7 +86,7 @@ def test_every_stage_runs_and_every_experiment_is_reported(clone):
     folder, _, printed = clone
     per_model = {f"{stage}@{name}" for stage in ("train", "export", "evaluate", "benchmark") for name in KEPT}
     ran = set(re.findall(r"(\S+) ran in", printed))
-    assert ran == per_model | {"download@images", "download@text", "judge@gan", "report"}
+    assert ran == per_model | {"download@images", "download@text", "judge@gan", "peers", "report"}
     summary = json.loads((folder / "reports/quick/summary.json").read_text())
     assert list(summary["order"]) == list(KEPT)
     for page in ("README.md", "index.html"):
@@ -115,8 +115,9 @@ def test_again_nothing_runs(clone):
 
 
 def test_one_learning_rate_reruns_one_experiment(clone):
-    """That experiment and the report, nothing else; and DVC's diffs show it."""
+    """That experiment, its peers and the report, nothing else; and DVC's diffs show it."""
     folder, _, _ = clone
+    peers = {path.stem: path.read_bytes() for path in (folder / "reports/quick/peers").iterdir()}
     full = {path: path.read_bytes() for path in (folder / "full").iterdir()}
 
     def faster(params):
@@ -124,7 +125,9 @@ def test_one_learning_rate_reruns_one_experiment(clone):
 
     rewrite(folder, faster)
     stages = {f"{stage}@ae_dense32" for stage in ("train", "export", "evaluate", "benchmark")}
-    assert stages_run(run(folder, "dvc", "repro")) == stages | {"report"}
+    assert stages_run(run(folder, "dvc", "repro")) == stages | {"peers", "report"}
+    after = {path.stem: path.read_bytes() for path in (folder / "reports/quick/peers").iterdir()}
+    assert {name for name in KEPT if after[name] != peers[name]} == {"ae_dense32"}
     changed = json.loads(run(folder, "dvc", "metrics", "diff", "--json", "HEAD"))
     metric = changed["reports/quick/metrics/ae_dense32.json"]["reconstruct.mse.mean"]
     assert metric["old"] != metric["new"]
