@@ -76,12 +76,13 @@ def clock():
         path = files.graph("quick", name, everything["seeds"]["quick"][0], verb)
         session = sessions.open_session(path)
         feeds = sessions.random_feeds(session, {"batch": 1, "time": settings["time"]})
-        bound = sessions.bound(session, feeds)
-        ways = {"host": (sessions.host(session, feeds), plain_host(session, feeds)),
-                "bound": (bound, plain_bound(session, feeds))}  # fmt: skip
-        for mode, (ours, plain) in ways.items():
+        ways = {
+            "host": (sessions.host(session, feeds), (session.run, None, feeds)),
+            "bound": (sessions.bound(session, feeds), (session.run_with_iobinding, binding_of(session, feeds))),
+        }
+        for mode, (ours, theirs) in ways.items():
             rounds = [
-                (timing.measure({"it": ours}, reference, **chosen)["it"]["p50_us"], plain() / 1e3)
+                (timing.measure({"it": ours}, reference, **chosen)["it"]["p50_us"], plain(*theirs) / 1e3)
                 for _ in range(ROUNDS)
             ]
             measured, expected = (statistics.median(column) for column in zip(*rounds, strict=True))
@@ -90,43 +91,27 @@ def clock():
     return {"rows": found}
 
 
-def plain_host(session, feeds):
-    """A loop around `session.run`; returns the median of its calls, nanoseconds."""
-
-    def loop():
-        gc.disable()
-        times, end = [], time.perf_counter_ns() + PLAIN_SECONDS * 1e9
-        while time.perf_counter_ns() < end or len(times) < PLAIN_CALLS:
-            before = time.perf_counter_ns()
-            session.run(None, feeds)
-            after = time.perf_counter_ns()
-            times.append(after - before)
-        gc.enable()
-        return numpy.median(times)
-
-    return loop
+def plain(call, *arguments):
+    """The median of a plain loop around `call(*arguments)`, nanoseconds."""
+    gc.disable()
+    times, end = [], time.perf_counter_ns() + PLAIN_SECONDS * 1e9
+    while time.perf_counter_ns() < end or len(times) < PLAIN_CALLS:
+        before = time.perf_counter_ns()
+        call(*arguments)
+        after = time.perf_counter_ns()
+        times.append(after - before)
+    gc.enable()
+    return numpy.median(times)
 
 
-def plain_bound(session, feeds):
-    """The same around `session.run_with_iobinding`, inputs and outputs bound by onnxruntime's own example."""
+def binding_of(session, feeds):
+    """Inputs and outputs bound as onnxruntime's documentation does it, apart from `sessions.bound`."""
     binding = session.io_binding()
     for name, value in feeds.items():
         binding.bind_cpu_input(name, value)
     for output, value in zip(session.get_outputs(), session.run(None, feeds), strict=True):
         binding.bind_ortvalue_output(output.name, onnxruntime.OrtValue.ortvalue_from_numpy(value))
-
-    def loop():
-        gc.disable()
-        times, end = [], time.perf_counter_ns() + PLAIN_SECONDS * 1e9
-        while time.perf_counter_ns() < end or len(times) < PLAIN_CALLS:
-            before = time.perf_counter_ns()
-            session.run_with_iobinding(binding)
-            after = time.perf_counter_ns()
-            times.append(after - before)
-        gc.enable()
-        return numpy.median(times)
-
-    return loop
+    return binding
 
 
 # ---- the rule
