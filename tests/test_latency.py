@@ -111,17 +111,19 @@ def test_a_process_that_dies_is_a_reason(graph, monkeypatch):
 def test_what_is_refused_is_a_reason_in_every_row(graph):
     cold = latency.cold_start(graph, CUDA, {"batch": 1})
     assert "cannot run on CUDAExecutionProvider alone" in cold["not_measured"]
-    rows, advice = latency.steady(graph, CUDA, {"batch": 1}, SETTINGS, cold)
-    assert [row["mode"] for row in rows] == ["host", "bound", "graph"]
-    assert {row["not_measured"] for row in rows} == {cold["not_measured"]}
-    assert advice is None
+    found = latency.measure({"scale": graph}, CUDA, SETTINGS | {"batches": [1]})
+    assert [row["mode"] for row in found["rows"]] == ["host", "bound", "graph"]
+    assert {row["not_measured"] for row in [*found["rows"], *found["cold"], *found["parity"]]} == {cold["not_measured"]}
+    assert found["advice"] == []
 
 
-def test_a_call_that_fills_no_five_blocks_is_not_measured(graph):
-    cold = {"second_call_us": 0.34e6}
-    rows, advice = latency.steady(graph, CPU, {"batch": 1}, SETTINGS, cold)
-    assert advice is None
-    assert {row["not_measured"] for row in rows} == {"a call takes 0.3 s: 3 blocks would take longer than most_seconds"}
+def test_a_call_that_fills_no_five_blocks_is_not_measured(graph, monkeypatch):
+    monkeypatch.setattr(latency, "cold_start", lambda *_: {"second_call_us": 0.34e6})
+    found = latency.measure({"scale": graph}, CPU, SETTINGS | {"batches": [1]})
+    assert found["advice"] == []
+    assert {row["not_measured"] for row in found["rows"]} == {
+        "a call takes 0.3 s: 3 blocks would take longer than most_seconds"
+    }
 
 
 # ---- advice
@@ -159,23 +161,89 @@ def test_without_a_default_there_is_no_advice():
 # ---- parity
 
 
-def test_parity_of_a_provider_that_is_wrong(graph, monkeypatch):
-    """As if CUDA ran the same graph with weights a quarter larger: the largest output, near 18, is off by a quarter."""
-    wrong = graphs.save_scale(graph.with_name("wrong.onnx"), weight=2.5)
+def another_provider(monkeypatch, path):
+    """Let sessions on anything but the CPU run the graph at `path` there instead."""
     opened = sessions.open_session
 
-    def open_session(path, provider):
-        return opened(path if provider == CPU else wrong)
+    def open_session(asked, provider=CPU, *arguments, **options):
+        return opened(asked if provider == CPU else path, CPU, *arguments, **options)
 
     monkeypatch.setattr(sessions, "open_session", open_session)
-    found = latency.parity(graph, CUDA, {"batch": 500})
-    assert found["scale"] == pytest.approx(18, rel=0.01)
-    assert found["largest_difference"] == pytest.approx(found["scale"] / 4)
+    monkeypatch.setattr(sessions, "reference", lambda provider: lambda: None)
+
+
+def test_a_provider_that_computes_something_else_is_not_timed(graph, monkeypatch):
+    """As if CUDA ran the same graph with weights a quarter larger: the largest output, near 18, is off by a quarter."""
+    another_provider(monkeypatch, graphs.save_scale(graph.with_name("wrong.onnx"), weight=2.5))
+    monkeypatch.setattr(latency, "cold_start", lambda *_: {"second_call_us": 1})
+    found = latency.measure({"scale": graph}, CUDA, SETTINGS | {"batches": [500]})
+    (check,) = found["parity"]
+    assert check["not_measured"].startswith("it computes something else")
+    assert "by 4.5 at a scale of 18" in check["not_measured"]
+    assert {row["not_measured"] for row in found["rows"]} == {check["not_measured"]}
+    assert found["advice"] == []
+
+
+def test_a_provider_that_agrees_is_timed(graph, monkeypatch):
+    """Weights off by a ten-thousandth, as another order of additions might make them."""
+    another_provider(monkeypatch, graphs.save_scale(graph.with_name("near.onnx"), weight=2.0002))
+    monkeypatch.setattr(latency, "cold_start", lambda *_: {"second_call_us": 1})
+    found = latency.measure({"scale": graph}, CUDA, SETTINGS | {"batches": [500]})
+    (check,) = found["parity"]
+    assert check["largest_difference"] == pytest.approx(1e-4 * check["scale"], rel=0.01)
+    assert {row["mode"] for row in found["rows"] if "p50_us" in row} == {"host", "bound", "graph"}
+
+
+def test_where_every_configuration_is_refused_each_row_says_why(graph, monkeypatch):
+    def refuse(*_):
+        raise sessions.Refused("not so")
+
+    monkeypatch.setattr(latency, "prepare", refuse)
+    rows, advice = latency.steady(graph, CPU, {"batch": 1}, SETTINGS)
+    assert advice is None
+    assert {row["not_measured"] for row in rows} == {"not so"}
+    assert len(rows) == len(latency.grid(CPU, "scale", SETTINGS))
 
 
 @without_cuda
 def test_parity_without_the_provider_is_a_reason(graph):
     assert "cannot run on CUDAExecutionProvider" in latency.parity(graph, CUDA, {"batch": 1})["not_measured"]
+
+
+@pytest.mark.parametrize(
+    ("given", "difference", "scale"),
+    [
+        ([[1.0, -4.0], [0.5]], 0.0, 4.0),
+        ([[1.0, -4.003], [0.5]], 0.003, 4.0),
+        ([[1.0, -4.0], [0.5004]], 0.0004, 4.0),
+    ],
+)
+def test_agreement(given, difference, scale):
+    found = latency.agreement([numpy.array([1.0, -4.0]), numpy.array([0.5])], [numpy.array(one) for one in given])
+    assert found == {"largest_difference": pytest.approx(difference), "scale": scale}
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ([[1.0, -4.005], [0.5]], "by 0.005 at a scale of 4"),
+        ([[1.0, -4.0], [0.503]], "by 0.003 at a scale of 0.5"),  # small beside the other output, not beside its own
+        ([[1.0, numpy.nan], [0.5]], "finite in other places"),
+        ([[1.0, -4.0], [0.5, 0.5]], "other shapes"),
+        ([[1.0, -4.0]], "other shapes"),
+    ],
+)
+def test_disagreement(given, reason):
+    with pytest.raises(latency.Unequal, match=reason):
+        latency.agreement([numpy.array([1.0, -4.0]), numpy.array([0.5])], [numpy.array(one) for one in given])
+
+
+def test_agreement_of_a_network_that_diverged():
+    ours, theirs = numpy.array([numpy.nan, numpy.inf, 2.0]), numpy.array([numpy.nan, numpy.inf, 2.001])
+    found = latency.agreement([ours], [theirs])
+    assert found == {"largest_difference": pytest.approx(0.001), "scale": 2.0}
+    assert latency.agreement([ours[:2]], [theirs[:2]]) == {"largest_difference": 0.0, "scale": 0.0}
+    assert latency.agreement([numpy.zeros((0, 3))], [numpy.zeros((0, 3))])["scale"] == 0.0
 
 
 # ---- the stage

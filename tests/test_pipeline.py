@@ -59,7 +59,7 @@ def scale_down(params):
     params["claims"] = {}
     params["judge"]["of"] = ["gan"]
     params["evaluate"]["importance_samples"] = 2
-    params["benchmark"] |= {"batches": {"quick": [2], "full": [2]}, "warmup_most_seconds": 0.02, "attempts": 1}
+    params["benchmark"] |= {"batches": {"quick": [2], "full": [2]}, "warmup_most_seconds": 0.02}
     times = ("seconds", "most_seconds", "reference_seconds", "warmup_seconds")
     params["benchmark"] |= {key: {"quick": 0.01, "full": 0.01} for key in times}
     for entry in params["models"].values():

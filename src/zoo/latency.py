@@ -14,12 +14,18 @@ import numpy
 import psutil
 import pynvml
 
-from zoo import files, sessions, timing
+from zoo import files, params, sessions, timing
 from zoo.errors import InputError
 from zoo.statistics import interval
 
+TOLERANCE = 1e-3
+EXPECTED = "those of onnxruntime on the CPU"
 SEARCH_ROUNDS = 3
 SEARCH = {"calls": 5, "seconds": 0.005, "most_seconds": 0.05}
+
+
+class Unequal(Exception):
+    """Outputs are not those of ONNX Runtime on the CPU."""
 
 
 class Configuration(NamedTuple):
@@ -32,9 +38,7 @@ class Configuration(NamedTuple):
 
 def settings(everything, profile):
     """The profile's `benchmark` of params.yaml, with "cores": what `all` threads stands for."""
-    chosen = {
-        key: value[profile] if isinstance(value, dict) else value for key, value in everything["benchmark"].items()
-    }
+    chosen = params.of_profile(everything["benchmark"], profile)
     cores = sessions.cores()
     threads = [cores if count == "all" else count for count in chosen["threads"]]
     return chosen | {"threads": sorted(set(threads)), "cores": cores}
@@ -67,16 +71,19 @@ def measure(paths, provider, settings):
     found = {"cold": [], "rows": [], "advice": [], "parity": []}
     for verb, path in paths.items():
         for batch in settings["batches"]:
-            sizes = {"batch": batch, "time": settings["time"]}
+            sizes, about = {"batch": batch, "time": settings["time"]}, {"verb": verb, "batch": batch}
             cold = cold_start(path, provider, sizes)
-            found["cold"].append({"verb": verb, "batch": batch} | cold)
+            found["cold"].append(about | cold)
+            reason = cold.get("not_measured")
+            if provider != sessions.CPU:
+                checked = {"not_measured": reason} if reason else parity(path, provider, sizes)
+                found["parity"].append(about | checked)
+                reason = checked.get("not_measured")
             graph = {"verb": verb, "seed": int(path.parent.name), "batch": batch, "graph_sha256": sha256(path)}
-            rows, best = steady(path, provider, sizes, settings, cold)
+            rows, best = steady(path, provider, sizes, settings, reason or _too_slow(cold, settings))
             found["rows"] += [graph | {"graph_bytes": path.stat().st_size} | row for row in rows]
             if best:
-                found["advice"].append({"verb": verb, "batch": batch} | best)
-            if provider != sessions.CPU:
-                found["parity"].append({"verb": verb, "batch": batch} | parity(path, provider, sizes))
+                found["advice"].append(about | best)
     return found
 
 
@@ -94,13 +101,13 @@ def grid(provider, verb, settings):
     return list(dict.fromkeys([*whole, default(provider, settings), *as_written]))
 
 
-def steady(path, provider, sizes, settings, cold):
+def steady(path, provider, sizes, settings, reason=None):
     """(rows of every configuration, advice or None): one graph at one batch, all in turns within the same blocks.
 
-    A configuration that does not run has a row that says why.
+    A configuration that does not run has a row that says why; given a `reason`, none is run.
     """
     always = grid(provider, path.stem, settings)
-    if reason := cold.get("not_measured") or _too_slow(cold, settings):
+    if reason:
         return [one._asdict() | {"not_measured": reason} for one in always], None
     calls, nodes, refused = {}, {}, []
     for one in dict.fromkeys([*always, search(path, provider, sizes, settings)]):
@@ -109,7 +116,7 @@ def steady(path, provider, sizes, settings, cold):
         except sessions.Refused as refusal:
             refused.append(one._asdict() | {"not_measured": str(refusal)})
     rule = {key: settings[key] for key in timing.RULE}
-    measured = timing.measure(calls, sessions.reference(provider), **rule)
+    measured = timing.measure(calls, sessions.reference(provider), **rule) if calls else {}
     tf32 = {"tf32": settings["tf32"]} if provider == sessions.CUDA else {}
     for one, row in measured.items():
         row |= tf32 | {"nodes": nodes[one], "items_per_second": sizes["batch"] * row["calls"] / row["seconds"]}
@@ -184,19 +191,39 @@ def advise(measured, usual):
 
 
 def parity(path, provider, sizes):
-    """How far a provider's outputs, without TF32, lie from the CPU's: {"largest_difference", "scale"}.
+    """The `agreement` of a provider's outputs, without TF32, with the CPU's on the same random inputs.
 
-    Of all outputs, on the same random inputs; `scale` is the largest absolute value of the CPU's.
+    {"not_measured": reason} where the provider does not run the graph or computes something else.
     """
     outputs = []
-    for one in (sessions.CPU, provider):
-        try:
+    try:
+        for one in (sessions.CPU, provider):
             session = sessions.open_session(path, one)
-        except sessions.Refused as refusal:
-            return {"not_measured": str(refusal)}
-        outputs.append(session.run(None, sessions.random_feeds(session, sizes)))
-    differences = [numpy.abs(ours - theirs).max() for ours, theirs in zip(*outputs, strict=True)]
-    return {"largest_difference": max(differences), "scale": max(numpy.abs(value).max() for value in outputs[0])}
+            outputs.append(session.run(None, sessions.random_feeds(session, sizes)))
+        return agreement(*outputs)
+    except (sessions.Refused, Unequal) as reason:
+        return {"not_measured": str(reason)}
+
+
+def agreement(expected, given):
+    """{"largest_difference", "scale"} of two lists of arrays: the largest absolute difference, and value of `expected`.
+
+    Places that are not finite must be the same, and are left out. Raises Unequal where shapes or those places differ,
+    or an output is further off than 1e-3 times the largest value of its own.
+    """
+    if [value.shape for value in expected] != [value.shape for value in given]:
+        raise Unequal(f"its outputs have other shapes than {EXPECTED}")
+    differences, scales = [], []
+    for ours, theirs in zip(expected, given, strict=True):
+        finite = numpy.isfinite(ours)
+        if not numpy.array_equal(finite, numpy.isfinite(theirs)):
+            raise Unequal(f"its outputs are finite in other places than {EXPECTED}")
+        differences.append(float(numpy.abs(ours[finite] - theirs[finite]).max(initial=0)))
+        scales.append(float(numpy.abs(ours[finite]).max(initial=0)))
+        if differences[-1] > TOLERANCE * scales[-1]:
+            off = f"{differences[-1]:.2g} at a scale of {scales[-1]:.2g}"
+            raise Unequal(f"it computes something else: its outputs differ from {EXPECTED} by {off}")
+    return {"largest_difference": max(differences), "scale": max(scales)}
 
 
 # ---- a cold start

@@ -191,7 +191,7 @@ class Benchmark(Strict):
     blocks: Annotated[int, Field(ge=3)]  # fewer have no interval
     reference_seconds: PerProfile[Positive]
     most_drift: Positive
-    attempts: Count
+    attempts: PerProfile[Count]
     warmup_calls: Count
     warmup_seconds: PerProfile[Positive]
     warmup_most_seconds: Positive
@@ -325,6 +325,11 @@ def load(path=PATH, profile=None):
     for name, entry in values["models"].items():
         _check_network(f"{path}: models.{name}", entry["file"], entry["net"])
     return values
+
+
+def of_profile(section, profile):
+    """A section of params.yaml, with the profile's own value in the place of {"quick": ..., "full": ...}."""
+    return {key: value[profile] if isinstance(value, dict) else value for key, value in section.items()}
 
 
 def experiment(profile, name, path=PATH):

@@ -22,7 +22,6 @@ import openvino  # noqa: E402
 
 MODES = ("host", "bound")
 PROVIDERS = {"cpu": sessions.CPU, "cuda": sessions.CUDA}
-TOLERANCE = 1e-3
 THREADS = 1
 VERSION = openvino.__version__.partition("-")[0]
 OPENVINO = {
@@ -34,14 +33,9 @@ OPENVINO = {
 REASON_CHARACTERS = 200
 
 
-class Unequal(Exception):
-    """A peer's outputs are not those of ONNX Runtime."""
-
-
 def settings(everything, profile):
     """The profile's `benchmark` of params.yaml, with the keys of `peers` in place of its own."""
-    chosen = {key: value[profile] if isinstance(value, dict) else value for key, value in everything["peers"].items()}
-    return latency.settings(everything, profile) | chosen
+    return latency.settings(everything, profile) | params.of_profile(everything["peers"], profile)
 
 
 def devices(settings):
@@ -70,7 +64,7 @@ def measure(path, load, batch, device, best, settings):
 
     `load()` gives the network that the graph at `path` was made from; `best` is the configuration {"mode", "threads",
     "optimisation"} that is advised, or None. Beside what `timing.measure` gives, a row has "build_ms", to load and to
-    compile with the first call, and what `agreement` says of its outputs and those of ONNX Runtime on the CPU.
+    compile with the first call, and what `latency.agreement` says of its outputs and those of ONNX Runtime on the CPU.
 
     A runtime that does not build, does not run or computes something else has rows that say so. Raises InputError where
     the graph or the checkpoint is missing or damaged.
@@ -95,8 +89,8 @@ def measure(path, load, batch, device, best, settings):
                 continue
             for mode, row in modes.items():
                 try:
-                    equal = agreement(expected, outputs(ready[mode]))
-                except Unequal as error:
+                    equal = latency.agreement(expected, outputs(ready[mode]))
+                except latency.Unequal as error:
                     refused.append(row | {"not_measured": str(error)})
                     continue
                 calls[runtime, mode] = ready[mode]
@@ -113,27 +107,6 @@ def outputs(call):
     if result is None:  # `sessions.bound` leaves it in the binding
         return call.args[0].copy_outputs_to_cpu()
     return [value.numpy(force=True) if torch.is_tensor(value) else numpy.asarray(value) for value in _listed(result)]
-
-
-def agreement(expected, given):
-    """{"largest_difference", "scale"} of two lists of arrays: the largest absolute difference, and value of `expected`.
-
-    Places that are not finite must be the same, and are left out. Raises Unequal where shapes or those places differ,
-    or an output is further off than 1e-3 times the largest value of its own.
-    """
-    if [value.shape for value in expected] != [value.shape for value in given]:
-        raise Unequal("its outputs have other shapes than those of onnxruntime")
-    differences, scales = [], []
-    for ours, theirs in zip(expected, given, strict=True):
-        finite = numpy.isfinite(ours)
-        if not numpy.array_equal(finite, numpy.isfinite(theirs)):
-            raise Unequal("its outputs are finite in other places than those of onnxruntime")
-        differences.append(float(numpy.abs(ours[finite] - theirs[finite]).max(initial=0)))
-        scales.append(float(numpy.abs(ours[finite]).max(initial=0)))
-        if differences[-1] > TOLERANCE * scales[-1]:
-            off = f"{differences[-1]:.2g} at a scale of {scales[-1]:.2g}"
-            raise Unequal(f"it computes something else: its outputs differ from onnxruntime's by {off}")
-    return {"largest_difference": max(differences), "scale": max(scales)}
 
 
 def runtimes(path, load, feeds, device, best, settings):

@@ -64,9 +64,9 @@ def measure(
                     times[name][0].append(_repeat(reference, 1, reference_seconds, reference_seconds))
                     times[name][1].append(_repeat(call, -(-calls // blocks), seconds / blocks, most_seconds / blocks))
             tried.append(times)
-            if max(_drift(beside) for beside, _ in times.values()) <= most_drift:
+            if _worst_drift(times) <= most_drift:
                 break
-    least = min(tried, key=lambda times: max(_drift(beside) for beside, _ in times.values()))
+    least = min(tried, key=_worst_drift)
     return {name: _row(*least[name], warm[name]) | {"attempts": len(tried)} for name in candidates}
 
 
@@ -83,6 +83,10 @@ def _row(beside, of_blocks, warm):
         "noise": spread / statistics.fmean(medians),
         "drift": _drift(beside),
     }
+
+
+def _worst_drift(times):
+    return max(_drift(beside) for beside, _ in times.values())
 
 
 def _drift(blocks):
