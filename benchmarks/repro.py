@@ -197,7 +197,7 @@ def entries(project):
 
 def without_times(entries):
     """The entries of a lock without what a clock has a part in: timed stages, and the report that shows them."""
-    return {name: entry for name, entry in entries.items() if not name.startswith(("benchmark@", "peers@", "report"))}
+    return {name: entry for name, entry in entries.items() if not name.startswith(("benchmark@", "peers", "report"))}
 
 
 # ---- processes

@@ -11,7 +11,7 @@ import pynvml
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binom
+from scipy.stats import binom, median_abs_deviation
 
 from zoo import timing
 
@@ -94,7 +94,7 @@ def test_warming_up_goes_on_until_steady(clock):
     assert row["p50_us"] == 50
 
 
-def test_candidates_take_turns_after_the_reference(clock):
+def test_candidates_take_turns_with_the_reference(clock):
     order = []
 
     def named(name, nanoseconds):
@@ -107,49 +107,93 @@ def test_candidates_take_turns_after_the_reference(clock):
     rows = timing.measure({"slow": named("slow", 50_000), "fast": named("fast", 20_000)}, named("reference", 100_000),
                           **RULE)  # fmt: skip
     turns = [name for name, _ in itertools.groupby(order)][2:]  # after the warm-up, which the reference ends
-    assert turns == ["reference", "slow", "reference", "fast"] * 5
+    assert turns == ["reference", "slow", "reference", "fast"] * 5 + ["reference"]
     assert {name: row["p50_us"] for name, row in rows.items()} == {"slow": 50, "fast": 20}
 
 
 def test_no_block_begins_while_other_threads_work(clock):
     clock.busy = [0.002, 0.0015, 0.001, 0.0001]  # CPU seconds within 2 ms each: a pool that spins down
     alone(clock, clock.call(50_000))
-    assert clock.slept == 3 + 1 + 4  # until it is down, then once a block
+    assert clock.slept == 3 + 1 + 5  # until it is down, then once after each block
 
 
 def test_a_thread_that_never_rests_does_not_hold_up_the_measurement(clock):
     clock.busy = [0.002] * 1000
     assert alone(clock, clock.call(50_000))["p50_us"] == 50
-    assert clock.slept == 5 * 100
+    assert clock.slept == (1 + 5) * 100
 
 
 def test_noise_is_that_of_the_block_medians(clock):
-    costs = [40_000] * 40 + [cost for cost in (50_000, 52_000, 48_000, 51_000, 49_000) for _ in range(20)]
-    row = alone(clock, clock.call(*costs, 1), calls=100)
-    assert row["block_p50_us"] == [50, 52, 48, 51, 49]
-    assert row["noise"] == pytest.approx(numpy.std([50, 52, 48, 51, 49], ddof=1) / 50)
+    blocks = [50, 52, 48, 51, 90]
+    row = alone(clock, clock.call(*[40_000] * 40, *[1000 * cost for cost in blocks for _ in range(20)], 1), calls=100)
+    assert row["block_p50_us"] == blocks
+    assert row["noise"] == pytest.approx(median_abs_deviation(blocks, scale="normal") / 51)
 
 
-def test_what_drifted_is_measured_again_and_the_steadiest_is_kept(clock):
-    """The reference costs 10 in the warm-up; then its five blocks drift by 30 % at first, by 20 %, by 25 %."""
-    warm = [100_000] * 40
-    drifting = [[100_000] * 4 + [130_000], [100_000] * 4 + [120_000], [100_000] * 4 + [125_000]]
-    reference = clock.call(*warm, *itertools.chain(*drifting), 1)
-    row = timing.measure({"it": clock.call(50_000)}, reference, **RULE)["it"]
+@given(st.lists(st.floats(0.1, 1e6), min_size=1, max_size=9))
+def test_scatter_is_the_scaled_median_deviation(values):
+    assert timing.scatter(values) == pytest.approx(median_abs_deviation(values, scale="normal"), abs=1e-9)
+
+
+def test_blocks_beside_a_slow_reference_are_measured_again(clock):
+    """The reference takes 100 µs, and 130 between the second block and the third: both are measured again."""
+    reference = clock.call(*[100_000] * 40, 100_000, 100_000, 130_000, 100_000)
+    candidate = clock.call(*[50_000] * 46, *[99_000] * 12, *[50_000] * 12, *[60_000] * 6, 70_000)
+    row = timing.measure({"it": candidate}, reference, **RULE)["it"]
+    assert row["block_p50_us"] == [50, 60, 70, 50, 50]
+    assert row["block_reference_us"] == [100] * 5
+    assert (row["attempts"], row["drift"]) == (2, 0)
+
+
+def test_what_goes_on_drifting_is_kept_where_the_reference_was_fastest(clock):
+    """Before the first block the reference takes 100 µs, then 130; in the second attempt 120, in the third 125."""
+    beside = [100_000] + [130_000] * 5 + [120_000] * 6 + [125_000] * 6
+    reference = clock.call(*[100_000] * 40, *beside)
+    candidate = clock.call(*[50_000] * 40, *[65_000] * 30, *[60_000] * 30, 62_500)
+    row = timing.measure({"it": candidate}, reference, **RULE)["it"]
+    assert row["block_p50_us"] == [60] * 5
+    assert row["block_reference_us"] == [120] * 5
     assert row["attempts"] == 3
-    assert row["drift"] == pytest.approx(0.2)
-    assert row["block_reference_us"] == [100] * 4 + [120]
+
+
+def test_drift_that_is_left_is_told(clock):
+    reference = clock.call(*[100_000] * 40, *[100_000] * 4, 130_000, 110_000, 120_000)
+    row = timing.measure({"it": clock.call(50_000)}, reference, **RULE | {"attempts": 1})["it"]
+    assert row["block_reference_us"] == [100, 100, 100, 130, 130]
+    assert (row["attempts"], row["drift"]) == (1, pytest.approx(0.3))
+
+
+def test_only_the_blocks_that_drifted_are_measured_again(clock):
+    order = []
+
+    def named(name, *nanoseconds):
+        cost = clock.call(*nanoseconds)
+
+        def call():
+            cost()
+            order.append(name)
+
+        return call
+
+    reference = named("reference", *[100_000] * 40, 100_000, 100_000, 100_000, 130_000, 100_000)
+    timing.measure({"a": named("a", 50_000), "b": named("b", 20_000)}, reference, **RULE)
+    turns = "".join({"reference": "."}.get(name, name) for name, _ in itertools.groupby(order))
+    assert turns == "ab" + ".a.b" * 5 + "." + "a.b."
 
 
 def test_what_did_not_drift_is_measured_once(clock):
-    reference = clock.call(*[100_000] * 40, *[100_000, 104_000] * 2, 100_000)
+    reference = clock.call(*[100_000] * 40, *[100_000, 104_000] * 3)
     row = timing.measure({"it": clock.call(50_000)}, reference, **RULE)["it"]
-    assert (row["attempts"], row["drift"]) == (1, pytest.approx(0.04))
+    assert (row["attempts"], row["block_reference_us"]) == (1, [104] * 5)
 
 
 def test_a_short_run_has_a_median(clock):
-    assert timing.brief(clock.call(30_000, 10_000, 20_000), calls=3, seconds=0, most_seconds=1) == 20
-    assert timing.brief(clock.call(10**9), calls=3, seconds=0, most_seconds=0.5) == 10**6
+    rule = {"calls": 3, "seconds": 0}
+    once = {"it": clock.call(30_000, 10_000, 20_000)}
+    assert timing.brief(once, rounds=1, most_seconds=1, **rule) == {"it": 20}
+    assert timing.brief({"it": clock.call(10**9)}, rounds=1, most_seconds=0.5, **rule) == {"it": 10**6}
+    in_turns = {"a": clock.call(*[9_000] * 3, *[5_000] * 3, 1), "b": clock.call(7_000)}
+    assert timing.brief(in_turns, rounds=2, most_seconds=1, **rule) == {"a": 5, "b": 7}
 
 
 def test_no_garbage_is_collected_meanwhile(clock):

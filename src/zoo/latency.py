@@ -20,8 +20,7 @@ from zoo.statistics import interval
 
 TOLERANCE = 1e-3
 EXPECTED = "those of onnxruntime on the CPU"
-SEARCH_ROUNDS = 3
-SEARCH = {"calls": 5, "seconds": 0.005, "most_seconds": 0.05}
+SEARCH = {"rounds": 3, "calls": 5, "seconds": 0.005, "most_seconds": 0.05}
 
 
 class Unequal(Exception):
@@ -155,21 +154,19 @@ def search(path, provider, sizes, settings):
     A trial chooses only what is then measured: what it found by chance shows there.
     """
     best_mode = "graph" if provider == sessions.CUDA else "bound"
-    candidates = {
-        one._replace(mode=best_mode, optimisation=level): []
+    candidates = dict.fromkeys(
+        one._replace(mode=best_mode, optimisation=level)
         for one in grid(provider, "", settings)
         for level in settings["optimisations"]
-    }
+    )
     calls = {}
     for one in candidates:
         try:
             calls[one], _ = prepare(path, provider, sizes, one, settings["tf32"])
         except sessions.Refused:
             continue
-    for _ in range(SEARCH_ROUNDS):
-        for one, call in calls.items():
-            candidates[one].append(timing.brief(call, **SEARCH))
-    return min(calls, key=lambda one: min(candidates[one]), default=default(provider, settings))
+    found = timing.brief(calls, **SEARCH)
+    return min(found, key=found.get, default=default(provider, settings))
 
 
 def advise(measured, usual):

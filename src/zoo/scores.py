@@ -1,8 +1,7 @@
 """Metric arithmetic in NumPy: a value per item first, so that every mean can be taken again from what is kept."""
 
 import numpy
-from scipy.optimize import linear_sum_assignment
-from scipy.signal import convolve2d, correlate2d
+import scipy  # which loads its large parts, `optimize` and `signal`, where they are first used
 from scipy.special import log_softmax, logsumexp
 
 # A pixel of exactly 0 or 1 that is wrong would cost infinitely many nats; 1 minus this is still exact in float32.
@@ -118,7 +117,7 @@ def matched_agreement(asked, predicted, classes):
     largest sum. What was predicted as nothing (-1) counts as wrong.
     """
     counts = confusion(asked, predicted, classes)
-    return counts[linear_sum_assignment(counts, maximize=True)].sum() / len(asked)
+    return counts[scipy.optimize.linear_sum_assignment(counts, maximize=True)].sum() / len(asked)
 
 
 def best_spread_out(images):
@@ -157,15 +156,17 @@ def down_and_up(images):
 
 def _down_and_up(image):
     ones, spread = numpy.ones((3, 3)), numpy.zeros_like(image)
-    spread[::2, ::2] = convolve2d(image, ones, "same")[::2, ::2]
-    return convolve2d(spread, ones, "same")
+    spread[::2, ::2] = scipy.signal.convolve2d(image, ones, "same")[::2, ::2]
+    return scipy.signal.convolve2d(spread, ones, "same")
 
 
 def normalised_convolution(images):
     """The convolution and batch normalisation of `zoo.models.operators.NormalisedConvolution`, by their definitions."""
     maps = numpy.arange(8.0)
     kernels = numpy.sin(1 + numpy.arange(72.0)).reshape(8, 3, 3)
-    plain = numpy.stack([[correlate2d(image[0], kernel, "valid") for kernel in kernels] for image in images])
+    plain = numpy.stack(
+        [[scipy.signal.correlate2d(image[0], kernel, "valid") for kernel in kernels] for image in images]
+    )
     mean, variance, scale, shift = (
         values[:, None, None] for values in (maps / 8, 1 + maps, numpy.cos(maps), numpy.sin(maps))
     )

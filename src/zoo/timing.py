@@ -9,12 +9,15 @@ import contextlib
 import functools
 import gc
 import importlib.metadata
+import itertools
+import math
 import os
 import platform
 import statistics
 import subprocess
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy
 import onnxruntime
@@ -41,68 +44,88 @@ def measure(
 ):  # fmt: skip
     """Time `candidates` {name: callable} in steady state, in turns; return {name: row}.
 
-    Each is warmed up. Then, in each of `blocks`, come the `reference` for `reference_seconds` and a candidate, for
-    every candidate in turn, and never while threads of an earlier one still spin: at least `calls` and `seconds` in
-    all blocks together, at most `most_seconds` (which wins), but once a block. Where a candidate's references differ by
-    more than `most_drift` between blocks, all blocks are measured again, up to `attempts` times; those that drifted
-    least are kept, and nothing else is discarded.
+    Each is warmed up. Then, in each of `blocks`, comes every candidate in turn, the `reference` for `reference_seconds`
+    before and after it, and never while threads of an earlier one still spin: at least `calls` and `seconds` in all
+    blocks together, at most `most_seconds` (which wins), but once a block. A block beside which the reference was
+    slower by more than `most_drift` than the fastest seen is measured again, after all others, until it was measured
+    `attempts` times; the time at which the reference was fastest is kept, and nothing else is discarded.
 
     A row is `describe` of all times, {"calls", "seconds", "warmup_calls"}, and of the blocks {"block_calls",
-    "block_p50_us", "block_reference_us", "noise", "drift", "attempts"}: noise is the relative standard deviation of the
-    block medians, drift the range of the reference's medians over their median.
+    "block_p50_us", "block_reference_us" (of the slower of both), "noise", "drift", "attempts"}: noise is the `scatter`
+    of the block medians, drift the range of the reference's, both over their median; attempts those of the block that
+    had most.
     """
     with _no_garbage_collection():
         warming = (warmup_calls, warmup_seconds, warmup_most_seconds)
         warm = {name: len(_repeat(call, *warming, until=is_steady)) for name, call in candidates.items()}
         _repeat(reference, *warming, until=is_steady)
-        tried = []
-        for _ in range(attempts):
-            times = {name: ([], []) for name in candidates}
-            for _ in range(blocks):
-                for name, call in candidates.items():
-                    _settle()
-                    times[name][0].append(_repeat(reference, 1, reference_seconds, reference_seconds))
-                    times[name][1].append(_repeat(call, -(-calls // blocks), seconds / blocks, most_seconds / blocks))
-            tried.append(times)
-            if _worst_drift(times) <= most_drift:
-                break
-    least = min(tried, key=_worst_drift)
-    return {name: _row(*least[name], warm[name]) | {"attempts": len(tried)} for name in candidates}
+        kept, fastest, attempt = {}, math.inf, 0
+        due = list(itertools.product(range(blocks), candidates))
+        while due and attempt < attempts:
+            attempt += 1
+            _settle()
+            before = _median_us(_repeat(reference, 1, reference_seconds, reference_seconds))
+            for place in due:
+                times = _repeat(candidates[place[1]], -(-calls // blocks), seconds / blocks, most_seconds / blocks)
+                _settle()
+                after = _median_us(_repeat(reference, 1, reference_seconds, reference_seconds))
+                fastest, slower = min(fastest, before, after), max(before, after)
+                steadier = place not in kept or slower < kept[place].reference_us
+                kept[place] = (Block(times, slower) if steadier else kept[place])._replace(attempts=attempt)
+                before = after
+            due = [place for place, block in kept.items() if block.reference_us > (1 + most_drift) * fastest]
+    return {name: _row([kept[number, name] for number in range(blocks)], warm[name]) for name in candidates}
 
 
-def _row(beside, of_blocks, warm):
-    times, medians = [time for block in of_blocks for time in block], [_median_us(block) for block in of_blocks]
-    spread = statistics.stdev(medians) if len(medians) > 1 else 0.0
+class Block(NamedTuple):
+    """Times of a candidate (nanoseconds), beside how slow a reference, and how often it was measured until then."""
+
+    times: list
+    reference_us: float
+    attempts: int = 1
+
+
+def _row(of_blocks, warm):
+    times = [time for block in of_blocks for time in block.times]
+    medians, beside = [_median_us(block.times) for block in of_blocks], [block.reference_us for block in of_blocks]
     return describe(times) | {
         "calls": len(times),
         "seconds": sum(times) / 1e9,
         "warmup_calls": warm,
-        "block_calls": [len(block) for block in of_blocks],
+        "block_calls": [len(block.times) for block in of_blocks],
         "block_p50_us": medians,
-        "block_reference_us": [_median_us(block) for block in beside],
-        "noise": spread / statistics.fmean(medians),
-        "drift": _drift(beside),
+        "block_reference_us": beside,
+        "noise": scatter(medians) / statistics.median(medians),
+        "drift": (max(beside) - min(beside)) / statistics.median(beside),
+        "attempts": max(block.attempts for block in of_blocks),
     }
-
-
-def _worst_drift(times):
-    return max(_drift(beside) for beside, _ in times.values())
-
-
-def _drift(blocks):
-    medians = [_median_us(block) for block in blocks]
-    return (max(medians) - min(medians)) / statistics.median(medians)
 
 
 def _median_us(times):
     return statistics.median(times) / 1e3
 
 
-def brief(call, calls, seconds, most_seconds):
-    """The median of a short run, microseconds, for a first choice: it is neither warmed up nor set beside anything."""
-    _settle()
+def scatter(values):
+    """The standard deviation of `values`, were they normal, from the median distance to their median.
+
+    Unlike the deviation itself it is what most of them say: one block that something disturbed changes neither it nor
+    the median. (Hampel 1974)
+    """
+    middle = statistics.median(values)
+    return statistics.median(abs(value - middle) for value in values) / statistics.NormalDist().inv_cdf(0.75)
+
+
+def brief(candidates, *, rounds, calls, seconds, most_seconds):
+    """{name: the least median of `rounds` short runs, microseconds} of `candidates` {name: callable}, in turns.
+
+    For a first choice: nothing is warmed up or set beside a reference.
+    """
+    medians = {name: [] for name in candidates}
     with _no_garbage_collection():
-        return _median_us(_repeat(call, calls, seconds, most_seconds))
+        for name, call in [*candidates.items()] * rounds:
+            _settle()
+            medians[name].append(_median_us(_repeat(call, calls, seconds, most_seconds)))
+    return {name: min(found) for name, found in medians.items()}
 
 
 def once(call):
