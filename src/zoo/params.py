@@ -194,7 +194,7 @@ class Benchmark(Strict):
     attempts: PerProfile[Count]
     warmup_calls: Count
     warmup_seconds: PerProfile[Positive]
-    warmup_most_seconds: Positive
+    warmup_most_seconds: PerProfile[Positive]
     calls: PerProfile[Count]
     seconds: PerProfile[Positive]
     most_seconds: PerProfile[Positive]
