@@ -51,9 +51,9 @@ def measure(
     `attempts` times; the time at which the reference was fastest is kept, and nothing else is discarded.
 
     A row is `describe` of all times, {"calls", "seconds", "warmup_calls"}, and of the blocks {"block_calls",
-    "block_p50_us", "block_reference_us" (of the slower of both), "noise", "drift", "attempts"}: noise is the `scatter`
-    of the block medians, drift the range of the reference's, both over their median; attempts those of the block that
-    had most.
+    "block_p50_us", "block_reference_us" (of the slower of both), "noise", "drift", "attempts"}: noise is the relative
+    standard deviation of the block medians, drift the range of the reference's over their median; attempts those of
+    the block that had most.
     """
     with _no_garbage_collection():
         warming = (warmup_calls, warmup_seconds, warmup_most_seconds)
@@ -71,7 +71,7 @@ def measure(
                 after = _median_us(_repeat(reference, 1, reference_seconds, reference_seconds))
                 fastest, slower = min(fastest, before, after), max(before, after)
                 steadier = place not in kept or slower < kept[place].reference_us
-                kept[place] = (Block(times, slower) if steadier else kept[place])._replace(attempts=attempt)
+                kept[place] = Block(times, slower, attempt) if steadier else kept[place]._replace(attempts=attempt)
                 before = after
             due = [place for place, block in kept.items() if block.reference_us > (1 + most_drift) * fastest]
     return {name: _row([kept[number, name] for number in range(blocks)], warm[name]) for name in candidates}
@@ -82,7 +82,7 @@ class Block(NamedTuple):
 
     times: list
     reference_us: float
-    attempts: int = 1
+    attempts: int
 
 
 def _row(of_blocks, warm):
@@ -95,7 +95,7 @@ def _row(of_blocks, warm):
         "block_calls": [len(block.times) for block in of_blocks],
         "block_p50_us": medians,
         "block_reference_us": beside,
-        "noise": scatter(medians) / statistics.median(medians),
+        "noise": (statistics.stdev(medians) if len(medians) > 1 else 0.0) / statistics.fmean(medians),
         "drift": (max(beside) - min(beside)) / statistics.median(beside),
         "attempts": max(block.attempts for block in of_blocks),
     }
@@ -103,16 +103,6 @@ def _row(of_blocks, warm):
 
 def _median_us(times):
     return statistics.median(times) / 1e3
-
-
-def scatter(values):
-    """The standard deviation of `values`, were they normal, from the median distance to their median.
-
-    Unlike the deviation itself it is what most of them say: one block that something disturbed changes neither it nor
-    the median. (Hampel 1974)
-    """
-    middle = statistics.median(values)
-    return statistics.median(abs(value - middle) for value in values) / statistics.NormalDist().inv_cdf(0.75)
 
 
 def brief(candidates, *, rounds, calls, seconds, most_seconds):
