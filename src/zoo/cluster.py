@@ -73,7 +73,7 @@ class Cluster:
 
     def __init__(self, ray, pipeline, places, source, log_of):
         self.places, self._ray, self._pipeline, self._source, self._log_of = places, ray, pipeline, source, log_of
-        self._here, self._work = Local(places, log_of), ray.remote(work)
+        self._here, self._work = Local(places, log_of, {}), ray.remote(work)
         self._references = {}
 
     def start(self, name, commands):

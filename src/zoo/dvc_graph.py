@@ -56,6 +56,7 @@ class Step:
     group: str  # without what `foreach` added
     alone: bool  # `meta: {alone: true}`: overlaps with no other stage
     after: frozenset  # names of the steps that it waits for
+    imports: tuple = ()  # `meta: {imports: [...]}`: modules that its Python program may find imported
 
 
 def cache_path():
@@ -110,6 +111,7 @@ class Pipeline:
                 name=name,
                 group=name.partition("@")[0],
                 alone=bool((stage.meta or {}).get("alone")),
+                imports=tuple((stage.meta or {}).get("imports", ())),
                 after=frozenset(names[other] for other in graph.successors(stage) if other in names),
             )
         for path in {stage.path for stage in planned if isinstance(stage, PipelineStage)}:

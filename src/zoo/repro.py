@@ -36,7 +36,8 @@ def reproduce(targets=(), jobs=None, keep_going=False, dry=False, force=False, p
 
                 runner = stack.enter_context(cluster.connected(ray, pipeline, jobs, log_of))
             else:
-                runner = stack.enter_context(contextlib.closing(Local(jobs or usable_cores(), log_of)))
+                imports = {name: step.imports for name, step in pipeline.steps.items() if step.imports}
+                runner = stack.enter_context(contextlib.closing(Local(jobs or usable_cores(), log_of, imports)))
             stopped = stack.enter_context(_signals())
             past = _read_seconds(pipeline.folder)
             view = stack.enter_context(LiveView(pipeline.steps, runner.places, past))

@@ -1,0 +1,162 @@
+"""Starts Python programs out of a process that has imported what they need: in milliseconds, not in seconds.
+
+Run as a program by `Preloaded`, with a socket: it imports modules, then forks for each message. Modules of this project
+are never imported before the fork, so that a program always runs the code that lies there; nor may be such as start
+threads, which a fork would lose (onnxruntime).
+"""
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import select
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+MOST_BYTES = 2**18  # of a message: the environment is in it
+LOOKING = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}  # else who only asks for a GPU makes it unusable after the fork
+SHELL_CHARACTERS = set("|&;<>()$`\\\"'*?[]#~=%{}!\n")
+
+
+class Preloaded:
+    """A process with `modules` imported. It is `ready` some seconds after it was made."""
+
+    def __init__(self, modules):
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", __file__, str(theirs.fileno()), *modules],
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()], start_new_session=True, env=os.environ | LOOKING,
+            )  # fmt: skip
+        self._ready = False
+
+    def ready(self):
+        if not self._ready and select.select([self._control], [], [], 0)[0]:
+            self._ready = bool(self._control.recv(1))  # nothing, for good, where a module could not be imported
+        return self._ready
+
+    def start(self, words, options, output):
+        """A `Forked` that runs `words`, a program and its arguments, with cwd and env of `options` and its output.
+
+        Raises OSError where the process is gone, or the message is too long for it.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            message = json.dumps({"words": words, "folder": str(options["cwd"]), "environment": dict(options["env"])})
+            socket.send_fds(self._control, [message.encode()], [theirs.fileno(), output.fileno()])
+        number = ours.recv(MOST_BYTES)
+        if not number:
+            raise ConnectionError("the process that forks is gone")
+        return Forked(int(number), ours)
+
+    def close(self):
+        self._control.close()
+        self._process.wait()
+
+
+class Forked:
+    """A program that waits for `go`: what `zoo.processes.Spawned` is for a new process."""
+
+    def __init__(self, pid, connection):
+        self.pid, self._connection = pid, connection
+
+    def go(self):
+        with contextlib.suppress(OSError):  # it was ended already
+            self._connection.send(b"go")
+
+    def wait(self):
+        """Until it has ended; its number is its own until `status`."""
+        self._connection.recv(MOST_BYTES)
+
+    def status(self):
+        """Its exit status, below zero a signal's number."""
+        with contextlib.suppress(OSError):
+            self._connection.send(b"seen")
+        with self._connection:
+            return int(self._connection.recv(MOST_BYTES) or -signal.SIGKILL)
+
+
+def program(command, options):
+    """The words of `python SCRIPT ARGUMENTS...`, or None for a command that is not that, or means another Python."""
+    if SHELL_CHARACTERS & set(command):
+        return None
+    name, *words = shlex.split(command) or [""]
+    if name != "python" or not words or words[0].startswith("-"):
+        return None
+    found = shutil.which(name, path=options["env"].get("PATH"))
+    return words if found and Path(found).parent == Path(sys.executable).parent else None
+
+
+# ---- the process
+
+
+def serve(control):
+    """Fork for every message; return only in a child, with the words that it is to run."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the watchers
+    gc.collect()
+    gc.freeze()  # or the first collection of each child would copy all of it
+    control.send(b"r")
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(control, MOST_BYTES, 2)
+        if not message:
+            os._exit(0)
+        with contextlib.ExitStack() as stack:
+            for descriptor in descriptors:
+                stack.callback(os.close, descriptor)
+            if not os.fork():
+                stack.pop_all()
+                control.close()
+                return watch(socket.socket(fileno=descriptors[0]), descriptors[1], json.loads(message))
+
+
+def watch(connection, output, message):
+    """Fork once more, and tell how the child ends; return in the child."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    child = os.fork()
+    if not child:
+        return prepare(connection, output, message)
+    with contextlib.suppress(OSError):  # whoever asked is gone: it ends its groups by itself
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+        connection.send(b"ended")
+        connection.recv(MOST_BYTES)
+        connection.send(str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])).encode())
+    os._exit(0)
+
+
+def prepare(connection, output, message):
+    """Become what a new process would be: a group of its own, its files, folder and environment. Returns the words."""
+    os.setsid()
+    connection.send(str(os.getpid()).encode())
+    if not connection.recv(MOST_BYTES):
+        os._exit(1)
+    connection.close()
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for ours, standard in ((nothing, 0), (output, 1), (output, 2)):
+        os.dup2(ours, standard)
+    os.close(nothing)
+    os.close(output)
+    os.chdir(message["folder"])
+    os.environ.clear()
+    os.environ.update(message["environment"])
+    return message["words"]
+
+
+if __name__ == "__main__":
+    asking = socket.socket(fileno=int(sys.argv[1]))
+    for module in sys.argv[2:]:
+        importlib.import_module(module)
+    sys.argv = serve(asking)
+    del asking
+    script = os.path.abspath(sys.argv[0])
+    sys.path.insert(0, os.path.dirname(script))
+    sys.modules["__main__"] = main = types.ModuleType("__main__")
+    main.__file__ = script
+    exec(compile(Path(script).read_bytes(), script, "exec"), vars(main))
