@@ -5,10 +5,9 @@
 
 clock  five graphs, each timed by `zoo.timing` and by a plain loop that knows nothing of it, in turns, until there are
        five rounds in which the reference graph kept its pace; 15 rounds at most, then those that are there count.
-rule   every graph of the quick profile, in every mode, measured by the quick profile's rule in a process of its own,
-       blocks that drift as often as the full profile does: twice as it is (what is then called different is a false
-       alarm), and with each call made longer by a known share (what is then not called worse was missed). Found shares
-       are given by class of latency.
+rule   every graph of the quick profile, in every mode, measured by the quick profile's rule with the full profile's
+       patience in a process of its own: twice as it is (what is then called different is a false alarm), and with each
+       call made longer by a known share (what is then not called worse was missed), by threads and class of latency.
 
 Results go to latency.json beside this file.
 """
@@ -40,6 +39,8 @@ PLAIN_SECONDS = 0.5
 INJECTED = 1.15
 OTHERS = (1.05, 1.075, 1.1, 1.2, 1.3, 1.5)  # on every fourth graph
 CLASSES = {"under 20 µs": 20, "20 to 200 µs": 200, "200 µs to 2 ms": 2000, "above 2 ms": float("inf")}
+ONE_THREAD, ALL_THREADS = "1 thread", "all threads"
+KINDS = [f"{threads}, {name}" for threads in (ONE_THREAD, ALL_THREADS) for name in CLASSES]
 ENOUGH = 0.95
 
 
@@ -74,7 +75,7 @@ def clock():
     most_drift = everything["compare"]["latency"]["drift"]
     settings = latency.settings(everything, "full")
     chosen = {key: settings[key] for key in timing.RULE} | {"seconds": PLAIN_SECONDS, "calls": PLAIN_CALLS}
-    reference, found = sessions.reference(), []
+    reference, found = latency.reference(sessions.CPU, 1), []
     for name, verb in CLOCKED.items():
         path = files.graph("quick", name, everything["seeds"]["quick"][0], verb)
         session = sessions.open_session(path)
@@ -86,8 +87,8 @@ def clock():
         for mode, (ours, theirs) in ways.items():
             rounds, left_out = [], 0
             while len(rounds) < ROUNDS and len(rounds) + left_out < ROUNDS_MOST:
-                row = timing.measure({"it": ours}, reference, **chosen)["it"]
-                before, of_loop, after = (plain(*one) / 1e3 for one in ((reference,), theirs, (reference,)))
+                row = timing.measure({"it": (ours, reference)}, **chosen)["it"]
+                before, of_loop, after = (plain(*one) / 1e3 for one in ((reference.call,), theirs, (reference.call,)))
                 pace = [*row["block_reference_us"], before, after]
                 if max(pace) / min(pace) - 1 > most_drift:
                     left_out += 1
@@ -131,7 +132,7 @@ def binding_of(session, feeds):
 
 
 def rule():
-    """Share of rows called different by class of latency, where nothing changed and where each call took longer."""
+    """What `by_class` counts where nothing changed, and where each call took longer."""
     rules = params.load()["compare"]["latency"]
     before, again, longer = (in_a_process(factor, 1) for factor in (1, 1, INJECTED))
     found = {
@@ -159,16 +160,20 @@ def rows(factor, each):
     """{call: row} of every `each`-th graph of the quick profile, in all modes; calls take `factor` times as long."""
     everything = params.load()
     settings = latency.settings(everything, "quick")
-    chosen = {key: settings[key] for key in timing.RULE} | {"attempts": everything["benchmark"]["attempts"]["full"]}
+    patience = everything["benchmark"]["patience_seconds"]["full"]
+    chosen = {key: settings[key] for key in timing.RULE} | {"patience_seconds": patience}
     seed, found = everything["seeds"]["quick"][0], {}
     paths = [(name, path) for name in everything["models"] for path in latency.graphs("quick", name, seed).values()]
     for (name, path), batch in ((graph, batch) for graph in paths[::each] for batch in settings["batches"]):
         sizes = {"batch": batch, "time": settings["time"]}
         calls = {
-            one: slowed(latency.prepare(path, sessions.CPU, sizes, one, tf32=False)[0], factor)
+            one: (
+                slowed(latency.prepare(path, sessions.CPU, sizes, one, tf32=False)[0], factor),
+                latency.reference(sessions.CPU, one.threads),
+            )
             for one in latency.grid(sessions.CPU, path.stem, settings)
         }
-        for one, row in timing.measure(calls, sessions.reference(), **chosen).items():
+        for one, row in timing.measure(calls, **chosen).items():
             found[f"{name} {path.stem}, batch {batch}, {one.mode}, {one.threads} threads, {one.optimisation}"] = row
     return found
 
@@ -189,13 +194,13 @@ def slowed(call, factor):
 
 
 def by_class(before, after, rules):
-    """{class: {verdict: number of rows}}, by the latency in `before`; calls with no p50 are left out."""
-    counts = {name: dict.fromkeys(("better", "same", "worse", "not comparable"), 0) for name in CLASSES}
+    """{(threads, class) in words: {verdict: number of rows}}, by the latency in `before`; no p50, not counted."""
+    counts = {name: dict.fromkeys(("better", "same", "worse", "not comparable"), 0) for name in KINDS}
     for call, row in after.items():
         if row["p50_us"] is not None and before[call]["p50_us"] is not None:
             verdict, _ = latency_change(before[call], row, rules)
             said = "not comparable" if disturbed(before[call], row, rules) else verdict
-            counts[class_of(before[call])][said] += 1
+            counts[kind_of(call, before[call])][said] += 1
     return counts
 
 
@@ -205,16 +210,17 @@ def compared(counts):
 
 
 def graphs_by_class(measured):
-    """{class: experiments whose calls are in it}."""
-    named = {name: {} for name in CLASSES}
+    """{kind: experiments whose calls are of it}."""
+    named = {name: {} for name in KINDS}
     for call, row in measured.items():
         if row["p50_us"] is not None:
-            named[class_of(row)][call.split()[0]] = None
+            named[kind_of(call, row)][call.split()[0]] = None
     return {name: list(found) for name, found in named.items()}
 
 
-def class_of(row):
-    return next(name for name, most in CLASSES.items() if row["p50_us"] < most)
+def kind_of(call, row):
+    threads = ONE_THREAD if f", {ONE_THREAD}s, " in call else ALL_THREADS
+    return f"{threads}, {next(name for name, most in CLASSES.items() if row['p50_us'] < most)}"
 
 
 # ---- tables
@@ -254,24 +260,30 @@ def rule_table(part):
     names = [f"{(float(factor) - 1) * 100:.3g} % longer" for factor in factors]
     rules = part["rule"]
     lines = [
-        f"**The rule** (a change of p50 above {rules['relative']:.0%} and above {rules['noise_times']} times the noise "
-        f"of both rows and above {rules['microseconds']} µs, with intervals that do not overlap): share of calls that "
-        "it calls worse (or, where nothing changed, different), of so many that could be compared: those for which the "
-        f"reference graph's pace stayed within {rules['drift']:.0%}.\n",
-        f"| class of latency | nothing changed | {' | '.join(names)} | smallest that is found |",
+        f"**The rule** (the faster half of the blocks changed by more than {rules['relative']:.0%}, "
+        f"{rules['noise_times']} times the noise of both sides and {rules['microseconds']} µs, and intervals of p50 do "
+        "not overlap): share of calls that it calls worse (or, where nothing changed, different), of so many that "
+        f"could be compared: those for which the reference graph's pace stayed within {rules['drift']:.0%}.\n",
+        f"| threads, class of latency | nothing changed | {' | '.join(names)} | smallest that is found |",
         f"|:--|--:|{'--:|' * len(names)}--:|",
     ]
-    for name in CLASSES:
+    for name in KINDS:
         same = part["unchanged"][name]
         cells = [share(same["better"] + same["worse"], compared(same))]
         cells += [share(part["injected"][factor][name]["worse"], compared(part["injected"][factor][name]))
                   for factor in factors]  # fmt: skip
         lines.append(f"| {name} | {' | '.join(cells)} | {smallest(part, name, factors)} |")
-    counted = [part["unchanged"][name] for name in CLASSES]
-    alarms, total = sum(one["better"] + one["worse"] for one in counted), sum(map(compared, counted))
-    left = sum(one["not comparable"] for one in counted)
-    lines.append(f"\nFalse alarms in all: {share(alarms, total)}; {left} more could not be compared.")
-    lines += [f"\nCalls {name}: {', '.join(experiments)}." for name, experiments in part["graphs"].items()]
+    longer = part["injected"][str(INJECTED)]
+    for threads in (ONE_THREAD, ALL_THREADS):
+        same, slower = ([counts[name] for name in KINDS if name.startswith(threads)]
+                        for counts in (part["unchanged"], longer))  # fmt: skip
+        alarms, found = sum(one["better"] + one["worse"] for one in same), sum(one["worse"] for one in slower)
+        left = sum(one["not comparable"] for one in same)
+        lines.append(
+            f"\nWith {threads}: false alarms {share(alarms, sum(map(compared, same)))}, {left} more could not be "
+            f"compared; what took {INJECTED - 1:.0%} longer was found in {share(found, sum(map(compared, slower)))}."
+        )
+    lines += [f"\nCalls of {name}: {', '.join(experiments)}." for name, experiments in part["graphs"].items()]
     return "\n".join(lines)
 
 

@@ -65,7 +65,8 @@ def metrics(count=1, diverged=(), steps=100, source="digits", **verbs):
 def row(verb, p50, batch=1, sha="a", mode="host", threads=1, **more):
     return {
         "verb": verb, "seed": 0, "batch": batch, "graph_sha256": sha, "mode": mode, "threads": threads,
-        "optimisation": "all", "p50_us": p50, "p50_low_us": p50 * 0.99, "p50_high_us": p50 * 1.01, "noise": 0.005,
+        "optimisation": "all", "p50_us": p50, "p50_low_us": p50 * 0.99, "p50_high_us": p50 * 1.01,
+        "block_p50_us": [p50 * share for share in (0.995, 1, 1, 1.005, 1.01)],
         "block_reference_us": [10.0] * 5,
     } | more  # fmt: skip
 

@@ -21,7 +21,7 @@ TENSORRT = "TensorrtExecutionProvider"
 BENCHMARK = {
     "batches": [1, 2], "time": 5, "threads": [1, 2], "optimisations": ["none", "all"], "tf32": False, "as_written": [],
     "blocks": 3, "calls": 12, "seconds": 0.001, "most_seconds": 1, "reference_seconds": 0.0005, "most_drift": 9,
-    "attempts": 1, "warmup_calls": 1, "warmup_seconds": 0.001, "warmup_most_seconds": 0.01,
+    "patience_seconds": 0.0, "warmup_calls": 1, "warmup_seconds": 0.001, "warmup_most_seconds": 0.01,
 }  # fmt: skip
 SETTINGS = BENCHMARK | {"cores": 2}
 
@@ -169,7 +169,7 @@ def another_provider(monkeypatch, path):
         return opened(asked if provider == CPU else path, CPU, *arguments, **options)
 
     monkeypatch.setattr(sessions, "open_session", open_session)
-    monkeypatch.setattr(sessions, "reference", lambda provider: lambda: None)
+    monkeypatch.setattr(latency, "reference", lambda *_: timing.Reference(lambda: None))
 
 
 def test_a_provider_that_computes_something_else_is_not_timed(graph, monkeypatch):

@@ -28,7 +28,7 @@ CASES = {
 }
 SETTINGS = {
     "batches": [1, 3], "runtimes": ["torch", "openvino"], "blocks": 3, "calls": 12, "seconds": 0.001,
-    "reference_seconds": 0.0001, "warmup_calls": 1, "warmup_seconds": 0.0001, "attempts": 1,
+    "reference_seconds": 0.0001, "warmup_calls": 1, "warmup_seconds": 0.0001, "patience_seconds": 0.0,
 }  # fmt: skip
 BEST = {"mode": "bound", "threads": 2, "optimisation": "basic"}
 
@@ -277,7 +277,7 @@ def test_importing_says_nothing_to_anybody(tmp_path):
 def stage(root, tmp_path, monkeypatch, graph):
     """The stage's function, in a folder with one experiment and settings that take milliseconds."""
     parameters = yaml.safe_load((root / "params.yaml").read_text())
-    both = ("calls", "seconds", "reference_seconds", "warmup_seconds", "attempts")
+    both = ("calls", "seconds", "reference_seconds", "warmup_seconds", "patience_seconds")
     parameters["benchmark"] |= {
         key: {"quick": value, "full": value} if key in both else value
         for key, value in SETTINGS.items() if key not in ("batches", "runtimes")

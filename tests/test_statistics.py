@@ -151,13 +151,17 @@ direction = st.sampled_from(["lower", "higher"])
 @st.composite
 def timings(draw):
     low, middle, high = sorted(draw(st.lists(st.floats(0.1, 1e5), min_size=3, max_size=3)))
-    row = {"p50_us": middle, "p50_low_us": low, "p50_high_us": high, "noise": draw(st.floats(0, 0.2))}
+    blocks = draw(st.lists(st.floats(0.1, 1e5), min_size=3, max_size=7))
     reference = draw(st.none() | st.lists(st.floats(1, 100), min_size=5, max_size=5))
+    row = {"p50_us": middle, "p50_low_us": low, "p50_high_us": high, "block_p50_us": blocks}
     return row | ({"block_reference_us": reference} if reference else {})
 
 
-def timing(p50, noise=0.005, spread=0.01, **more):
-    return {"p50_us": p50, "p50_low_us": p50 * (1 - spread), "p50_high_us": p50 * (1 + spread), "noise": noise} | more
+def timing(p50, *faster_half, spread=0.01, **more):
+    """A row whose faster half of the blocks is `p50` three times, or what else is given."""
+    blocks = [2 * p50, *(faster_half or [p50] * 3), 3 * p50]
+    interval = {"p50_low_us": p50 * (1 - spread), "p50_high_us": p50 * (1 + spread)}
+    return {"p50_us": p50, "block_p50_us": blocks} | interval | more
 
 
 @pytest.mark.parametrize(
@@ -241,8 +245,9 @@ def test_latency_the_other_way_round(before, after):
     [
         (timing(100), timing(104), "same"),  # below the floor
         (timing(100), timing(115), "worse"), (timing(115), timing(100), "better"),
-        (timing(100, noise=0.03), timing(115, noise=0.04), "same"),  # noise of both: 0.05, thrice 0.15
-        (timing(100, noise=0.03), timing(116, noise=0.04), "worse"),
+        (timing(100), timing(115, 112, 115, 118), "worse"),  # noise 0.026, thrice 0.078
+        (timing(100, 97, 100, 103), timing(114, 109.44, 114, 118.56), "same"),  # 0.03 and 0.04, thrice 0.15
+        (timing(100, 97, 100, 103), timing(116, 111.36, 116, 120.64), "worse"),
         (timing(5), timing(5.9), "same"), (timing(5), timing(6.1), "worse"),  # a microsecond
         (timing(100, spread=0.08), timing(115), "worse"), (timing(100, spread=0.14), timing(115), "same"),  # overlap
     ],
@@ -271,7 +276,7 @@ def test_without_a_reference_on_both_sides_times_are_taken_as_they_are():
 def test_a_change_of_pace_alone_is_no_change(row, factor):
     before = row | {"block_reference_us": [10.0] * 5}
     after = {key: value * factor for key, value in row.items() if key.startswith("p50")}
-    after |= {"noise": row["noise"], "block_reference_us": [10 * factor] * 5}
+    after |= {"block_p50_us": [factor * p50 for p50 in row["block_p50_us"]], "block_reference_us": [10 * factor] * 5}
     verdict, change = latency_change(before, after, RULE)
     assert (verdict, change) == ("same", pytest.approx(0, abs=1e-9))
 

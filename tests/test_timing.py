@@ -3,6 +3,7 @@
 import gc
 import itertools
 import json
+import os
 import socket
 import subprocess
 
@@ -22,7 +23,7 @@ RULE = {
     "most_seconds": 1.0,
     "reference_seconds": 1e-4,
     "most_drift": 0.05,
-    "attempts": 3,
+    "patience_seconds": 1.0,
     "warmup_calls": 10,
     "warmup_seconds": 1e-3,
     "warmup_most_seconds": 0.1,
@@ -43,6 +44,7 @@ class Clock:
 
     def sleep(self, seconds):
         self.slept += 1
+        self.now += round(seconds * 1e9)
 
     def call(self, *nanoseconds):
         """A call that takes so long, one after another, the last of them for ever."""
@@ -61,8 +63,9 @@ def clock(monkeypatch):
     return clock
 
 
-def alone(clock, call, **rule):
-    return timing.measure({"it": call}, clock.call(10_000), **RULE | rule)["it"]
+def alone(clock, call, reference=None, **rule):
+    beside = timing.Reference(reference or clock.call(10_000))
+    return timing.measure({"it": (call, beside)}, **RULE | rule)["it"]
 
 
 def test_every_call_costs_what_the_clock_says(clock):
@@ -104,11 +107,23 @@ def test_candidates_take_turns_with_the_reference(clock):
 
         return call
 
-    rows = timing.measure({"slow": named("slow", 50_000), "fast": named("fast", 20_000)}, named("reference", 100_000),
-                          **RULE)  # fmt: skip
+    reference = timing.Reference(named("reference", 100_000))
+    rows = timing.measure(
+        {"slow": (named("slow", 50_000), reference), "fast": (named("fast", 20_000), reference)}, **RULE
+    )
     turns = [name for name, _ in itertools.groupby(order)][2:]  # after the warm-up, which the reference ends
     assert turns == ["reference", "slow", "reference", "fast"] * 5 + ["reference"]
     assert {name: row["p50_us"] for name, row in rows.items()} == {"slow": 50, "fast": 20}
+
+
+def test_each_candidate_has_its_own_reference(clock):
+    """That of the second is slow in the first block; the first is not measured again for that."""
+    fast, slow = timing.Reference(clock.call(100_000)), timing.Reference(clock.call(*[200_000] * 41, 260_000, 200_000))
+    both = {"a": (clock.call(50_000), fast), "b": (clock.call(20_000), slow)}
+    rows = timing.measure(both, **RULE)
+    assert rows["a"]["block_reference_us"] == [100] * 5
+    assert rows["b"]["block_reference_us"] == [200] * 5
+    assert [rows[name]["attempts"] for name in both] == [1, 2]
 
 
 def test_no_block_begins_while_other_threads_work(clock):
@@ -130,30 +145,51 @@ def test_noise_is_that_of_the_block_medians(clock):
     assert row["noise"] == pytest.approx(numpy.std(blocks, ddof=1) / numpy.mean(blocks))
 
 
-def test_blocks_beside_a_slow_reference_are_measured_again(clock):
-    """The reference takes 100 µs, and 130 between the second block and the third: both are measured again."""
-    reference = clock.call(*[100_000] * 40, 100_000, 100_000, 130_000, 100_000)
-    candidate = clock.call(*[50_000] * 46, *[99_000] * 12, *[50_000] * 12, *[60_000] * 6, 70_000)
-    row = timing.measure({"it": candidate}, reference, **RULE)["it"]
-    assert row["block_p50_us"] == [50, 60, 70, 50, 50]
+WARM = [100_000] * 40  # calls of the reference before the first block, in all that follows
+
+
+def test_a_block_beside_which_the_reference_became_slow_is_measured_again(clock):
+    """The reference takes 100 µs, and 130 between the second block and the third, which waits."""
+    reference = clock.call(*WARM, 100_000, 100_000, 130_000, 100_000)
+    candidate = clock.call(*[50_000] * 46, *[99_000] * 6, *[50_000] * 18, *[60_000] * 6, 70_000)
+    row = alone(clock, candidate, reference)
+    assert row["block_p50_us"] == [50, 60, 50, 50, 50]
     assert row["block_reference_us"] == [100] * 5
     assert (row["attempts"], row["drift"]) == (2, 0)
 
 
+def test_no_block_begins_while_the_reference_is_slow(clock):
+    """It is, at its first reading and three more, against what it was in a measurement before."""
+    reference = timing.Reference(clock.call(100_000))
+    timing.measure({"it": (clock.call(50_000), reference)}, **RULE)
+    reference.call = clock.call(*[130_000] * 44, 100_000)
+    clock.slept = 0
+    row = timing.measure({"it": (clock.call(50_000), reference)}, **RULE)["it"]
+    assert row["block_reference_us"] == [100] * 5
+    assert clock.slept == 1 + 5 + 4 * 2  # each reading lets threads settle; four of them were waited for
+
+
+def test_what_stays_slow_is_measured_when_patience_is_over(clock):
+    reference = clock.call(*WARM, 100_000, 130_000)
+    began = clock.now
+    row = alone(clock, clock.call(50_000), reference)
+    assert (row["attempts"], row["block_reference_us"]) == (1, [130] * 5)
+    assert (clock.now - began) / 1e9 == pytest.approx(RULE["patience_seconds"], rel=0.1)
+
+
 def test_what_goes_on_drifting_is_kept_where_the_reference_was_fastest(clock):
-    """Before the first block the reference takes 100 µs, then 130; in the second attempt 120, in the third 125."""
-    beside = [100_000] + [130_000] * 5 + [120_000] * 6 + [125_000] * 6
-    reference = clock.call(*[100_000] * 40, *beside)
+    """After each block it is slow, 130 µs the first time, then 120, then 125, until patience is over."""
+    beside = [[100_000, slow] * 5 for slow in (130_000, 120_000, 125_000)]
     candidate = clock.call(*[50_000] * 40, *[65_000] * 30, *[60_000] * 30, 62_500)
-    row = timing.measure({"it": candidate}, reference, **RULE)["it"]
+    row = alone(clock, candidate, clock.call(*WARM, *itertools.chain(*beside)), patience_seconds=0.25)
     assert row["block_p50_us"] == [60] * 5
     assert row["block_reference_us"] == [120] * 5
     assert row["attempts"] == 3
 
 
 def test_drift_that_is_left_is_told(clock):
-    reference = clock.call(*[100_000] * 40, *[100_000] * 4, 130_000, 110_000, 120_000)
-    row = timing.measure({"it": clock.call(50_000)}, reference, **RULE | {"attempts": 1})["it"]
+    reference = clock.call(*WARM, *[100_000] * 4, 130_000, 110_000, 120_000)
+    row = alone(clock, clock.call(50_000), reference, patience_seconds=0)
     assert row["block_reference_us"] == [100, 100, 100, 130, 130]
     assert (row["attempts"], row["drift"]) == (1, pytest.approx(0.3))
 
@@ -170,15 +206,14 @@ def test_only_the_blocks_that_drifted_are_measured_again(clock):
 
         return call
 
-    reference = named("reference", *[100_000] * 40, 100_000, 100_000, 100_000, 130_000, 100_000)
-    timing.measure({"a": named("a", 50_000), "b": named("b", 20_000)}, reference, **RULE)
+    reference = timing.Reference(named("reference", *WARM, 100_000, 100_000, 100_000, 130_000, 100_000))
+    timing.measure({"a": (named("a", 50_000), reference), "b": (named("b", 20_000), reference)}, **RULE)
     turns = "".join({"reference": "."}.get(name, name) for name, _ in itertools.groupby(order))
-    assert turns == "ab" + ".a.b" * 5 + "." + "a.b."
+    assert turns == "ab" + ".a.b" * 5 + "." + "a."
 
 
 def test_what_did_not_drift_is_measured_once(clock):
-    reference = clock.call(*[100_000] * 40, *[100_000, 104_000] * 3)
-    row = timing.measure({"it": clock.call(50_000)}, reference, **RULE)["it"]
+    row = alone(clock, clock.call(50_000), clock.call(*WARM, *[100_000, 104_000] * 3))
     assert (row["attempts"], row["block_reference_us"]) == (1, [104] * 5)
 
 
@@ -201,6 +236,18 @@ def test_no_garbage_is_collected_meanwhile(clock):
     alone(clock, call)
     assert seen == {False}
     assert gc.isenabled()
+
+
+def test_the_caller_stays_on_one_core_meanwhile(clock):
+    before, seen = os.sched_getaffinity(0), []
+
+    def call():
+        clock.now += 50_000
+        seen.append(os.sched_getaffinity(0))
+
+    alone(clock, call)
+    assert all(cores == {min(before)} for cores in seen)
+    assert os.sched_getaffinity(0) == before
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.5, 11), (0.9, 64), (0.99, 662), (0.999, 6636)])

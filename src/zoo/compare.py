@@ -29,7 +29,7 @@ VERDICTS = ("worse", "better", "different", "same", "not comparable")
 KINDS = ("operator", "parameters", "opset", "inputs", "outputs", "bytes")  # of what a graph is made of
 CALL = ("verb", "batch", "mode", "threads", "optimisation")  # with the provider, what identifies a row of latency
 HARDWARE = ("cpu", "cores", "governor", "memory_gib", "gpu")  # what else a machine is described by are versions
-TIMED = ("p50_us", "p50_low_us", "p50_high_us", "noise", "graph_sha256")
+TIMED = ("p50_us", "p50_low_us", "p50_high_us", "block_p50_us", "graph_sha256")
 DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError, yaml.YAMLError)
 
 

@@ -86,6 +86,15 @@ def measure(paths, provider, settings):
     return found
 
 
+@functools.cache
+def reference(provider, threads):
+    """The `timing.Reference` of this process for what runs with so many threads.
+
+    One with all threads shows what one thread cannot: that two virtual cores have to share a real one for a while.
+    """
+    return timing.Reference(sessions.reference(provider, threads))
+
+
 def default(provider, settings):
     """What runs where nobody chose: onnxruntime takes all cores, optimises all, and is given arrays."""
     return Configuration("host", settings["cores"] if provider == sessions.CPU else 1, "all")
@@ -111,11 +120,12 @@ def steady(path, provider, sizes, settings, reason=None):
     calls, nodes, refused = {}, {}, []
     for one in dict.fromkeys([*always, search(path, provider, sizes, settings)]):
         try:
-            calls[one], nodes[one] = prepare(path, provider, sizes, one, settings["tf32"])
+            call, nodes[one] = prepare(path, provider, sizes, one, settings["tf32"])
+            calls[one] = call, reference(provider, one.threads)
         except sessions.Refused as refusal:
             refused.append(one._asdict() | {"not_measured": str(refusal)})
     rule = {key: settings[key] for key in timing.RULE}
-    measured = timing.measure(calls, sessions.reference(provider), **rule) if calls else {}
+    measured = timing.measure(calls, **rule) if calls else {}
     tf32 = {"tf32": settings["tf32"]} if provider == sessions.CUDA else {}
     for one, row in measured.items():
         row |= tf32 | {"nodes": nodes[one], "items_per_second": sizes["batch"] * row["calls"] / row["seconds"]}

@@ -191,7 +191,7 @@ class Benchmark(Strict):
     blocks: Annotated[int, Field(ge=3)]  # fewer have no interval
     reference_seconds: PerProfile[Positive]
     most_drift: Positive
-    attempts: PerProfile[Count]
+    patience_seconds: PerProfile[Annotated[float, Field(ge=0, allow_inf_nan=False)]]
     warmup_calls: Count
     warmup_seconds: PerProfile[Positive]
     warmup_most_seconds: PerProfile[Positive]

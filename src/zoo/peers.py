@@ -93,10 +93,10 @@ def measure(path, load, batch, device, best, settings):
                 except latency.Unequal as error:
                     refused.append(row | {"not_measured": str(error)})
                     continue
-                calls[runtime, mode] = ready[mode]
+                calls[runtime, mode] = ready[mode], latency.reference(PROVIDERS[device], row["threads"])
                 rows[runtime, mode] = row | equal | {"build_ms": seconds * 1e3}
         rule = {key: settings[key] for key in timing.RULE}
-        measured = timing.measure(calls, sessions.reference(PROVIDERS[device]), **rule) if calls else {}
+        measured = timing.measure(calls, **rule) if calls else {}
     speed = {key: {"items_per_second": batch * row["calls"] / row["seconds"]} for key, row in measured.items()}
     return [rows[key] | measured[key] | speed[key] for key in measured] + refused
 

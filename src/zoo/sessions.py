@@ -77,17 +77,17 @@ def why_unavailable(provider):
     return None
 
 
-def reference(provider=CPU):
-    """A call that is the same everywhere and always: two layers of 256 numbers on 16 rows, bound, in one thread.
+def reference(provider=CPU, threads=1):
+    """A call that is the same everywhere and always: two layers of 256 numbers on 16 rows, bound.
 
-    What is timed beside it can be told from what the machine does. Raises what onnxruntime does without `provider`.
+    Raises what onnxruntime does without `provider`.
     """
     random = numpy.random.default_rng(0)
     model = onnx.parser.parse_model(REFERENCE)
     for name in ("first", "second"):
         weights = random.standard_normal((256, 256), dtype=numpy.float32) / 16
         model.graph.initializer.append(numpy_helper.from_array(weights, name))
-    session = _open(model.SerializeToString(), provider, 1, None, "all", False, False)
+    session = _open(model.SerializeToString(), provider, threads, None, "all", False, False)
     return bound(session, {"x": random.standard_normal((16, 256), dtype=numpy.float32)})
 
 

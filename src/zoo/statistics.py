@@ -127,16 +127,30 @@ def quality_change(before, after, better, relative, share=False, rounding=0.0):
 def latency_change(before, after, rule):
     """What became of a latency between two commits, and by how much: ("better", "worse" or "same", relative change).
 
-    `before` and `after` are rows as `zoo.timing` measures them. Different only if the relative change of p50 exceeds
-    `rule["relative"]` and `rule["noise_times"]` times the noise of both rows together, the absolute change exceeds
-    `rule["microseconds"]`, and the intervals of p50 do not overlap; all of that `at_equal_pace`.
+    `before` and `after` are rows as `zoo.timing` measures them. Of the medians of their blocks the faster half counts:
+    what else a machine does only ever makes a call slower, and in some blocks more than in others. Different only if
+    the relative change of its median exceeds `rule["relative"]` and `rule["noise_times"]` times the noise (relative
+    standard deviation) of both sides together, the absolute change exceeds `rule["microseconds"]`, and the intervals of
+    p50 do not overlap; all of that `at_equal_pace`.
     """
     before, after = at_equal_pace(before, after)
-    gap, change = after["p50_us"] - before["p50_us"], relative_change(before["p50_us"], after["p50_us"])
-    floor = max(rule["relative"], rule["noise_times"] * math.hypot(before["noise"], after["noise"]))
+    left, right = _faster_half(before), _faster_half(after)
+    medians, noises = ([of(blocks) for blocks in (left, right)] for of in (statistics.median, _noise))
+    gap, change = medians[1] - medians[0], relative_change(*medians)
+    floor = max(rule["relative"], rule["noise_times"] * math.hypot(*noises))
     apart = before["p50_high_us"] < after["p50_low_us"] or after["p50_high_us"] < before["p50_low_us"]
     different = abs(change) > floor and abs(gap) > rule["microseconds"] and apart
     return _word(gap, "lower") if different else "same", change
+
+
+def _faster_half(row):
+    """The smaller half of the medians of its blocks, in order; the middle one is in it."""
+    blocks = sorted(row["block_p50_us"])
+    return blocks[: (len(blocks) + 1) // 2]
+
+
+def _noise(blocks):
+    return statistics.stdev(blocks) / statistics.fmean(blocks)
 
 
 def disturbed(before, after, rule):
@@ -161,10 +175,12 @@ def at_equal_pace(before, after):
     if paces is None:
         return before, after
     common = math.sqrt(paces[0] * paces[1])
-    keys = ("p50_us", "p50_low_us", "p50_high_us")
-    return tuple(
-        row | {key: row[key] / pace * common for key in keys} for row, pace in zip((before, after), paces, strict=True)
-    )
+    return tuple(_scaled(row, common / pace) for row, pace in zip((before, after), paces, strict=True))
+
+
+def _scaled(row, factor):
+    medians = {"block_p50_us": [median * factor for median in row["block_p50_us"]]}
+    return row | medians | {key: row[key] * factor for key in ("p50_us", "p50_low_us", "p50_high_us")}
 
 
 def pace_change(before, after):

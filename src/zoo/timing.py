@@ -31,56 +31,107 @@ WINDOW_CALLS = 20
 STEADY_WITHIN = 0.02
 OUTLIER_TIMES_MEDIAN = 3
 SETTLING_SECONDS, SETTLING_MOST = 0.002, 100
+WAITING_SECONDS = 0.02
 RULE = (
-    "blocks", "calls", "seconds", "most_seconds", "reference_seconds", "most_drift", "attempts",
+    "blocks", "calls", "seconds", "most_seconds", "reference_seconds", "most_drift", "patience_seconds",
     "warmup_calls", "warmup_seconds", "warmup_most_seconds",
 )  # fmt: skip
 CODE = ("src", "stages", "params.yaml")
 
 
+class Reference:
+    """A call that is always the same, and how fast it ever was in this process.
+
+    What is measured beside it can be told from what the machine does meanwhile.
+    """
+
+    def __init__(self, call):
+        self.call, self.fastest_us = call, math.inf
+
+    def pace(self, seconds):
+        """The median of so many seconds, microseconds, taken when no other thread of this process works."""
+        _settle()
+        median = _median_us(_repeat(self.call, 1, seconds, seconds))
+        self.fastest_us = min(self.fastest_us, median)
+        return median
+
+
 def measure(
-    candidates, reference, *, blocks, calls, seconds, most_seconds, reference_seconds, most_drift, attempts,
+    candidates, *, blocks, calls, seconds, most_seconds, reference_seconds, most_drift, patience_seconds,
     warmup_calls, warmup_seconds, warmup_most_seconds,
 ):  # fmt: skip
-    """Time `candidates` {name: callable} in steady state, in turns; return {name: row}.
+    """Time `candidates` {name: (callable, the `Reference` beside it)} in steady state, in turns; return {name: row}.
 
-    Each is warmed up. Then, in each of `blocks`, comes every candidate in turn, the `reference` for `reference_seconds`
+    Each is warmed up. Then, in each of `blocks`, comes every candidate in turn, its reference for `reference_seconds`
     before and after it, and never while threads of an earlier one still spin: at least `calls` and `seconds` in all
-    blocks together, at most `most_seconds` (which wins), but once a block. A block beside which the reference was
-    slower by more than `most_drift` than the fastest seen is measured again, after all others, until it was measured
-    `attempts` times; the time at which the reference was fastest is kept, and nothing else is discarded.
+    blocks together, at most `most_seconds` (which wins), but once a block. While the reference is slower by more than
+    `most_drift` than it ever was, no block begins; one beside which it became slow is measured again, after all others:
+    until both have taken `patience_seconds`. The time at which the reference was fastest is kept, and nothing else is
+    discarded.
 
     A row is `describe` of all times, {"calls", "seconds", "warmup_calls"}, and of the blocks {"block_calls",
     "block_p50_us", "block_reference_us" (of the slower of both), "noise", "drift", "attempts"}: noise is the relative
     standard deviation of the block medians, drift the range of the reference's over their median; attempts those of
     the block that had most.
     """
-    with _no_garbage_collection():
+
+    def is_slow(reference, pace_us):
+        return pace_us > (1 + most_drift) * reference.fastest_us
+
+    with _undisturbed():
         warming = (warmup_calls, warmup_seconds, warmup_most_seconds)
-        warm = {name: len(_repeat(call, *warming, until=is_steady)) for name, call in candidates.items()}
-        _repeat(reference, *warming, until=is_steady)
-        kept, fastest, attempt = {}, math.inf, 0
+        warm = {name: len(_repeat(call, *warming, until=is_steady)) for name, (call, _) in candidates.items()}
+        for reference in {reference for _, reference in candidates.values()}:
+            _repeat(reference.call, *warming, until=is_steady)
+        kept, patience, latest = {}, _Stopwatch(patience_seconds), {}
         due = list(itertools.product(range(blocks), candidates))
-        while due and attempt < attempts:
-            attempt += 1
-            _settle()
-            before = _median_us(_repeat(reference, 1, reference_seconds, reference_seconds))
-            for place in due:
-                times = _repeat(candidates[place[1]], -(-calls // blocks), seconds / blocks, most_seconds / blocks)
-                _settle()
-                after = _median_us(_repeat(reference, 1, reference_seconds, reference_seconds))
-                fastest, slower = min(fastest, before, after), max(before, after)
-                steadier = place not in kept or slower < kept[place].reference_us
-                kept[place] = Block(times, slower, attempt) if steadier else kept[place]._replace(attempts=attempt)
-                before = after
-            due = [place for place, block in kept.items() if block.reference_us > (1 + most_drift) * fastest]
+        for attempt in itertools.count(1):
+            for number, name in due:
+                call, reference = candidates[name]
+                before = latest.get(reference) or reference.pace(reference_seconds)
+                with patience:
+                    while is_slow(reference, before) and not patience.is_over():
+                        time.sleep(WAITING_SECONDS)
+                        before = reference.pace(reference_seconds)
+                if attempt > 1 and patience.is_over():
+                    break
+                with patience if attempt > 1 else contextlib.nullcontext():
+                    times = _repeat(call, -(-calls // blocks), seconds / blocks, most_seconds / blocks)
+                    after = reference.pace(reference_seconds)
+                latest, slower, earlier = {reference: after}, max(before, after), kept.get((number, name))
+                steadier = earlier is None or slower < earlier.reference_us
+                block = Block(times, reference, slower, attempt) if steadier else earlier._replace(attempts=attempt)
+                kept[number, name] = block
+            due = [place for place, block in kept.items() if is_slow(block.reference, block.reference_us)]
+            if not due or patience.is_over():
+                break
     return {name: _row([kept[number, name] for number in range(blocks)], warm[name]) for name in candidates}
 
 
+class _Stopwatch:
+    """Counts the seconds spent inside of it."""
+
+    def __init__(self, most):
+        self._most, self._spent, self._since = most, 0.0, None
+
+    def __enter__(self):
+        self._since = time.perf_counter_ns()
+
+    def __exit__(self, *_):
+        self._spent, self._since = self._seconds(), None
+
+    def _seconds(self):
+        return self._spent + (0 if self._since is None else (time.perf_counter_ns() - self._since) / 1e9)
+
+    def is_over(self):
+        return self._seconds() >= self._most
+
+
 class Block(NamedTuple):
-    """Times of a candidate (nanoseconds), beside how slow a reference, and how often it was measured until then."""
+    """Times of a candidate (nanoseconds); its reference, and how slow that was beside it; how often it was measured."""
 
     times: list
+    reference: Reference
     reference_us: float
     attempts: int
 
@@ -111,7 +162,7 @@ def brief(candidates, *, rounds, calls, seconds, most_seconds):
     For a first choice: nothing is warmed up or set beside a reference.
     """
     medians = {name: [] for name in candidates}
-    with _no_garbage_collection():
+    with _undisturbed():
         for name, call in [*candidates.items()] * rounds:
             _settle()
             medians[name].append(_median_us(_repeat(call, calls, seconds, most_seconds)))
@@ -241,13 +292,20 @@ def _repeat(call, calls, seconds, most_seconds, until=lambda times: True):
 
 
 @contextlib.contextmanager
-def _no_garbage_collection():
-    was_enabled = gc.isenabled()
+def _undisturbed():
+    """No garbage is collected, and the thread that calls stays on its first core.
+
+    onnxruntime keeps its own threads on the other cores and lets the caller wander: for as long as that shared a core
+    with one of them, two threads were as slow as one.
+    """
+    was_enabled, cores = gc.isenabled(), os.sched_getaffinity(0)
     gc.collect()
     gc.disable()
+    os.sched_setaffinity(0, {min(cores)})
     try:
         yield
     finally:
+        os.sched_setaffinity(0, cores)
         if was_enabled:
             gc.enable()
 
