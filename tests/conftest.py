@@ -1,5 +1,6 @@
 """What every test runs under: the repository root as working folder, and properties that repeat exactly."""
 
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -9,6 +10,7 @@ import pytest
 matplotlib.use("Agg")
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("repeatable")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it in what it starts in the background
 
 
 @pytest.fixture
