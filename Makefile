@@ -29,8 +29,8 @@ benchmark: setup  ## measure latency again, then renew the report
 compare: setup  ## what changed since a commit, quality and latency: make compare BASE=HEAD~1
 	$(IN) zoo compare $(or $(BASE),HEAD)
 
-test: setup lint  ## check style, then run the tests
-	$(IN) pytest
+test: setup lint  ## check style, then run the tests, files side by side
+	$(IN) pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 lint: setup  ## check style and formatting
 	$(IN) ruff check
