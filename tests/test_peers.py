@@ -17,7 +17,7 @@ import yaml
 from networks import EVERYTHING, FACTS, MODELS, build
 from scipy.special import expit
 
-from zoo import checkpoints, files, latency, onnx_export, peers, sessions
+from zoo import checkpoints, files, latency, onnx_export, peers, sessions, timing
 from zoo.errors import InputError
 
 # A classifier, a verb with two inputs, and one with three inputs and three outputs.
@@ -146,10 +146,11 @@ def test_openvino_computes_in_float32_with_one_thread(graph):
     assert compiled.get_property("ENABLE_CPU_PINNING") is False
 
 
-def test_too_few_calls_for_a_median_are_rows_all_the_same(graph):
+def test_a_row_has_the_calls_that_its_median_needs(graph):
     slow = settings(calls=3, seconds=1e-9, runtimes=["torch"])
     for row in peers.measure(graph("cvae"), load("cvae"), 1, "cpu", None, slow):
-        assert (row["calls"], row["p50_us"]) == (3, None)
+        assert row["calls"] >= timing.fewest(0.5)
+        assert row["p50_us"] > 0
         assert row["items_per_second"] > 0
 
 

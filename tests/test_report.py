@@ -29,6 +29,7 @@ CONDITIONS = {
     "before": {"load_of_one_minute": 0.25, "gpu_watts": None, "gpu_throttled_by": None},
     "after": {"load_of_one_minute": 1.5, "gpu_watts": None, "gpu_throttled_by": None},
 }
+SETTINGS = {"calls": 700, "cores": 2, "threads": [1, 2]}
 ON_GPU = {
     "before": {"load_of_one_minute": 0.1, "gpu_watts": 80.0, "gpu_throttled_by": []},
     "after": {"load_of_one_minute": 0.2, "gpu_watts": 300.0, "gpu_throttled_by": ["SwPowerCap"]},
@@ -59,7 +60,12 @@ def claim(says, *test, explains=None):
 
 EVERYTHING = {
     "seeds": {"quick": [0, 1, 2], "full": [0, 1, 2]},
-    "benchmark": {"providers": ["CPUExecutionProvider", "CUDAExecutionProvider"]},
+    "benchmark": {
+        "providers": ["CPUExecutionProvider", "CUDAExecutionProvider"],
+        "threads": {"quick": [1], "full": [1, "all"]},
+        "calls": 700,
+    },
+    "peers": {"verbs": ["classify"]},
     "judge": {"by": "classifier", "of": ["gan"]},
     "models": {
         "autoencoder": experiment("a narrow waist", "conv_autoencoder", "reconstruct.mse", 5000),
@@ -205,7 +211,7 @@ def latency_of_cpu(name):
         cold.append({"verb": verb, "batch": 512, "not_measured": "the process was killed"})
     return {
         "provider": "CPUExecutionProvider", "machine": MACHINE, "conditions": CONDITIONS, "commit": "abc1234",
-        "settings": {}, "rows": rows, "advice": advice, "cold": cold, "parity": [],
+        "settings": SETTINGS, "rows": rows, "advice": advice, "cold": cold, "parity": [],
     }  # fmt: skip
 
 
@@ -217,7 +223,7 @@ def latency_of_cuda(name):
     cold = {"load_ms": 345.0, "first_call_us": 6789.0, "memory_peak_mib": 321.0, "device_memory_mib": 654.0}
     return {
         "provider": "CUDAExecutionProvider", "machine": ELSEWHERE, "conditions": ON_GPU, "commit": None,
-        "settings": {}, "cold": [{"verb": "classify", "batch": 1} | cold],
+        "settings": SETTINGS | {"cores": 16, "threads": [1, 16]}, "cold": [{"verb": "classify", "batch": 1} | cold],
         "rows": [latency_row("classify", 1, p50, tf32=False, **mode) for p50, mode in ((30.0, host), (7.5, graph))],
         "advice": [
             {"verb": "classify", "batch": 1, "default": host, "best": graph, "ratio": 4.0, "verdict": "faster"}
@@ -250,7 +256,8 @@ def peers_of(name):
     if rows:
         refused = {"verb": "classify", "batch": 1, "runtime": "torch_compile", "device": "cpu", "mode": "host"}
         rows.append(refused | {"not_measured": "no C++ compiler"})
-    return {"machine": MACHINE, "conditions": CONDITIONS, "commit": "abc1234", "openvino": "2026.1", "rows": rows}
+    source = {"machine": MACHINE, "conditions": CONDITIONS, "commit": "abc1234", "openvino": "2026.1"}
+    return source | {"settings": SETTINGS | {"providers": ["any"], "verbs": ["classify"]}, "rows": rows}
 
 
 def write_tree(profile):
@@ -602,8 +609,42 @@ def test_the_report_of_another_machine_says_so_of_all_rows(tree):
         assert "the one that wrote this report" not in text.replace("than the one that wrote this report", "")
 
 
+def test_what_was_measured_with_other_settings_is_counted_and_marked(tree):
+    """One file's number of calls, another's lack of a key and a third's key that is no more, of thirteen."""
+    for path, key, value in (
+        (files.latency("full", "words") / "cpu.json", "calls", 100),
+        (files.latency("full", "classifier") / "cuda.json", "attempts", 2),
+        (files.peers("full", "classifier"), "verbs", None),
+    ):
+        found = files.read_json(path)
+        settings = found["settings"] | {key: value}
+        files.write_json(path, found | {"settings": {key: of for key, of in settings.items() if of is not None}})
+    write()
+    overview = section_of_latency(files.report("full", "README.md").read_text(encoding="utf-8"))
+    counted = "3 of the 13 files of latencies and peers were measured with other settings than params.yaml has now"
+    assert f"{counted} (attempts, calls, verbs); their rows have an asterisk" in overview
+    marked = {line.split(" | ")[0] for line in overview.splitlines() if line.endswith(" * |")}
+    assert marked == {"| words next_word", "| classifier classify"}
+    page = seen(files.report("full", "index.html").read_text(encoding="utf-8"))
+    assert counted in page
+    other = "measured on another machine than the one that wrote this report and with other settings than params.yaml"
+    assert page.count(f"CUDA, machine 2, TF32 off: {other} has now") == 1
+    assert page.count("machine 1: measured with other settings than params.yaml has now") == 2
+    for told in ("calls 100, now 700.", "attempts 2, now unset.", "verbs unset, now [classify]."):
+        assert page.count(told) == 1
+
+
+def test_nothing_is_said_of_settings_that_are_still_those_of_params(written):
+    for text in (written["README.md"], written["index.html"]):
+        assert "other settings" not in text
+
+
+def section_of_latency(text):
+    return text.split("## Latency overview")[1].split("\n## ")[0]
+
+
 def test_the_overview_has_the_smallest_and_the_largest_batch(written):
-    overview = written["README.md"].split("## Latency overview")[1].split("\n## ")[0]
+    overview = section_of_latency(written["README.md"])
     faster = "bound, 1 thread, optimisation all"
     assert f"| words next_word | CPU | 1 | 40 | 20 | {faster} | 64 | 2,560 | 2,560 | the default | 1 |" in overview
     best = "30 | 7.5 | graph, 1 thread, optimisation all"

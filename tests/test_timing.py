@@ -84,11 +84,16 @@ def test_seconds_are_as_binding_as_calls(clock):
     assert alone(clock, clock.call(10_000))["calls"] == 100
 
 
-def test_the_cap_wins_but_each_block_has_a_call(clock):
+def test_the_cap_wins_but_a_row_has_its_median(clock):
     row = alone(clock, clock.call(400_000_000))
-    assert (row["calls"], row["warmup_calls"]) == (5, 1)
-    assert row["p50_us"] is row["p50_low_us"] is None
+    assert (row["calls"], row["block_calls"], row["warmup_calls"]) == (15, [3] * 5, 1)
+    assert row["p50_us"] == row["p50_low_us"] == 400_000
     assert row["block_p50_us"] == [400_000] * 5
+
+
+@pytest.mark.parametrize("blocks", range(1, 13))
+def test_every_row_has_a_median_in_however_many_blocks(clock, blocks):
+    assert alone(clock, clock.call(400_000_000), blocks=blocks)["p50_us"] == 400_000
 
 
 def test_warming_up_goes_on_until_steady(clock):

@@ -14,7 +14,7 @@ import numpy
 import psutil
 import pynvml
 
-from zoo import files, params, sessions, timing
+from zoo import files, protocol, sessions, timing
 from zoo.errors import InputError
 from zoo.statistics import interval
 
@@ -36,11 +36,8 @@ class Configuration(NamedTuple):
 
 
 def settings(everything, profile):
-    """The profile's `benchmark` of params.yaml, with "cores": what `all` threads stands for."""
-    chosen = params.of_profile(everything["benchmark"], profile)
-    cores = sessions.cores()
-    threads = [cores if count == "all" else count for count in chosen["threads"]]
-    return chosen | {"threads": sorted(set(threads)), "cores": cores}
+    """`protocol.settings` on this machine."""
+    return protocol.settings(everything, profile, sessions.cores())
 
 
 def graphs(profile, name, seed):
@@ -134,10 +131,10 @@ def steady(path, provider, sizes, settings, reason=None):
 
 
 def _too_slow(cold, settings):
-    seconds = cold["second_call_us"] / 1e6
-    if seconds <= settings["most_seconds"] / settings["blocks"]:
+    seconds = min(cold["first_call_us"], cold["second_call_us"]) / 1e6
+    if seconds <= settings["most_seconds"]:
         return None
-    return f"a call takes {seconds:.1f} s: {settings['blocks']} blocks would take longer than most_seconds"
+    return f"a call takes {seconds:.1f} s, more than most_seconds ({settings['most_seconds']:g} s)"
 
 
 def prepare(path, provider, sizes, configuration, tf32):

@@ -1,12 +1,13 @@
 """Latency and peers files -> plain values: how fast each graph of an experiment was, where, and beside what.
 
-A *source* is one measured file, with its machine, its conditions and its commit.
+A *source* is one measured file, with its machine, its conditions, its commit, and "outdated": {setting: (what it was
+measured with, what params.yaml says now)}, None for what one of the two lacks.
 """
 
 import json
 import math
 
-from zoo import files, statistics
+from zoo import files, protocol, statistics
 from zoo.errors import InputError
 from zoo.reading import mapping, needed
 
@@ -34,7 +35,7 @@ RUNTIMES = {
 }
 
 
-def latency(profile: str, name: str, providers: list[str]) -> tuple[list[dict], list[dict]]:
+def latency(profile: str, name: str, everything: dict) -> tuple[list[dict], list[dict]]:
     """([a source a provider that was measured], [{"what", "reason"} of all that was not]).
 
     Beside what every source has, one here has "provider" (its short name), "tf32" (None where that means nothing),
@@ -42,7 +43,7 @@ def latency(profile: str, name: str, providers: list[str]) -> tuple[list[dict], 
     Raises InputError where a file is missing or damaged.
     """
     sources, absent = [], []
-    for provider in providers:
+    for provider in everything["benchmark"]["providers"]:
         short = provider.removesuffix("ExecutionProvider")
         path = files.latency(profile, name) / f"{short.lower()}.json"
         short = short.replace("Tensorrt", "TensorRT")
@@ -56,7 +57,7 @@ def latency(profile: str, name: str, providers: list[str]) -> tuple[list[dict], 
         absent += _not_measured(parity, f"{short}, beside the CPU", ("verb",), path)
         rows = [_checked(row, ROW, path) for row in rows if "not_measured" not in row]
         by_configuration = {_identity(row, row): row for row in rows}
-        sources.append(_source(found, path) | {
+        sources.append(_source(found, path, profile, everything) | {
             "provider": short,
             "tf32": next((row["tf32"] for row in rows if "tf32" in row), None),
             "rows": rows,
@@ -67,7 +68,7 @@ def latency(profile: str, name: str, providers: list[str]) -> tuple[list[dict], 
     return sources, absent
 
 
-def peers(profile: str, name: str) -> tuple[dict, list[dict]]:
+def peers(profile: str, name: str, everything: dict) -> tuple[dict, list[dict]]:
     """(the source of an experiment's peers, [{"what", "reason"} of the runtimes that did not run]).
 
     Its "rows" are {"device", "verb", "batch", "mode", "runtimes": {runtime: row}}, a CUDA graph being bound; each
@@ -99,7 +100,7 @@ def peers(profile: str, name: str) -> tuple[dict, list[dict]]:
     rows = [dict(zip(GROUP, group, strict=True)) | {"runtimes": of} for group, of in groups.items()]
     versions = {"openvino": found.get("openvino")}
     absent = _not_measured(absent, "", ("runtime", "device", "verb", "mode"), path)
-    return _source(found, path) | {"rows": rows, "versions": versions}, absent
+    return _source(found, path, profile, everything, "peers") | {"rows": rows, "versions": versions}, absent
 
 
 def ratio(blocks: list[float], reference: list[float]) -> tuple[float, float | None, float | None]:
@@ -141,8 +142,7 @@ def machines(experiments: list[dict], here: dict) -> list[dict]:
     `here` is the `timing.machine()` of the present one. A machine is {"values", "here", "conditions", "commits"}:
     conditions are {"name", "before", "after"} in words, from the lowest to the highest of its sources.
     """
-    sources = [source for entry in experiments for source in (*entry["latency"], entry["peers"])]
-    known = []
+    sources, known = all_sources(experiments), []
     for source in sources:
         if source["machine"] not in known:
             known.append(source["machine"])
@@ -157,6 +157,22 @@ def machines(experiments: list[dict], here: dict) -> list[dict]:
         }
         for machine in known
     ]
+
+
+def outdated(experiments: list[dict]) -> dict | None:
+    """{"files", "of", "settings"}: how many were measured with other settings than params.yaml has now, and which.
+
+    None where none was.
+    """
+    every = all_sources(experiments)
+    those = [source["outdated"] for source in every if source["outdated"]]
+    settings = sorted({key for changed in those for key in changed})
+    return {"files": len(those), "of": len(every), "settings": settings} if those else None
+
+
+def all_sources(experiments: list[dict]) -> list[dict]:
+    """The latencies on every provider and the peers of every experiment."""
+    return [source for entry in experiments for source in (*entry["latency"], entry["peers"])]
 
 
 def conditions(sources: list[dict]) -> list[dict]:
@@ -183,9 +199,17 @@ def ends(source: dict) -> list[dict]:
     return [{"verb": verb, "smallest": of[0], "largest": of[-1]} for verb, of in by_verb.items()]
 
 
-def _source(found, path):
-    return {key: mapping(needed(found, key, path), key, path) for key in ("machine", "conditions")} | {
-        "commit": needed(found, "commit", path)
+def _source(found, path, profile, everything, *sections):
+    machine, conditions, used = (
+        mapping(needed(found, key, path), key, path) for key in ("machine", "conditions", "settings")
+    )
+    now = protocol.settings(everything, profile, needed(used, "cores", path), *sections)
+    pairs = {key: (used.get(key), now.get(key)) for key in sorted((used | now).keys() - {"providers"})}
+    return {
+        "machine": machine,
+        "conditions": conditions,
+        "commit": needed(found, "commit", path),
+        "outdated": {key: (before, after) for key, (before, after) in pairs.items() if before != after},
     }
 
 

@@ -14,7 +14,7 @@ import textwrap
 import numpy
 import torch
 
-from zoo import checkpoints, files, latency, params, sessions, timing
+from zoo import checkpoints, files, latency, params, protocol, sessions, timing
 from zoo.errors import InputError
 
 sys.modules["openvino_telemetry"] = None  # with it, the import would report itself over the network
@@ -34,8 +34,8 @@ REASON_CHARACTERS = 200
 
 
 def settings(everything, profile):
-    """The profile's `benchmark` of params.yaml, with the keys of `peers` in place of its own."""
-    return latency.settings(everything, profile) | params.of_profile(everything["peers"], profile)
+    """`protocol.settings` of the peers on this machine."""
+    return protocol.settings(everything, profile, sessions.cores(), "peers")
 
 
 def devices(settings):

@@ -73,6 +73,7 @@ def write(report: dict) -> None:
             "overview": _overview(report),
             "peers_charts": [drawn[name] for name in drawn if name.startswith("peers-")],
             "elsewhere": [index + 1 for index, machine in enumerate(report["machines"]) if not machine["here"]],
+            "outdated": latency_results.outdated(report["experiments"]),
             "rows": _table_rows(summarise(report)),
             "folder": "",
         }
@@ -84,9 +85,9 @@ def write(report: dict) -> None:
 
 
 def _overview(report):
-    """{"name", "provider", "machine_number", "verb", "smallest", "largest"} of every graph on every provider."""
+    """{"name", "source", "verb", "smallest", "largest"} of every graph on every provider."""
     return [
-        {"name": entry["name"], "provider": source["provider"], "machine_number": source["machine_number"]} | end
+        {"name": entry["name"], "source": source} | end
         for entry in report["experiments"]
         for source in entry["latency"]
         for end in latency_results.ends(source)

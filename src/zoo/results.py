@@ -3,7 +3,6 @@
 Each number is read from a file under reports/, each word about a metric from templates/metrics.yaml.
 """
 
-import json
 import math
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from PIL import Image
 from zoo import claims, files, latency_results, params, statistics, timing
 from zoo.errors import InputError
 from zoo.reading import mapping, needed, table
+from zoo.wording import plain
 
 TERMS = Path(__file__).parent / "templates" / "metrics.yaml"
 VERBS = ("reconstruct", "encode", "decode", "generate", "classify", "next_word", "apply", "judge", "training")
@@ -136,8 +136,8 @@ def _experiment(profile, everything, name, terms):
         row["verdict"] = _verdict(row, figure, partial) if profile == "full" else None
     headline = entry.get("headline") or ("judge.frechet_distance" if samples else None)
     plain = [row for row in metrics if not row["class"]]
-    latency, not_measured = latency_results.latency(profile, name, everything["benchmark"]["providers"])
-    peers, peers_not_measured = latency_results.peers(profile, name)
+    latency, not_measured = latency_results.latency(profile, name, everything)
+    peers, peers_not_measured = latency_results.peers(profile, name, everything)
     return {
         "name": name,
         "about": entry["about"],
@@ -359,14 +359,10 @@ def _settings(entry, profile):
         {
             "of": of,
             "kind": kind,
-            "values": [(key, _plain(value)) for key, value in values.items() if value is not None],
+            "values": [(key, plain(value)) for key, value in values.items() if value is not None],
         }
         for of, kind, values in rows
     ]
-
-
-def _plain(value):
-    return json.dumps(value, ensure_ascii=False).replace('"', "")
 
 
 def _trained_on(experiments):

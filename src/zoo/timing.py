@@ -64,10 +64,10 @@ def measure(
 
     Each is warmed up. Then, in each of `blocks`, comes every candidate in turn, its reference for `reference_seconds`
     before and after it, and never while threads of an earlier one still spin: at least `calls` and `seconds` in all
-    blocks together, at most `most_seconds` (which wins), but once a block. While the reference is slower by more than
-    `most_drift` than it ever was, no block begins; one beside which it became slow is measured again, after all others:
-    until both have taken `patience_seconds`. The time at which the reference was fastest is kept, and nothing else is
-    discarded.
+    blocks together, at most `most_seconds` (which wins), but as often as a median needs. While the reference is slower
+    by more than `most_drift` than it ever was, no block begins; one beside which it became slow is measured again,
+    after all others: until both have taken `patience_seconds`. The time at which the reference was fastest is kept,
+    and nothing else is discarded.
 
     A row is `describe` of all times, {"calls", "seconds", "warmup_calls"}, and of the blocks {"block_calls",
     "block_p50_us", "block_reference_us" (of the slower of both), "noise", "drift", "attempts"}: noise is the relative
@@ -78,6 +78,8 @@ def measure(
     def is_slow(reference, pace_us):
         return pace_us > (1 + most_drift) * reference.fastest_us
 
+    at_least = -(-fewest(0.5) // blocks)
+    lasting = max(at_least, -(-calls // blocks)), seconds / blocks, most_seconds / blocks
     with _undisturbed():
         warming = (warmup_calls, warmup_seconds, warmup_most_seconds)
         warm = {name: len(_repeat(call, *warming, until=is_steady)) for name, (call, _) in candidates.items()}
@@ -96,7 +98,7 @@ def measure(
                 if attempt > 1 and patience.is_over():
                     break
                 with patience if attempt > 1 else contextlib.nullcontext():
-                    times = _repeat(call, -(-calls // blocks), seconds / blocks, most_seconds / blocks)
+                    times = _repeat(call, *lasting, at_least=at_least)
                     after = reference.pace(reference_seconds)
                 latest, slower, earlier = {reference: after}, max(before, after), kept.get((number, name))
                 steadier = earlier is None or slower < earlier.reference_us
@@ -279,9 +281,9 @@ def _settle():
             return
 
 
-def _repeat(call, calls, seconds, most_seconds, until=lambda times: True):
+def _repeat(call, calls, seconds, most_seconds, until=lambda times: True, at_least=1):
     times, total = [], 0
-    while not times or total < most_seconds * 1e9:
+    while len(times) < at_least or total < most_seconds * 1e9:
         if len(times) >= calls and total >= seconds * 1e9 and until(times):
             break
         start = time.perf_counter_ns()

@@ -1,5 +1,6 @@
 """Numbers and results -> the words and figures that the report prints for them."""
 
+import json
 import math
 
 from zoo import latency_results
@@ -108,25 +109,41 @@ def gain(one: dict) -> str:
 
 
 def place(source: dict) -> str:
-    """Where a source was measured: `CPU, machine 2`, and whether that is the machine that writes the report."""
+    """Where a source was measured: `CPU, machine 2`; whether on the machine that writes the report, and as it would."""
     words = f"machine {source['machine_number']}"
     if "provider" in source:
         words = f"{source['provider']}, {words}"
     if source.get("tf32") is not None:
         words += f", TF32 {'on' if source['tf32'] else 'off'}"
-    return words if source["here"] else f"{words}: measured on another machine than the one that wrote this report"
+    other = [] if source["here"] else ["on another machine than the one that wrote this report"]
+    other += ["with other settings than params.yaml has now"] if source["outdated"] else []
+    return f"{words}: measured {' and '.join(other)}" if other else words
 
 
 def circumstances(source: dict) -> str:
     """What a source was measured with beside the machine: the commit, versions, the conditions before and after."""
     told = [f"{one['name']} {condition(one)}" for one in latency_results.conditions([source])]
     versions = [f"{name} {version}" for name, version in source.get("versions", {}).items() if version]
-    return "; ".join([f"Commit {source['commit'] or 'unknown'}", *versions, *told]) + "."
+    changed = [
+        f"{key} {'unset' if before is None else plain(before)}, now {'unset' if now is None else plain(now)}"
+        for key, (before, now) in source["outdated"].items()
+    ]
+    return "; ".join([f"Commit {source['commit'] or 'unknown'}", *versions, *told, *changed]) + "."
+
+
+def plain(value) -> str:
+    """A setting as params.yaml would have it: `[1, all]`."""
+    return json.dumps(value, ensure_ascii=False).replace('"', "")
 
 
 def condition(one: dict) -> str:
     """`0.31 before, 1.2 after`"""
     return ", ".join(f"{one[moment]} {moment}" for moment in ("before", "after") if one[moment])
+
+
+def machine_number(source: dict) -> str:
+    """The machine's number, and an asterisk where the settings were other ones than those of params.yaml now."""
+    return f"{source['machine_number']}{' *' if source['outdated'] else ''}"
 
 
 def first_of_verb(rows: list[dict]) -> list[dict]:
@@ -194,6 +211,7 @@ FILTERS = {
     "gain": gain,
     "interval": interval,
     "kibibytes": kibibytes,
+    "machine_number": machine_number,
     "mean_ratio": mean_ratio,
     "norm": norm,
     "number": number,
