@@ -3,6 +3,7 @@
 import copy
 import functools
 import importlib.util
+import itertools
 import os
 import shutil
 import subprocess
@@ -89,9 +90,10 @@ def test_every_runtime_computes_what_the_network_does(name, batch, graph):
         result = verb(**{key: torch.from_numpy(value) for key, value in feeds.items()})
     expected = [value.numpy() for value in (result.values() if isinstance(result, dict) else [result])]
     runtimes = peers.runtimes(graph(name), load(name), feeds, "cpu", BEST, settings())
-    assert list(runtimes) == ["onnxruntime", "onnxruntime_best", "torch", "openvino"]
+    assert list(runtimes) == ["onnxruntime", "onnxruntime_default", "onnxruntime_best", "torch", "openvino"]
+    one_mode = {"onnxruntime_default": ["host"], "onnxruntime_best": ["bound"]}
     for runtime, (make, configurations) in runtimes.items():
-        calls, modes = make(), ["bound"] if runtime == "onnxruntime_best" else ["host", "bound"]
+        calls, modes = make(), one_mode.get(runtime, ["host", "bound"])
         assert list(calls) == [one["mode"] for one in configurations] == modes
         for mode, call in calls.items():
             for _ in range(2):  # the same again: no call leaves anything behind
@@ -158,11 +160,11 @@ def test_rows(graph):
     rows = peers.measure(graph("cvae"), load("cvae"), 3, "cpu", BEST, settings())
     assert {(row["runtime"], row["mode"], row["threads"], row.get("optimisation")) for row in rows} == {
         ("onnxruntime", "host", 1, "all"), ("onnxruntime", "bound", 1, "all"),
-        ("onnxruntime_best", "bound", 2, "basic"),
+        ("onnxruntime_default", "host", sessions.cores(), "all"), ("onnxruntime_best", "bound", 2, "basic"),
         ("torch", "host", 1, None), ("torch", "bound", 1, None),
         ("openvino", "host", 1, None), ("openvino", "bound", 1, None),
     }  # fmt: skip
-    assert len(rows) == 7
+    assert len(rows) == 8
     for row in rows:
         assert (row["verb"], row["seed"], row["batch"], row["device"]) == ("decode", 0, 3, "cpu")
         assert row["graph_sha256"] == latency.sha256(graph("cvae"))
@@ -176,6 +178,14 @@ def test_rows(graph):
     assert torch.get_num_threads() == 1
 
 
+def test_the_default_that_is_advised_is_measured_once(graph):
+    default = {"mode": "host", "threads": sessions.cores(), "optimisation": "all"}
+    rows = peers.measure(graph("cvae"), load("cvae"), 1, "cpu", default, settings(runtimes=[]))
+    by_runtime = {row["runtime"]: row for row in rows if row["runtime"] != "onnxruntime"}
+    assert by_runtime.keys() == {"onnxruntime_default", "onnxruntime_best"}
+    assert by_runtime["onnxruntime_best"] == by_runtime["onnxruntime_default"] | {"runtime": "onnxruntime_best"}
+
+
 def test_a_peer_that_computes_something_else_is_not_timed(graph):
     other = load("mlp_sigmoid", hidden=[20, 16])  # other weights: biases are 0
     rows = peers.measure(graph("mlp_sigmoid"), other, 1, "cpu", None, settings())
@@ -184,7 +194,7 @@ def test_a_peer_that_computes_something_else_is_not_timed(graph):
     for row in refused:
         assert row["not_measured"].startswith("it computes something else: its outputs differ from those of ")
         assert not row.keys() & {"p50_us", "build_ms", "largest_difference"}
-    assert {row["runtime"] for row in rows if "p50_us" in row} == {"onnxruntime", "openvino"}
+    assert {row["runtime"] for row in rows if "p50_us" in row} == {"onnxruntime", "onnxruntime_default", "openvino"}
 
 
 def test_every_row_has_a_figure_of_parity_or_a_reason(graph):
@@ -210,7 +220,7 @@ def test_what_does_not_compile_says_why(error, reason, graph, monkeypatch):
     rows = peers.measure(
         graph("mlp_sigmoid"), load("mlp_sigmoid"), 1, "cpu", None, settings(runtimes=["torch_compile"])
     )
-    assert {row["runtime"] for row in rows if "p50_us" in row} == {"onnxruntime"}
+    assert {row["runtime"] for row in rows if "p50_us" in row} == {"onnxruntime", "onnxruntime_default"}
     refused = [row for row in rows if row["runtime"] == "torch_compile"]
     assert [(row["mode"], row["not_measured"]) for row in refused] == [("host", reason), ("bound", reason)]
 
@@ -248,7 +258,8 @@ def test_without_cuda_nothing_stands_in_for_it(graph):
     assert peers.devices(settings()) == ["cpu"]
     rows = peers.measure(graph("mlp_sigmoid"), load("mlp_sigmoid"), 1, "cuda", None, settings())
     assert {(row["runtime"], row["mode"]) for row in rows} == {
-        (runtime, mode) for runtime in ("onnxruntime", "torch") for mode in ("host", "bound")
+        ("onnxruntime_default", "host"),
+        *itertools.product(("onnxruntime", "torch"), ("host", "bound")),
     }
     assert all(row["not_measured"] and row["device"] == "cuda" and "p50_us" not in row for row in rows)
 
@@ -324,7 +335,7 @@ def test_the_file(stage, graph):
     measured = read()
     assert set(measured) == {"machine", "openvino", "settings", "advice", "conditions", "commit", "rows"}
     assert {row["verb"] for row in measured["rows"]} == {"classify"}
-    assert {row["runtime"] for row in measured["rows"]} == {"onnxruntime", "torch", "openvino"}
+    assert {row["runtime"] for row in measured["rows"]} == {"onnxruntime", "onnxruntime_default", "torch", "openvino"}
     assert set(measured["conditions"]) == {"before", "after"}
     assert all(row["p50_us"] > 0 for row in measured["rows"])
 

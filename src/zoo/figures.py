@@ -378,7 +378,7 @@ def peers(rows: Sequence[dict], path: Path, runtimes: Sequence[str]) -> None:
             axes.tick_params(axis="y", length=0)
             axes.grid(True)
         _plain_numbers(grid[0].xaxis, decades=math.log10(max(ratios) / min(ratios)))
-        figure.supxlabel("times ONNX Runtime's (logarithmic; right of 1 is slower)", fontsize=9.5)
+        figure.supxlabel("times ONNX Runtime's with one thread (logarithmic; right of 1 is slower)", fontsize=9.5)
         figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper left", ncols=4, handletextpad=0.1)
         _save(figure, path)
 

@@ -27,7 +27,8 @@ PEER = (
 DEVICES = {"cpu": "CPU", "cuda": "CUDA"}
 REFERENCE = "onnxruntime"
 RUNTIMES = {
-    "onnxruntime": "ONNX Runtime",
+    "onnxruntime": "ONNX Runtime, one thread",
+    "onnxruntime_default": "ONNX Runtime, default",
     "onnxruntime_best": "ONNX Runtime, best found",
     "torch": "torch eager",
     "torch_compile": "torch.compile",
@@ -72,8 +73,8 @@ def peers(profile: str, name: str, everything: dict) -> tuple[dict, list[dict]]:
     """(the source of an experiment's peers, [{"what", "reason"} of the runtimes that did not run]).
 
     Its "rows" are {"device", "verb", "batch", "mode", "runtimes": {runtime: row}}, a CUDA graph being bound; each
-    runtime's row has "ratio", "ratio_low" and "ratio_high" to ONNX Runtime's, see `ratio`; "versions" are those
-    that the machine's do not name. Raises InputError where the file is missing or damaged.
+    runtime's row has "ratio", "ratio_low" and "ratio_high" to ONNX Runtime's with one thread, see `ratio`; "versions"
+    are those that the machine's do not name. Raises InputError where the file is missing or damaged.
     """
     path = files.peers(profile, name)
     found = files.read_json(path)

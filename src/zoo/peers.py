@@ -1,8 +1,8 @@
 """ONNX Runtime beside its peers: one verb on the same arrays, in turns within the same blocks of one run.
 
 Two modes. `host`: NumPy arrays in, NumPy arrays out. `bound`: tensors that stay where the runtime computes. All compute
-in float32 with one thread, the only number that means the same to each; `onnxruntime_best` alone runs as the latencies'
-advice says.
+in float32 with one thread, the only number that means the same to each; beside them ONNX Runtime runs as it does where
+nobody chose, `onnxruntime_default`, and as the latencies' advice says, `onnxruntime_best`.
 """
 
 import contextlib
@@ -66,8 +66,9 @@ def measure(path, load, batch, device, best, settings):
     "optimisation"} that is advised, or None. Beside what `timing.measure` gives, a row has "build_ms", to load and to
     compile with the first call, and what `latency.agreement` says of its outputs and those of ONNX Runtime on the CPU.
 
-    A runtime that does not build, does not run or computes something else has rows that say so. Raises InputError where
-    the graph or the checkpoint is missing or damaged.
+    Where the default is what is advised, one measurement has a row as each. A runtime that does not build, does not run
+    or computes something else has rows that say so. Raises InputError where the graph or the checkpoint is missing or
+    damaged.
     """
     torch.set_num_threads(THREADS)
     torch.backends.fp32_precision = "tf32" if settings["tf32"] and device == "cuda" else "ieee"
@@ -98,7 +99,9 @@ def measure(path, load, batch, device, best, settings):
         rule = {key: settings[key] for key in timing.RULE}
         measured = timing.measure(calls, **rule) if calls else {}
     speed = {key: {"items_per_second": batch * row["calls"] / row["seconds"]} for key, row in measured.items()}
-    return [rows[key] | measured[key] | speed[key] for key in measured] + refused
+    found = [rows[key] | measured[key] | speed[key] for key in measured] + refused
+    both = [row | {"runtime": "onnxruntime_best"} for row in found if row["runtime"] == "onnxruntime_default"]
+    return found + both if best == _default(device, settings) else found
 
 
 def outputs(call):
@@ -112,7 +115,8 @@ def outputs(call):
 def runtimes(path, load, feeds, device, best, settings):
     """{runtime: (a function that gives {mode: call}, the configuration of each mode)}, those of the device alone.
 
-    A call takes no arguments: it computes on `feeds`. `outputs` gives what it computes.
+    A call takes no arguments: it computes on `feeds`. `outputs` gives what it computes. `best` is left out where it
+    is None or the default.
     """
     both = [{"mode": mode, "threads": THREADS} for mode in MODES]
     usual = [one | {"optimisation": "all"} for one in both]
@@ -121,9 +125,14 @@ def runtimes(path, load, feeds, device, best, settings):
     known = {"torch": (run, both), "torch_compile": (functools.partial(run, compiled=True), both)}
     if device == "cpu":
         known["openvino"] = functools.partial(_openvino, path, feeds), both
-    wanted = {"onnxruntime": (functools.partial(_onnxruntime, path, feeds, provider, tf32, usual), usual)}
-    if best:
-        wanted["onnxruntime_best"] = functools.partial(_onnxruntime, path, feeds, provider, tf32, [best]), [best]
+    default = _default(device, settings)
+    ours = {"onnxruntime": usual, "onnxruntime_default": [default]}
+    if best not in (None, default):
+        ours["onnxruntime_best"] = [best]
+    wanted = {
+        runtime: (functools.partial(_onnxruntime, path, feeds, provider, tf32, configurations), configurations)
+        for runtime, configurations in ours.items()
+    }
     return wanted | {runtime: known[runtime] for runtime in settings["runtimes"] if runtime in known}
 
 
@@ -140,6 +149,10 @@ def _nothing_compiled_before(runtimes):
             # What it does once is no part of a network's build: imports, headers, trying what the CPU can do.
             torch.compile(torch.neg)(torch.zeros(1024))
         yield
+
+
+def _default(device, settings):
+    return latency.default(PROVIDERS[device], settings)._asdict()
 
 
 def _ready(build):
