@@ -56,7 +56,8 @@ def draw(report: dict, folder) -> dict[str, dict]:
     for device, mode in dict.fromkeys((row["device"], row["mode"]) for row in with_peers):
         caption = (
             f"{device}, {mode} mode: time of a call over that of ONNX Runtime with one thread, measured in turns in "
-            "the same blocks, with its 95 % interval. Right of 1 is slower."
+            "the same blocks, with its 95 % interval. Right of 1 is slower. Where the default is the best found, one "
+            "mark lies upon the other."
         )
         rows = _beside_peers(report, device, mode)
         runtimes = [label for key, label in report["runtimes"].items() if key != latency_results.REFERENCE]
