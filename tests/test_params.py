@@ -226,8 +226,11 @@ def test_unknown_experiment_and_profile():
 PAIRS = [
     # published and tuned
     ("ae_dense2", "ae_dense2_tuned", "players.autoencoder.lr"),
-    ("cvae", "cvae_tuned", "players.autoencoder.lr"),
-    ("cgan", "cgan_tuned", "net.gradient_penalty", "players.discriminator.lr"),
+    ("cvae", "cvae_tuned", "net.code", "net.hidden", "players.autoencoder.lr"),
+    (
+        "cgan", "cgan_tuned", "fit.cooldown", "net.gradient_penalty",
+        *(f"players.{player}.{key}" for player in ("discriminator", "generator") for key in ("betas", "lr")),
+    ),
     ("rnn_tanh", "rnn_tanh_tuned", "players.language_model.lr"),
     ("rnn_relu", "rnn_relu_tuned", "players.language_model.lr"),
     # with and without
@@ -267,7 +270,7 @@ def leaves(entry):
 
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
 def test_a_pair_differs_in_one_word(pair):
-    """That word is the experiment (two, where one alone was not enough); a pair that trains does so equally long."""
+    """That word is the experiment (several, where one alone was not enough); a pair that trains does so equally long."""
     one, other, *words = pair
     first, second = leaves(ENTRIES[one]), leaves(ENTRIES[other])
     assert sorted(key for key in first.keys() | second.keys() if first.get(key) != second.get(key)) == words
