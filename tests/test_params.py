@@ -270,7 +270,7 @@ def leaves(entry):
 
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
 def test_a_pair_differs_in_one_word(pair):
-    """That word is the experiment (several, where one alone was not enough); a pair that trains does so equally long."""
+    """That word is the experiment (or several, where one was too few); a pair that trains does so equally long."""
     one, other, *words = pair
     first, second = leaves(ENTRIES[one]), leaves(ENTRIES[other])
     assert sorted(key for key in first.keys() | second.keys() if first.get(key) != second.get(key)) == words
