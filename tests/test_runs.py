@@ -5,6 +5,10 @@ import hashlib
 import itertools
 import json
 import pickle
+import platform
+import resource
+import subprocess
+import sys
 import time
 import zipfile
 from pathlib import Path
@@ -132,6 +136,32 @@ def test_the_order_of_the_data_has_a_generator_of_its_own():
     torch.randn(7)
     assert torch.equal(first, torch.randperm(50, generator=seeding.generator(3, "cpu")))
     assert not torch.equal(first, torch.randperm(50, generator=seeding.generator(4, "cpu")))
+
+
+LARGE_TENSORS = """
+import resource, torch
+from zoo import seeding
+
+def pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        torch.ones(10_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+alone = pages()
+seeding.prepare(0, 1, "cpu")
+pages()
+print(alone, pages())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told")
+def test_freed_memory_is_kept():
+    """Of ten tensors of 40 MB, one after another, the system hands out every page anew, and then none."""
+    command = [sys.executable, "-c", LARGE_TENSORS]
+    alone, kept = map(int, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    assert alone > 10 * 40_000_000 / resource.getpagesize() * 0.9
+    assert kept < alone / 100
 
 
 @pytest.mark.parametrize(
