@@ -411,6 +411,18 @@ def test_every_metric_of_the_glossary_is_explained():
         assert term["meaning"].endswith(".")
 
 
+@pytest.mark.parametrize(
+    ("steps", "words"),
+    [
+        ({"3": 1700}, "seed 3 diverged at step 1,700"),
+        ({"0": 12, "2": 12}, "seeds 0, 2 diverged at step 12"),
+        ({"0": 100, "1": 97, "2": 1250}, "seeds 0–2 diverged at steps 97 to 1,250"),
+    ],
+)
+def test_diverged_seeds_are_told_together(steps, words):
+    assert wording.diverged(steps) == words
+
+
 def test_divergence_is_told_as_a_result(written):
     assert "seed 0 diverged at step 17" in table_rows(written["README.md"])["exploding"]
     for page in ("README.md", "index.html"):

@@ -13,7 +13,7 @@ from PIL import Image
 from zoo import claims, files, latency_results, params, statistics, timing
 from zoo.errors import InputError
 from zoo.reading import mapping, needed, table
-from zoo.wording import plain
+from zoo.wording import plain, seed_list
 
 TERMS = Path(__file__).parent / "templates" / "metrics.yaml"
 VERBS = ("reconstruct", "encode", "decode", "generate", "classify", "next_word", "apply", "judge", "training")
@@ -325,14 +325,6 @@ def _named(metrics, key, where, path):
             return row
     known = ", ".join(row["key"] for row in metrics if not row["class"])
     raise InputError(f"params.yaml: {where}: {key} is not among what {path} measured ({known}): mend the name")
-
-
-def seed_list(seeds) -> str:
-    """`0`, `0–4` or `0, 2, 5`."""
-    seeds = sorted(int(seed) for seed in seeds)
-    if len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1)):
-        return f"{seeds[0]}–{seeds[-1]}"
-    return ", ".join(map(str, seeds))
 
 
 def _budget(training, plan):

@@ -40,6 +40,21 @@ def because(row: dict) -> str:
     return "; ".join(row["why"]) or "no reason established"
 
 
+def seed_list(seeds) -> str:
+    """`0`, `0–4` or `0, 2, 5`."""
+    seeds = sorted(int(seed) for seed in seeds)
+    if len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1)):
+        return f"{seeds[0]}–{seeds[-1]}"
+    return ", ".join(map(str, seeds))
+
+
+def diverged(steps: dict) -> str:
+    """What {seed: step} of the diverged seeds tells: `seeds 0–4 diverged at steps 87 to 125`."""
+    first, last = min(steps.values()), max(steps.values())
+    places = f"step {first:,}" if first == last else f"steps {first:,} to {last:,}"
+    return f"{'seed' if len(steps) == 1 else 'seeds'} {seed_list(steps)} diverged at {places}"
+
+
 def norm(value: float | None) -> str:
     """The norm of a gradient in words, for one that may have overflowed."""
     if value is None:
@@ -204,6 +219,7 @@ FILTERS = {
     "commits": lambda commits: ", ".join(commit or "unknown" for commit in commits),
     "condition": condition,
     "configuration": configuration,
+    "diverged": diverged,
     "duration": lambda value: "—" if value is None else duration(value),
     "evidence": evidence,
     "first_of_verb": first_of_verb,
