@@ -164,6 +164,19 @@ def test_freed_memory_is_kept():
     assert kept < alone / 100
 
 
+def test_a_mean_of_gradients_that_are_gone_comes_to_zero():
+    """0.9 times the smallest float32 rounds to itself: unflushed, Adam's mean would stay there, slow to work with."""
+    seeding.prepare(0, 1, "cpu")
+    weight = nn.Parameter(torch.ones(100))
+    adam = torch.optim.Adam([weight], fused=True)
+    weight.grad = torch.ones(100)
+    adam.step()
+    weight.grad = torch.zeros(100)
+    for _ in range(1_000):  # 0.9 ** 1000 is 1.7e-46
+        adam.step()
+    assert not adam.state[weight]["exp_avg"].any()
+
+
 @pytest.mark.parametrize(
     ("fit", "expected"), [({}, [1, 1, 1]), ({"decay": {"after_epochs": 1, "factor": 0.5}}, [1, 0.5, 0.25])]
 )

@@ -94,7 +94,7 @@ def _rate(fit, steps, steps_per_epoch):
 
 def _identity(record, curve, begun_from, network):
     """What a kept state must agree with to be gone on from: everything that the weights and the curve depend on."""
-    code = [_code(inspect.getfile(part)) for part in (train, training, batches, layers, type(network))]
+    code = [_code(inspect.getfile(part)) for part in (train, training, seeding, batches, layers, type(network))]
     return hashlib.sha256(json.dumps([record, curve, begun_from, code], sort_keys=True).encode()).hexdigest()
 
 
