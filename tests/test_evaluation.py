@@ -31,8 +31,9 @@ def image_arrays(n=23):
     }
 
 
-def text_arrays(n=WORDS):
-    return {"test": numpy.random.default_rng(RANDOM_STATE).integers(VOCABULARY, size=n).astype(numpy.int32)}
+def text_arrays():
+    random = numpy.random.default_rng(RANDOM_STATE)
+    return {split: random.integers(VOCABULARY, size=WORDS).astype(numpy.int32) for split in ("test", "validation")}
 
 
 def case(folder, graphs, arrays=None, facts=None, pictures=None, settings=SETTINGS, net=None, progress=None):
@@ -328,16 +329,19 @@ def test_knowing_nothing_is_as_perplex_as_the_vocabulary_is_large(tmp_path):
 
 @pytest.mark.parametrize("batch", [1, 7, 59, 60, 1000])
 def test_the_state_is_carried_from_the_first_word_to_the_last(tmp_path, batch):
-    words = text_arrays()["test"].tolist()
-    counts, losses, right = [0] * VOCABULARY, [], 0
-    for word, following in itertools.pairwise(words):
-        counts[word] += 1
-        losses.append(math.log(sum(math.exp(count) for count in counts)) - counts[following])
-        right += counts.index(max(counts)) == following
+    nats, shares = {}, {}
+    for split, words in text_arrays().items():
+        counts, losses, right = [0] * VOCABULARY, [], 0
+        for word, following in itertools.pairwise(words.tolist()):
+            counts[word] += 1
+            losses.append(math.log(sum(math.exp(count) for count in counts)) - counts[following])
+            right += counts.index(max(counts)) == following
+        nats[split], shares[split] = math.fsum(losses) / len(losses), right / len(losses)
     metrics, _ = evaluation.next_word(counting(tmp_path, batch=batch))
-    assert metrics["nats_per_word"] == pytest.approx(math.fsum(losses) / len(losses), rel=1e-6)
-    assert metrics["perplexity"] == pytest.approx(math.exp(math.fsum(losses) / len(losses)), rel=1e-6)
-    assert metrics["accuracy"] == right / len(losses)
+    assert metrics["nats_per_word"] == pytest.approx(nats["test"], rel=1e-6)
+    assert metrics["perplexity"] == pytest.approx(math.exp(nats["test"]), rel=1e-6)
+    assert metrics["validation_perplexity"] == pytest.approx(math.exp(nats["validation"]), rel=1e-6)
+    assert metrics["accuracy"] == shares["test"]
 
 
 @pytest.mark.parametrize("last", [END, END + 1])
@@ -359,7 +363,7 @@ def test_items_are_sums_over_lines_and_hold_no_word(tmp_path, last):
 
 
 def test_a_text_without_line_ends_is_one_line(tmp_path):
-    arrays = {"test": numpy.zeros(20, numpy.int32)}
+    arrays = text_arrays() | {"test": numpy.zeros(20, numpy.int32)}
     _, items = evaluation.next_word(uniform(tmp_path, arrays=arrays))
     assert items["words"].tolist() == [19]
     assert items["loss"] == pytest.approx([19 * math.log(VOCABULARY)])
@@ -371,7 +375,7 @@ def test_floors_stand_beside_the_perplexity_where_they_are_known(tmp_path):
     assert metrics["floor_perplexity"] == pytest.approx(3)
     assert metrics["floor_perplexity_of_this_text"] == pytest.approx(2)
     natural, _ = evaluation.next_word(uniform(tmp_path, facts={"floor_nats_per_word": None}))
-    assert natural.keys() == {"perplexity", "nats_per_word", "accuracy"}
+    assert natural.keys() == {"perplexity", "validation_perplexity", "nats_per_word", "accuracy"}
 
 
 # ---- decode and generate

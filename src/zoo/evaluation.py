@@ -129,24 +129,16 @@ def classify(case):
 
 
 def next_word(case):
-    """The whole test text in order, its state carried from the first word to the last."""
-    words, session = case.arrays["test"].astype(numpy.int64), case.graphs["next_word"]
-    state = {
-        entry.name: numpy.zeros([1 if axis == "batch" else axis for axis in entry.shape], numpy.float32)
-        for entry in session.get_inputs()
-        if entry.name != "words"
-    }
-    losses, right = [], 0
-    for start in range(0, len(words) - 1, case.settings["batch"]):
-        following = words[start + 1 : start + 1 + case.settings["batch"]]
-        logits, *values = session.run(None, {"words": words[None, start : start + len(following)], **state})
-        state = dict(zip(state, values, strict=True))
-        predicted, loss = scores.classified(logits[0], following)
-        losses.append(loss)
-        right += (predicted == following).sum()
-    losses = numpy.concatenate(losses)
+    """Test text, and validation text after it: each whole and in order, its state carried from first word to last."""
+    words = case.arrays["test"]
+    losses, right = _read(case, words)
     nats = losses.mean()
-    metrics = {"perplexity": numpy.exp(nats), "nats_per_word": nats, "accuracy": right / len(losses)}
+    metrics = {
+        "perplexity": numpy.exp(nats),
+        "validation_perplexity": numpy.exp(_read(case, case.arrays["validation"])[0].mean()),
+        "nats_per_word": nats,
+        "accuracy": right / len(losses),
+    }
     if case.facts.get("floor_nats_per_word") is not None:
         metrics["floor_perplexity"] = numpy.exp(case.facts["floor_nats_per_word"])
         metrics["floor_perplexity_of_this_text"] = numpy.exp(case.facts["test_nats_per_word"])
@@ -291,6 +283,25 @@ def _bounds(case, generator):
         per_image["elbo"].append(likelihood.mean(0) - divergence)
         per_image["importance_bound"].append(scores.importance_bound(weights))
     return _means({name: numpy.concatenate(values) for name, values in per_image.items()})
+
+
+def _read(case, words):
+    """(nats of every word after the first, how many of them were the first guess), the state carried throughout."""
+    words, session = words.astype(numpy.int64), case.graphs["next_word"]
+    state = {
+        entry.name: numpy.zeros([1 if axis == "batch" else axis for axis in entry.shape], numpy.float32)
+        for entry in session.get_inputs()
+        if entry.name != "words"
+    }
+    losses, right = [], 0
+    for start in range(0, len(words) - 1, case.settings["batch"]):
+        following = words[start + 1 : start + 1 + case.settings["batch"]]
+        logits, *values = session.run(None, {"words": words[None, start : start + len(following)], **state})
+        state = dict(zip(state, values, strict=True))
+        predicted, loss = scores.classified(logits[0], following)
+        losses.append(loss)
+        right += (predicted == following).sum()
+    return numpy.concatenate(losses), right
 
 
 def _lines(words, end_of_sentence):
