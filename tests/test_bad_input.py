@@ -137,7 +137,7 @@ def finished(root, command):
         ("download quick images", setting("data/images/quick/source", "digitz"), ("source = digitz", "data/digitz.py")),
         ("report quick", setting("claims/maps_empty/test", ["cae_strided.encode.dead_share"]),
          ("claims.maps_empty.test.0 = 'cae_strided.encode.dead_share'", "such as `experiment.verb.metric < 0.5`")),
-        ("report quick", setting("claims/maps_empty/explains", "lstm.perplexity"), ("explains = lstm.perplexity",)),
+        ("report quick", setting("claims/maps_empty/explains", ["lstm.perplexity"]), ("explains = lstm.perplexity",)),
         ("report quick", setting("published_curves/cae_strided", [{}]), ("cae_strided.0.player", "is missing")),
         ("report quick", nothing, ("reports/quick/metrics/ae_dense32.json is missing", "run `dvc repro`")),
         # Each of these imports torch, which takes seconds.

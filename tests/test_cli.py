@@ -28,7 +28,7 @@ TEST = {
     "step": None,
 }
 CLAIM = {
-    "key": "sharp", "says": "pictures are sharp", "source": "write-up 001", "explains": None, "verdict": "holds",
+    "key": "sharp", "says": "pictures are sharp", "source": "write-up 001", "explains": [], "verdict": "holds",
     "evidence": [TEST | {"outcome": "holds"}],
 }  # fmt: skip
 SUMMARY = {

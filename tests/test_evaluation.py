@@ -344,6 +344,18 @@ def test_the_state_is_carried_from_the_first_word_to_the_last(tmp_path, batch):
     assert metrics["accuracy"] == shares["test"]
 
 
+def test_a_perplexity_beyond_float64_is_infinite_and_its_cross_entropy_known(tmp_path):
+    """The last word of the vocabulary, however wrong, is 1,000 nats more likely than any other."""
+    table = numpy.zeros((VOCABULARY, VOCABULARY), numpy.float32)
+    table[:, -1] = 1000
+    body = "logits = Gather(table, words) next = Identity(hidden)"
+    metrics, _ = evaluation.next_word(next_word_case(tmp_path, body, table=table))
+    wrong = (text_arrays()["test"][1:] != VOCABULARY - 1).mean()
+    assert metrics["nats_per_word"] == pytest.approx(1000 * wrong)
+    assert 1000 * wrong > 709
+    assert metrics["perplexity"] == metrics["validation_perplexity"] == math.inf
+
+
 @pytest.mark.parametrize("last", [END, END + 1])
 def test_items_are_sums_over_lines_and_hold_no_word(tmp_path, last):
     arrays = text_arrays()

@@ -142,9 +142,9 @@ def test_every_experiment_is_found(profile, monkeypatch):
         (f"{CLAIM}/test", ["lstm.validation_loss < rnn_tanh.next_word.perplexity"], ("of another experiment only",)),
         (f"{CLAIM}/test", ["cae.b.c < 1"], ("claims.maps_empty.test = cae: there is no such entry", "cae_strided")),
         (f"{CLAIM}/test", ["lstm.validation_loss < rn.validation_loss"], ("claims.maps_empty.test = rn", "rnn_tanh")),
-        (f"{CLAIM}/explains", "lstm.next_word.perplexety", ("claims.maps_empty.explains = lstm.next_word.perplexety",
+        (f"{CLAIM}/explains", ["lstm.next_word.perplexety"], ("claims.maps_empty.explains = lstm.next_word.perplexety",
                                                             "lstm.next_word.perplexity")),
-        (f"{CLAIM}/explains", "lstm", ("claims.maps_empty.explains = lstm:", "lstm.next_word.perplexity")),
+        (f"{CLAIM}/explains", ["lstm"], ("claims.maps_empty.explains = lstm:", "lstm.next_word.perplexity")),
         ("claims/Two Words", {}, ("claims.Two Words", "match")),
         # published curves
         ("published_curves", MISSING, ("published_curves", "is missing; add it")),

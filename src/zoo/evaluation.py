@@ -132,11 +132,10 @@ def next_word(case):
     """Test text, and validation text after it: each whole and in order, its state carried from first word to last."""
     words = case.arrays["test"]
     losses, right = _read(case, words)
-    nats = losses.mean()
     metrics = {
-        "perplexity": numpy.exp(nats),
-        "validation_perplexity": numpy.exp(_read(case, case.arrays["validation"])[0].mean()),
-        "nats_per_word": nats,
+        "perplexity": _perplexity(losses),
+        "validation_perplexity": _perplexity(_read(case, case.arrays["validation"])[0]),
+        "nats_per_word": losses.mean(),
         "accuracy": right / len(losses),
     }
     if case.facts.get("floor_nats_per_word") is not None:
@@ -302,6 +301,11 @@ def _read(case, words):
         losses.append(loss)
         right += (predicted == following).sum()
     return numpy.concatenate(losses), right
+
+
+def _perplexity(losses):
+    with numpy.errstate(over="ignore"):  # float64 ends at exp(709): beyond it a perplexity is infinite
+        return numpy.exp(losses.mean())
 
 
 def _lines(words, end_of_sentence):

@@ -239,12 +239,12 @@ class PublishedCurve(Strict):
 
 
 class Claim(Strict):
-    """What is said in words, as comparisons that must all hold; it may be the reason of a figure that it `explains`."""
+    """What is said in words, as comparisons that must all hold; it may be the reason of figures that it `explains`."""
 
     says: str
     source: str
     test: Annotated[list[Annotated[str, AfterValidator(comparable)]], Field(min_length=1)]
-    explains: str | None = None
+    explains: Annotated[list[str], AfterValidator(distinct)] = []
 
 
 class Everything(Strict):
@@ -295,8 +295,8 @@ class Everything(Strict):
         for key, claim in self.claims.items():
             for side in (side for test in claim.test for side in comparison(test).measured):
                 self.known(f"claims.{key}.test", side.experiment, self.models)
-            if claim.explains is not None:
-                self.known(f"claims.{key}.explains", claim.explains, figures)
+            for figure in claim.explains:
+                self.known(f"claims.{key}.explains", figure, figures)
         return self
 
     @staticmethod

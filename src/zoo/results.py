@@ -81,7 +81,7 @@ def _claims(everything, experiments):
         for side in (side for one in evidence for side in (one["left"], one["right"]) if "metric" in side):
             side["label"] = labels.get(side["metric"], "validation loss")
         weighed.append({
-            "key": key, "says": claim["says"], "source": claim["source"], "explains": claim.get("explains"),
+            "key": key, "says": claim["says"], "source": claim["source"], "explains": claim.get("explains", []),
             "verdict": verdict, "evidence": evidence,
         })  # fmt: skip
     return weighed
@@ -97,7 +97,7 @@ def _why(place, row, weighed):
     """The reasons, from claims that hold, of a figure that was not reproduced or is undecided; None for another."""
     if row["verdict"] not in ("not reproduced", "undecided"):
         return None
-    return [claim["says"] for claim in weighed if claim["explains"] == place and claim["verdict"] == "holds"]
+    return [claim["says"] for claim in weighed if place in claim["explains"] and claim["verdict"] == "holds"]
 
 
 def _validation(entry):
@@ -125,7 +125,7 @@ def _experiment(profile, everything, name, terms):
         samples = needed(judged, "samples", files.judged(profile, name))
         verbs["judge"] = {key: value for key, value in judged.items() if isinstance(value, dict)}
     curve = table(files.curve(profile, name), CURVE_COLUMNS)
-    verbs["training"] = _of_training(curve, training, entry["steps"][profile])
+    verbs["training"] = _of_training(curve, training, path)
     plan = {"steps": entry["steps"][profile], "seeds": everything["seeds"][profile]}
     diverged = {seed: step for seed, step in training.get("diverged_at_step", {}).items() if step is not None}
     partial = needed(training, "steps", path) < plan["steps"] and not diverged
@@ -176,21 +176,21 @@ def _divergence(training, curve, diverged):
     return told
 
 
-def _of_training(curve, training, steps):
+def _of_training(curve, training, path):
     """What the curve says of the training, as metrics: {metric: `statistics.summary` over the seeds}."""
-    measured, diverged = {}, training.get("diverged_at_step", {})
+    measured, diverged, steps = {}, training.get("diverged_at_step", {}), needed(training, "steps", path)
     for seed in curve["seed"].unique():
         of_seed = curve[curve["seed"] == seed]
         losses, rows = (_of_first_player(of_seed, split) for split in ("validation", "training"))
         norms, ended = rows["gradient_norm"].to_numpy(), diverged.get(str(seed)) is not None
         moving = numpy.flatnonzero(norms != 0)
-        silent = moving[-1] + 1 if len(moving) else 0
+        silent = rows["step"].iloc[moving[-1] + 1 if len(moving) else 0 :]
         values = {
             "early_loss": losses["loss"].iloc[1] if len(losses) > 1 else None,
             "final_loss": losses["loss"].iloc[-1] if len(losses) and not ended else None,
             "first_gradient_norm": norms[0] if len(norms) else None,
             "last_gradient_norm": norms[-1] if len(norms) else None,
-            "silent_from_step": rows["step"].iloc[silent] if silent < len(norms) else steps,
+            "silent_steps": steps - silent.iloc[0] if len(silent) else 0,
             "diverged": float(ended),
         }
         for metric, value in values.items():
