@@ -139,6 +139,13 @@ def drawn_axes(monkeypatch, draw):
     return figures_saved[0].axes
 
 
+def test_a_loss_of_many_digits_is_marked_by_powers_of_ten(monkeypatch):
+    losses = np.geomspace(10, 1e24, 40)
+    (axes,) = drawn_axes(monkeypatch, lambda: figures.curves(curve(loss=losses), "unused"))
+    marks = [axes.yaxis.get_major_formatter()(value) for value in (10, 1e6, 1e9, 1e24)]
+    assert marks == ["10", "1,000,000", "1e9", "1e24"]
+
+
 def test_three_confusions_show_a_tenth_of_the_images_all_of_them_and_random_answers(monkeypatch):
     """Shares of each actual class; of 400 random answers each of four classes is about a quarter."""
     actual = np.arange(400) % 4

@@ -498,7 +498,7 @@ def _plain_numbers(axis, decades: float) -> None:
 
 
 def _number(value: float, _place=None) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+    return f"{value:,.0f}" if 1000 <= value < 1e9 else f"{value:.3g}".replace("e+0", "e").replace("e+", "e")
 
 
 def _save(figure: Figure, path: Path, colours: int = 96, description: str = "") -> None:
