@@ -1,4 +1,4 @@
-"""What every test runs under: the repository root as working folder, and properties that repeat exactly."""
+"""What every test runs under: the repository root as working folder, exact floats, properties that repeat exactly."""
 
 import signal
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import hypothesis
 import matplotlib
 import pytest
+import torch
 
 matplotlib.use("Agg")
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
@@ -22,3 +23,9 @@ def root():
 @pytest.fixture(autouse=True)
 def _from_root(monkeypatch, root):
     monkeypatch.chdir(root)
+
+
+@pytest.fixture(autouse=True)
+def _exact_floats():
+    """A run has its process take the smallest numbers for 0 for good; the next test of this process wants them back."""
+    torch.set_flush_denormal(False)
