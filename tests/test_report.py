@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from zoo import charts, figures, files, latency_results, reporting, results, timing, wording
+from zoo import charts, figures, files, latency_results, reporting, results, statistics, timing, wording
 from zoo.errors import InputError
 
 ROOT = Path(__file__).parent.parent
@@ -864,6 +864,20 @@ def test_the_readmes_block_is_the_reports_table_and_its_claims(written):
     rewritten = reporting.rewrite_block(text, block)
     assert rewritten == f"# Zoo\n{reporting.START}\n{block.strip()}\n{reporting.END}\nrest\n"
     assert reporting.rewrite_block(rewritten, block) == rewritten
+
+
+def test_the_report_rounds_what_the_readme_rounds(tree):
+    """The mean of these, 0.08587046, is 0.085870 at the five digits of its interval; kept as 0.0858705, 0.085871."""
+    path = files.metrics("full", "autoencoder")
+    metrics = files.read_json(path)
+    by_seed = {"0": 0.0858472, "1": 0.0858576, "2": 0.0858651, "3": 0.0859424, "4": 0.08584}
+    metrics["reconstruct"]["mse"] = statistics.summary(by_seed)
+    files.write_json(path, metrics)
+    write(everything=EVERYTHING | {"claims": {"low": claim("it is low", "autoencoder.reconstruct.mse < 0.1")}})
+    page = files.report("full", "README.md").read_text(encoding="utf-8")
+    assert "0.085871 ± 0.000051" in table_rows(page)["autoencoder"]
+    assert "MSE 0.085871 ± 0.000051 (claimed" in claim_rows(page)["It is low."][2]
+    assert claim_rows(page) == claim_rows(reporting.readme_block(files.read_json(files.report("full", "summary.json"))))
 
 
 @pytest.mark.parametrize("text", ["", "<!-- results -->", "<!-- /results --> <!-- results -->"])

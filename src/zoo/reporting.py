@@ -67,6 +67,8 @@ def write(report: dict) -> None:
         )
         folder.mkdir()
         drawn = charts.draw(report, folder)
+        files.write_json(summary, summarise(report))
+        kept = files.read_json(summary)  # the digits that the top README is made from
         view = report | {
             "charts": drawn,
             "qualities": [drawn[f"quality-{key}"] for key in charts.QUALITIES if f"quality-{key}" in drawn],
@@ -74,14 +76,14 @@ def write(report: dict) -> None:
             "peers_charts": [drawn[name] for name in drawn if name.startswith("peers-")],
             "elsewhere": [index + 1 for index, machine in enumerate(report["machines"]) if not machine["here"]],
             "outdated": latency_results.outdated(report["experiments"]),
-            "rows": _table_rows(summarise(report)),
+            "rows": _table_rows(kept),
+            "claims": kept["claims"],
             "folder": "",
         }
         templates = _templates()
         readme.write_text(templates.get_template("report.md.j2").render(view), encoding="utf-8")
         page.write_text(templates.get_template("report.html.j2").render(view), encoding="utf-8")
         table(report).to_csv(sheet, index=False, float_format="%.6g", lineterminator="\n")
-        files.write_json(summary, summarise(report))
 
 
 def _overview(report):
