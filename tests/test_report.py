@@ -906,6 +906,14 @@ def test_numbers_have_four_digits(value, words):
     assert wording.number(value) == words
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [(-1.27e-7, 6.332e-7, "2.531e-7 ± 3.8e-7"), (-1.4e28, 6e27, "-4.000e27 ± 1e28"), (0.8, 0.9, "0.850 ± 0.050")],
+)
+def test_a_half_width_is_written_like_its_mean(low, high, words):
+    assert wording.interval({"mean": (low + high) / 2, "low": low, "high": high}) == words
+
+
 def test_the_stage_names_an_unknown_profile_in_one_line():
     command = [sys.executable, "stages/report.py", "fast"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -26,7 +26,7 @@ def interval(row: dict) -> str:
         return number(mean)
     half = (high - low) / 2
     if half == 0 or 0 < abs(mean) < 1e-4 or max(abs(mean), half) >= 1e9:
-        return f"{number(mean)} ± {half:.2g}".replace("e+", "e")
+        return f"{number(mean)} ± {half:.2g}".replace("e+", "e").replace("e-0", "e-")
     decimals = max(0, 1 - math.floor(math.log10(half)))
     return f"{mean:,.{decimals}f} ± {half:,.{decimals}f}"
 
