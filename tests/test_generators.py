@@ -267,8 +267,8 @@ def test_the_generator_faces_the_discriminator_where_it_has_moved(name):
 # ---- adversarial autoencoders
 
 
-def test_adversarial_autoencoder_takes_three_turns():
-    """Squared error; cross-entropies of prior and code; that of codes that should pass for the prior."""
+def test_adversarial_autoencoder_takes_two_turns():
+    """Cross-entropies of prior and code; squared error with that of codes that should pass for the prior."""
     network, (image, label), judged = build("aae_gaussian", weight_deviation=0.1).eval(), image_batch(), []
     inputs_of(network.critic, judged)
     found = losses(network, (image, label))
@@ -276,10 +276,11 @@ def test_adversarial_autoencoder_takes_three_turns():
     numpy.testing.assert_array_equal(code, network.encode(image).detach())
     assert torch.equal(codes_again, code)
     real, fake = (1 / (1 + numpy.exp(-array(network.critic(values)))) for values in (prior, code))
+    error = ((array(network.reconstruct(image)) - array(image)) ** 2).mean()
+    net = MODELS["aae_gaussian"]["net"]
     expected = {
-        "autoencoder": ((array(network.reconstruct(image)) - array(image)) ** 2).mean(),
         "critic": -numpy.log(real).mean() - numpy.log(1 - fake).mean(),
-        "encoder": -numpy.log(fake).mean(),
+        "autoencoder": net["reconstruction_weight"] * error - net["adversarial_weight"] * numpy.log(fake).mean(),
     }
     assert found == pytest.approx(expected, rel=1e-5)
 
@@ -294,15 +295,14 @@ def test_a_told_critic_sees_the_digit_beside_prior_and_code():
         assert numpy.array_equal(values[:, 2:].numpy(), numpy.eye(10)[label.numpy()])
 
 
-def test_codes_are_read_after_the_autoencoder_has_moved():
-    """With an encoder that was set to 0 in its first turn, the critic sees codes of 0, and the encoder's turn too."""
-    network, judged = build("aae_gaussian").eval(), []
-    inputs_of(network.critic, judged)
+def test_the_critic_that_is_to_be_fooled_has_moved():
+    """Set to 0 in its own turn it has no opinion, and fooling it costs ln 2."""
+    network = build("aae_gaussian", weight_deviation=0.1, reconstruction_weight=0.0, adversarial_weight=1.0)
     turns = network.losses(image_batch())
     next(turns)
-    silence(network.encoder)
-    assert [player for player, _ in turns] == ["critic", "encoder"]
-    assert (judged[0].any().item(), judged[1].any().item(), judged[2].any().item()) == (True, False, False)
+    silence(network.critic)
+    player, loss = next(turns)
+    assert (player, loss.item()) == ("autoencoder", pytest.approx(math.log(2), rel=1e-6))
 
 
 def test_the_critics_gradient_stops_at_the_code():
@@ -311,7 +311,7 @@ def test_the_critics_gradient_stops_at_the_code():
     turns = dict(network.losses(image_batch()))
     weights = list(network.encoder.parameters())
     assert all(g is None for g in torch.autograd.grad(turns["critic"], weights, allow_unused=True, retain_graph=True))
-    assert all(g is not None for g in torch.autograd.grad(turns["encoder"], weights, allow_unused=True))
+    assert all(g is not None for g in torch.autograd.grad(turns["autoencoder"], weights, allow_unused=True))
 
 
 @pytest.mark.parametrize("deviation", [1.0, 2.0])

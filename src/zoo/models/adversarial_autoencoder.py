@@ -10,15 +10,21 @@ from zoo.layers import dense_stack
 class Network(nn.Module):
     """784 -> `hidden` -> code -> back, and a critic that tells codes from draws of N(0, prior_deviation^2).
 
-    Three players take turns: the autoencoder rebuilds, the critic learns, the encoder fools it. With `conditional`
-    decoder and critic are told the digit (section 2.3 of the paper), so that the code is left with its style and
-    every digit fills the prior. Weights of encoder and decoder are normal with `weight_deviation`, biases 0, as in
-    the write-up; the critic's are torch's own.
+    Two players take turns: the critic learns, then the autoencoder rebuilds the image and fools the critic, in one
+    loss. (As two steps of Adam, which makes steps of full length from the smallest gradients, a critic that can no
+    longer tell codes from the prior would still push the encoder about.) With `conditional` decoder and critic are
+    told the digit (section 2.3 of the paper), so that the code is left with its style and every digit fills the
+    prior. Weights of encoder and decoder are normal with `weight_deviation`, biases 0, as in the write-up; the
+    critic's are torch's own.
     """
 
-    def __init__(self, data, hidden, code, critic, prior_deviation, weight_deviation, conditional):
+    def __init__(
+        self, data, hidden, code, critic, prior_deviation, weight_deviation, conditional,
+        reconstruction_weight, adversarial_weight,
+    ):  # fmt: skip
         super().__init__()
         self.code_size = self.noise_size = code
+        self.reconstruction_weight, self.adversarial_weight = reconstruction_weight, adversarial_weight
         self.classes, self.prior_deviation = data.classes, prior_deviation
         self.takes = ("label",) if conditional else ()
         extra = data.classes if conditional else 0
@@ -33,12 +39,15 @@ class Network(nn.Module):
     def losses(self, batch):
         image, label = batch
         pixels = image.flatten(1)
-        yield "autoencoder", F.mse_loss(self.draw(self.encoder(pixels), label), pixels)
-        code = self.encoder(pixels)  # the encoder has moved
+        code = self.encoder(pixels)
         prior = self.prior_deviation * torch.randn_like(code)
         real, found = self.score(prior, label), self.score(code.detach(), label)
         yield "critic", F.softplus(-real).mean() + F.softplus(found).mean()
-        yield "encoder", F.softplus(-self.score(code, label)).mean()
+        rebuilt, fooled = self.draw(code, label), F.softplus(-self.score(code, label)).mean()
+        yield (
+            "autoencoder",
+            self.reconstruction_weight * F.mse_loss(rebuilt, pixels) + self.adversarial_weight * fooled,
+        )
 
     def draw(self, code, label):
         return self.decoder(self.join(code, label)).sigmoid()
