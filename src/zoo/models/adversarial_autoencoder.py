@@ -10,12 +10,12 @@ from zoo.layers import dense_stack
 class Network(nn.Module):
     """784 -> `hidden` -> code -> back, and a critic that tells codes from draws of N(0, prior_deviation^2).
 
-    Two players take turns: the critic learns, then the autoencoder rebuilds the image and fools the critic, in one
-    loss. (As two steps of Adam, which makes steps of full length from the smallest gradients, a critic that can no
-    longer tell codes from the prior would still push the encoder about.) With `conditional` decoder and critic are
-    told the digit (section 2.3 of the paper), so that the code is left with its style and every digit fills the
-    prior. Weights of encoder and decoder are normal with `weight_deviation`, biases 0, as in the write-up; the
-    critic's are torch's own.
+    Two players take turns: the critic learns, then the autoencoder rebuilds the image and fools the critic. The paper
+    takes a step for each of these two aims; here they share a loss, because Adam's steps do not depend on the scale of
+    a loss (Kingma & Ba 2015, section 2.1), so that no weight could balance two steps. With `conditional` decoder and
+    critic are told the digit (section 2.3 of the paper), so that the code is left with its style and every digit
+    fills the prior. Weights of encoder and decoder are normal with `weight_deviation`, biases 0, as in the write-up;
+    the critic's are torch's own.
     """
 
     def __init__(
