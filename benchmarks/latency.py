@@ -9,7 +9,7 @@ rule   every graph of the quick profile, in every mode, measured by the quick pr
        patience in a process of its own: twice as it is (what is then called different is a false alarm), and with each
        call made longer by a known share (what is then not called worse was missed), by threads and class of latency.
 
-Results go to latency.json beside this file.
+Results go to measure.json beside this file.
 """
 
 import argparse
@@ -25,7 +25,9 @@ from pathlib import Path
 import numpy
 import onnxruntime
 
-from zoo import files, latency, params, sessions, timing
+from zoo import files, params
+from zoo.graphs import sessions
+from zoo.latency import measure, timing
 from zoo.statistics import disturbed, latency_change
 
 HERE = Path(__file__).resolve().parent
@@ -73,9 +75,9 @@ def clock():
     """p50 of five graphs, by `zoo.timing` and by a plain loop, host and bound: the median of rounds at an even pace."""
     everything = params.load()
     most_drift = everything["compare"]["latency"]["drift"]
-    settings = latency.settings(everything, "full")
+    settings = measure.settings(everything, "full")
     chosen = {key: settings[key] for key in timing.RULE} | {"seconds": PLAIN_SECONDS, "calls": PLAIN_CALLS}
-    reference, found = latency.reference(sessions.CPU, 1), []
+    reference, found = measure.reference(sessions.CPU, 1), []
     for name, verb in CLOCKED.items():
         path = files.graph("quick", name, everything["seeds"]["quick"][0], verb)
         session = sessions.open_session(path)
@@ -159,19 +161,19 @@ def in_a_process(factor, each):
 def rows(factor, each):
     """{call: row} of every `each`-th graph of the quick profile, in all modes; calls take `factor` times as long."""
     everything = params.load()
-    settings = latency.settings(everything, "quick")
+    settings = measure.settings(everything, "quick")
     patience = everything["benchmark"]["patience_seconds"]["full"]
     chosen = {key: settings[key] for key in timing.RULE} | {"patience_seconds": patience}
     seed, found = everything["seeds"]["quick"][0], {}
-    paths = [(name, path) for name in everything["models"] for path in latency.graphs("quick", name, seed).values()]
+    paths = [(name, path) for name in everything["models"] for path in measure.graphs("quick", name, seed).values()]
     for (name, path), batch in ((graph, batch) for graph in paths[::each] for batch in settings["batches"]):
         sizes = {"batch": batch, "time": settings["time"]}
         calls = {
             one: (
-                slowed(latency.prepare(path, sessions.CPU, sizes, one, tf32=False)[0], factor),
-                latency.reference(sessions.CPU, one.threads),
+                slowed(measure.prepare(path, sessions.CPU, sizes, one, tf32=False)[0], factor),
+                measure.reference(sessions.CPU, one.threads),
             )
-            for one in latency.grid(sessions.CPU, path.stem, settings)
+            for one in measure.grid(sessions.CPU, path.stem, settings)
         }
         for one, row in timing.measure(calls, **chosen).items():
             found[f"{name} {path.stem}, batch {batch}, {one.mode}, {one.threads} threads, {one.optimisation}"] = row

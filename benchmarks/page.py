@@ -5,7 +5,8 @@ from pathlib import Path
 import latency
 import repro
 
-from zoo import files, reporting
+from zoo import files
+from zoo.report import render
 
 HERE = Path(__file__).resolve().parent
 
@@ -18,7 +19,7 @@ def write():
             parts.append(script.render(files.read_json(HERE / f"{name}.json")))
     with files.replacing(HERE / "README.md") as temporary:
         text = (HERE / "README.md").read_text(encoding="utf-8")
-        temporary.write_text(reporting.rewrite_block(text, "\n\n".join(parts)), encoding="utf-8")
+        temporary.write_text(render.rewrite_block(text, "\n\n".join(parts)), encoding="utf-8")
 
 
 def place(part):

@@ -31,7 +31,8 @@ from pathlib import Path
 
 import yaml
 
-from zoo import files, timing
+from zoo import files
+from zoo.latency import timing
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent

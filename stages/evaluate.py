@@ -4,9 +4,11 @@ import json
 
 import pandas
 
-from zoo import evaluation, files, params, sessions, statistics
+from zoo import files, params, statistics
 from zoo.data import archive
 from zoo.errors import InputError
+from zoo.evaluate import evaluation
+from zoo.graphs import sessions
 from zoo.stage import run
 
 

@@ -1,7 +1,10 @@
 """Export every verb of every seed of one experiment as ONNX, and prove each graph equal to the network."""
 
-from zoo import checkpoints, files, onnx_export, params, verbs
+from zoo import files, params
+from zoo.graphs import export as onnx_export
+from zoo.graphs import verbs
 from zoo.stage import run
+from zoo.train import checkpoints
 
 
 def export(profile, name):

@@ -2,9 +2,11 @@
 
 import numpy
 
-from zoo import files, judging, params, sessions, statistics
+from zoo import files, params, statistics
 from zoo.data import archive
 from zoo.errors import InputError
+from zoo.evaluate import judging
+from zoo.graphs import sessions
 from zoo.stage import run
 
 

@@ -2,7 +2,8 @@
 
 import functools
 
-from zoo import files, latency, params, peers, timing
+from zoo import files, params
+from zoo.latency import measure, peers, timing
 from zoo.stage import run
 
 
@@ -18,15 +19,15 @@ def time_peers(profile, again=False):
 
 def time_one(profile, name, entry, everything, again):
     settings, seed = peers.settings(everything, profile), everything["seeds"][profile][0]
-    paths = {verb: at for verb, at in latency.graphs(profile, name, seed).items() if verb in settings["verbs"]}
+    paths = {verb: at for verb, at in measure.graphs(profile, name, seed).items() if verb in settings["verbs"]}
     load = functools.partial(peers.network, entry, files.checkpoint(profile, name, seed))
     devices = peers.devices(settings)
     advice = {device: peers.advice(profile, name, device, settings) for device in devices}
     here = {"machine": timing.machine(), "openvino": peers.VERSION, "settings": settings, "advice": advice}
     path = files.peers(profile, name)
     kept = files.read_json(path) if path.exists() else {}
-    hashes = {verb: latency.sha256(at) for verb, at in paths.items()}
-    if latency.stands(kept, hashes, here, missing=None, again=again):
+    hashes = {verb: measure.sha256(at) for verb, at in paths.items()}
+    if measure.stands(kept, hashes, here, missing=None, again=again):
         print(f"{path}: equal graphs, the measurement stands")
         return
     before, rows = timing.conditions(), []

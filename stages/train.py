@@ -7,9 +7,10 @@ import numpy
 import pandas
 from tqdm import tqdm
 
-from zoo import checkpoints, files, params, runs
+from zoo import files, params
 from zoo.data import archive
 from zoo.stage import run
+from zoo.train import checkpoints, runs
 
 
 def train(profile, name):

@@ -7,8 +7,8 @@ import sys
 import numpy
 import pytest
 import yaml
-from graphs import FLAT, IMAGE, SQUARE, save
 from safetensors.numpy import save_file
+from sample_graphs import FLAT, IMAGE, SQUARE, save
 
 from zoo import files, params
 from zoo.data import archive

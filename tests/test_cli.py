@@ -8,7 +8,8 @@ import sys
 import pytest
 import yaml
 
-from zoo import cli, files, reporting
+from zoo import cli, files
+from zoo.report import render
 
 ROW = {
     "key": "reconstruct.mse", "label": "MSE", "unit": "", "mean": 0.00095, "low": None, "high": None, "floor": None,
@@ -34,7 +35,7 @@ CLAIM = {
 SUMMARY = {
     "profile": "full", "order": ["cae_strided"], "experiments": {"cae_strided": EXPERIMENT}, "claims": [CLAIM],
 }  # fmt: skip
-ABOVE, BELOW = f"# Zoo\n\ntext | above\n{reporting.START}\n", f"\n{reporting.END}\nbelow \\1 é\n"
+ABOVE, BELOW = f"# Zoo\n\ntext | above\n{render.START}\n", f"\n{render.END}\nbelow \\1 é\n"
 
 
 @pytest.fixture
@@ -125,7 +126,7 @@ def test_readme_again_changes_nothing(readme):
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("README.md", "# Zoo\nno markers\n", ("README.md", reporting.START, "add them")),
+        ("README.md", "# Zoo\nno markers\n", ("README.md", render.START, "add them")),
         ("README.md", None, ("README.md is missing",)),
         ("reports/full/summary.json", None, ("reports/full/summary.json is missing", "dvc repro")),
         ("reports/full/summary.json", '{"order": [', ("reports/full/summary.json is damaged", "dvc repro")),

@@ -7,7 +7,8 @@ import pandas
 import pytest
 import yaml
 
-from zoo import files, reporting
+from zoo import files
+from zoo.report import render
 
 ROOT = Path(__file__).parent.parent
 PROFILES = ("quick", "full")
@@ -26,7 +27,7 @@ def test_readme_table_is_current():
     """`zoo readme` would change nothing."""
     text = Path("README.md").read_text()
     summary = files.read_json(files.report("full", "summary.json"))
-    assert reporting.rewrite_block(text, reporting.readme_block(summary)) == text
+    assert render.rewrite_block(text, render.readme_block(summary)) == text
 
 
 @pytest.mark.parametrize("profile", PROFILES)

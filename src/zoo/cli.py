@@ -19,12 +19,12 @@ def check():
 
 def readme():
     """Rewrite the result table of README.md from reports/full/summary.json."""
-    from zoo import reporting  # draws with matplotlib, which `check` need not wait for
+    from zoo.report import render
 
-    block = reporting.readme_block(files.read_json(files.report("full", "summary.json")))
+    block = render.readme_block(files.read_json(files.report("full", "summary.json")))
     if not README.exists():
         raise InputError(f"{README} is missing: run this from the project's top folder")
-    text = reporting.rewrite_block(README.read_text(encoding="utf-8"), block)
+    text = render.rewrite_block(README.read_text(encoding="utf-8"), block)
     with files.replacing(README) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -43,7 +43,7 @@ def _measure(stage_name, *arguments):
 
 def plots():
     """Let the pages of `dvc plots` open without a network, from now on in this clone."""
-    from zoo import plots  # loads a JavaScript engine, which the other commands need not wait for
+    from zoo.runner import plots
 
     plots.install()
     print(f"{plots.TEMPLATE}: holds the scripts that DVC's pages would load")
@@ -60,7 +60,7 @@ def repro(arguments):
     parser.add_argument("--pull", action="store_true", help="fetch what is missing from the DVC remote")
     parser.add_argument("--ray", metavar="ADDRESS", help="run stages on a Ray cluster; see README.md")
     values = vars(parser.parse_args(arguments))
-    from zoo.repro import reproduce  # imports DVC, which the other commands need not wait for
+    from zoo.runner.repro import reproduce
 
     return reproduce(**values)
 
@@ -79,7 +79,7 @@ def compare(arguments):
     parser.add_argument("--markdown", metavar="FILE", help="write the tables as Markdown, too")
     parser.add_argument("--html", metavar="FILE", help="write them as a page, too")
     values = parser.parse_args(arguments)
-    from zoo.compare_view import run  # imports onnx, which the other commands need not wait for
+    from zoo.compare.view import run
 
     revisions = (values.base, values.head)
     return run(revisions, values.profile, values.all, values.fail_on, values.markdown, values.html)

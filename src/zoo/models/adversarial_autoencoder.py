@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from zoo.layers import dense_stack
+from zoo.models.layers import dense_stack
 
 
 class Network(nn.Module):

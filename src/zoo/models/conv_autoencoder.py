@@ -3,7 +3,7 @@
 from torch import nn
 from torch.nn import functional as F
 
-from zoo.layers import SameConv2d, SameConvTranspose2d
+from zoo.models.layers import SameConv2d, SameConvTranspose2d
 
 
 class Network(nn.Module):

@@ -3,7 +3,7 @@
 from torch import nn
 from torch.nn import functional as F
 
-from zoo.layers import chosen, dense_stack, glorot
+from zoo.models.layers import chosen, dense_stack, glorot
 
 ACTIVATIONS = {"linear": nn.Identity, "relu": nn.ReLU}
 LOSSES = {"bce": F.binary_cross_entropy_with_logits, "mse": lambda logits, image: F.mse_loss(logits.sigmoid(), image)}

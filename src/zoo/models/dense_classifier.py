@@ -3,7 +3,7 @@
 from torch import nn
 from torch.nn import functional as F
 
-from zoo.layers import chosen, glorot
+from zoo.models.layers import chosen, glorot
 
 ACTIVATIONS = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU}
 # Momentum and epsilon are those of `tf.layers`: the moving average keeps 0.99 of the old.

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from zoo.layers import SameConv2d, SameConvTranspose2d, chosen
+from zoo.models.layers import SameConv2d, SameConvTranspose2d, chosen
 
 
 class UpsampleNearest(nn.Module):

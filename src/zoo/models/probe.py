@@ -6,7 +6,7 @@ Which parts move, and at which rate, is said in params.yaml; the encoder's weigh
 from torch import nn
 from torch.nn import functional as F
 
-from zoo.layers import glorot
+from zoo.models.layers import glorot
 
 
 class Network(nn.Module):

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from zoo.layers import Recurrent
+from zoo.models.layers import Recurrent
 
 
 class Network(nn.Module):

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from zoo.layers import dense_stack
+from zoo.models.layers import dense_stack
 
 
 def normalised_stack(sizes):

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from zoo.layers import chosen, dense_stack, glorot
+from zoo.models.layers import chosen, dense_stack, glorot
 
 LIKELIHOODS = {
     "bce": lambda logits, image: F.binary_cross_entropy_with_logits(logits, image, reduction="sum"),

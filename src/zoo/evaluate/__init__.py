@@ -1,0 +1,1 @@
+"""What the exported graphs are worth: scores, pictures, and samples judged by a classifier. No torch."""

@@ -1,0 +1,317 @@
+"""What each verb is worth: one function a verb runs its exported graph over the test set, scores it, and draws it.
+
+A function takes a `Case` and returns (metrics, items): metrics are {name: float}, items are the columns of the
+predictions file or None. Everything here works on ONNX graphs and NumPy, without torch.
+"""
+
+import itertools
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy
+
+from zoo.errors import InputError
+from zoo.evaluate import pictures, scores
+from zoo.graphs import sessions
+
+
+class Case(NamedTuple):
+    """One seed of one experiment: its open sessions by verb, the test split, and what params.yaml says."""
+
+    graphs: dict
+    arrays: dict
+    facts: dict
+    recipe: dict
+    settings: dict
+    pictures: Path | None  # the folder to draw into; None draws nothing
+    progress: dict | None = None  # what a generator drew while it was trained: steps [k], images [k, n, 28, 28]
+
+    @property
+    def images(self):
+        return self.arrays["test_images"][:, None].astype(numpy.float32) / 255
+
+    @property
+    def labels(self):
+        return self.arrays["test_labels"].astype(numpy.int64)
+
+    def run(self, verb, **feeds):
+        """Outputs of a verb for all items; feeds that the graph does not take (the label) are left out."""
+        session = self.graphs[verb]
+        taken = {entry.name for entry in session.get_inputs()}
+        return sessions.run_batched(
+            session, {name: value for name, value in feeds.items() if name in taken}, self.settings["batch"]
+        )
+
+    def takes_label(self, verb):
+        return "label" in {entry.name for entry in self.graphs[verb].get_inputs()}
+
+    def draw(self, picture, name, *arguments):
+        if self.pictures:
+            picture(*arguments, self.pictures / f"{name}.png")
+
+
+def reconstruct(case):
+    """Errors of the reconstruction against the clean image, beside what bounds them from either side."""
+    images, net, shown = case.images, case.recipe["net"], slice(0, 10)
+    given, rows, names = images, [images[shown, 0]], ["input"]
+    if net.get("corruption"):
+        noise = numpy.random.default_rng(0).standard_normal(images.shape, dtype=numpy.float32)
+        given = numpy.clip(images + net["corruption"] * noise, 0, 1)
+        rows, names = [images[shown, 0], given[shown, 0]], ["clean", "input"]
+    reconstructions = case.run("reconstruct", image=given, label=case.labels)["reconstruction"]
+    errors = scores.image_errors(images, reconstructions)
+    case.draw(pictures.image_rows, "reconstruct", [*rows, reconstructions[shown, 0]], [*names, "output"])
+    metrics = _means(errors)
+    if given is not images:
+        noisy = scores.image_errors(images, given)
+        metrics |= {"noisy_mse": noisy["mse"].mean(), "noisy_psnr_db": noisy["psnr_db"].mean()}
+    # A network whose last operator is the unpooling cannot draw every picture: the best that it could is its floor.
+    floor = FLOORS.get(net.get("unpooling")) if net.get("unpool") == "after" else None
+    if floor:
+        metrics["floor_mse"] = scores.image_errors(images, floor(images))["mse"].mean()
+        metrics["over_floor"] = metrics["mse"] / metrics["floor_mse"] - 1
+    metrics["constant_mse"] = images.var(dtype=numpy.float64)
+    metrics["escaped"] = float(metrics["mse"] < metrics["constant_mse"])
+    return metrics, {"actual": case.labels, "predicted": "", "loss": errors["mse"]}
+
+
+def encode(case):
+    codes = next(iter(case.run("encode", image=case.images, label=case.labels).values()))
+    if codes.ndim == 4:
+        case.draw(pictures.feature_maps, "encode", [*codes[:3, :16]])
+    else:
+        case.draw(_latent_map, "encode", codes, case.labels)
+    return scores.code_usage(codes), None
+
+
+def decode(case):
+    generator = numpy.random.default_rng(0)
+    size = next(entry.shape[1] for entry in case.graphs["decode"].get_inputs() if entry.name == "code")
+    variational = "encode" in case.graphs and len(case.graphs["encode"].get_outputs()) == 2
+    if size == 2 and not case.takes_label("decode"):
+        _draw_plane(case, variational)
+    elif variational or case.takes_label("decode"):
+        _draw_samples(case, "decode", "code", generator.standard_normal((100, size), dtype=numpy.float32))
+    else:  # no prior to draw from: walk from the code of one test image to the next one's
+        ends = next(iter(case.run("encode", image=case.images[:11]).values()))
+        walk = [a + (b - a) * share for a, b in itertools.pairwise(ends) for share in numpy.linspace(0, 1, 10)]
+        _draw_samples(case, "decode", "code", numpy.stack(walk).astype(numpy.float32))
+    return (_bounds(case, generator) if variational else {}), None
+
+
+def generate(case):
+    generator = numpy.random.default_rng(0)
+    size = next(entry.shape[1] for entry in case.graphs["generate"].get_inputs() if entry.name == "noise")
+    _draw_samples(case, "generate", "noise", generator.standard_normal((100, size), dtype=numpy.float32))
+    if case.progress:
+        steps, images = case.progress["steps"], case.progress["images"].astype(numpy.float32) / 255
+        shown = numpy.unique(numpy.linspace(0, len(steps) - 1, 11).round().astype(int))
+        case.draw(pictures.image_rows, "generate-progress", [*images[shown]], [f"{steps[k]:,}" for k in shown])
+    return {}, None
+
+
+def classify(case):
+    images, labels, classes = case.images, case.labels, case.facts["classes"]
+    predicted, loss = scores.classified(case.run("classify", image=images)["logits"], labels)
+    counts = scores.confusion(labels, predicted, classes)
+    precision, recall = scores.precision_and_recall(counts)
+    # A broken inference path of batch normalisation shows one image at a time (write-up 003).
+    single = [case.graphs["classify"].run(["logits"], {"image": image[None]})[0] for image in images[:100]]
+    alone, _ = scores.classified(numpy.concatenate(single), labels[:100])
+    case.draw(pictures.confusion_matrix, "classify", counts)
+    metrics = {
+        "accuracy": (predicted == labels).mean(),
+        "nll": loss.mean(),
+        "accuracy_one_at_a_time": (alone == labels[:100]).mean(),
+        "precision": dict(enumerate(precision)),
+        "recall": dict(enumerate(recall)),
+    }
+    return metrics, {"actual": labels, "predicted": predicted, "loss": loss}
+
+
+def next_word(case):
+    """Test text, and validation text after it: each whole and in order, its state carried from first word to last."""
+    words = case.arrays["test"]
+    losses, right = _read(case, words)
+    metrics = {
+        "perplexity": _perplexity(losses),
+        "validation_perplexity": _perplexity(_read(case, case.arrays["validation"])[0]),
+        "nats_per_word": losses.mean(),
+        "accuracy": right / len(losses),
+    }
+    if case.facts.get("floor_nats_per_word") is not None:
+        metrics["floor_perplexity"] = numpy.exp(case.facts["floor_nats_per_word"])
+        metrics["floor_perplexity_of_this_text"] = numpy.exp(case.facts["test_nats_per_word"])
+    lines, places = _lines(words[1:], case.facts["end_of_sentence"])
+    case.draw(pictures.loss_by_place, "next_word", places, losses)
+    # Sums over the lines of the text: no word of it is kept, its licence forbids that.
+    sums = numpy.bincount(lines, losses)
+    return metrics, {"actual": "", "predicted": "", "words": numpy.bincount(lines), "loss": sums}
+
+
+def apply(case):
+    height, width = case.graphs["apply"].get_inputs()[0].shape[2:]
+    top, left = (28 - height) // 2, (28 - width) // 2
+    images = case.images[:, :, top : top + height, left : left + width]
+    reference = REFERENCES[case.recipe["net"]["operator"]](images)
+    result = case.run("apply", image=images)["result"]
+    difference = numpy.abs(result - reference).max((1, 2, 3))
+    case.draw(pictures.image_rows, "apply", [result[:10, 0] / max(numpy.abs(result).max(), 1)], ["result"])
+    items = {"actual": case.labels, "predicted": "", "loss": difference}
+    return {"largest_difference": difference.max()}, items
+
+
+EVALUATORS = {
+    "reconstruct": reconstruct,
+    "encode": encode,
+    "decode": decode,
+    "generate": generate,
+    "classify": classify,
+    "next_word": next_word,
+    "apply": apply,
+}
+# What an operator should give, by NumPy and SciPy; twins have one and the same.
+REFERENCES = {
+    "upsample_nearest": scores.upsampled,
+    "upsample_transposed": scores.upsampled,
+    "odd_transposed": scores.down_and_up,
+    "unpool_zero": scores.spread_out,
+    "unpool_argmax": scores.largest_in_place,
+    "batchnorm": scores.normalised_convolution,
+    "batchnorm_folded": scores.normalised_convolution,
+}
+# The best picture that a network can draw whose last operator is this unpooling.
+FLOORS = {"zero": scores.best_spread_out, "nearest": scores.best_in_blocks}
+
+# The verb whose items make the predictions file, where an experiment has several.
+PREDICTING = ("classify", "next_word", "reconstruct", "apply")
+
+
+def progress(path):
+    """What a generator drew while it was trained, {"steps", "images"}; None where nothing was kept.
+
+    Raises InputError where the file is damaged.
+    """
+    try:
+        with numpy.load(path) as content:
+            return dict(content)
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # each byte of a zip file, when wrong, raises its own
+        reason = type(error).__name__
+        raise InputError(f"{path} is damaged: delete it and run `dvc repro` again ({reason})") from None
+
+
+def training(runs):
+    """What the runs, {seed: run}, say of themselves: common facts of the first, and where each seed diverged."""
+    first = next(iter(runs.values()))
+    return {key: first[key] for key in ("device", "parameters", "threads", "torch", "params_sha256")} | {
+        "steps": first["recipe"]["steps"],
+        "batch": first["recipe"]["fit"]["batch"],
+        "source": first["data"]["source"],
+        "seeds": list(runs),
+        "diverged_at_step": {seed: run["diverged_at_step"] for seed, run in runs.items()},
+        "diverged_in": {seed: run["diverged_in"] for seed, run in runs.items()},
+    }
+
+
+def _means(per_item):
+    return {name: values.mean() for name, values in per_item.items()}
+
+
+def _draw_samples(case, verb, name, values):
+    """Draw 100 samples of a decoder or generator, 10 by 10; with a label, a row a digit."""
+    labels = numpy.repeat(numpy.arange(10), 10)
+    # Where a generator takes a code beside its noise, along a row its numbers grow.
+    sizes = {entry.name: entry.shape[1] for entry in case.graphs[verb].get_inputs() if entry.name == "code"}
+    codes = {key: numpy.tile(numpy.linspace(-2, 2, 10, dtype=numpy.float32), 10)[:, None].repeat(size, 1)
+             for key, size in sizes.items()}  # fmt: skip
+    images = case.run(verb, **codes | {name: values, "label": labels})["image"][:, 0]
+    rows = [str(digit) for digit in range(10)] if case.takes_label(verb) else [""] * 10
+    case.draw(pictures.image_rows, verb, numpy.split(images, 10), rows)
+
+
+def _draw_plane(case, variational):
+    """Decode a grid of the code plane around (0, 0): from -5 to 5 under a prior N(0, 1), else as far as codes lie."""
+    if variational:
+        reach = 5.0
+    else:
+        codes = next(iter(case.run("encode", image=case.images).values()))
+        known = numpy.abs(codes[numpy.isfinite(codes).all(1)])
+        reach = float(numpy.quantile(known, 0.95)) if known.size else 1.0
+    places = numpy.linspace(-reach, reach, 11, dtype=numpy.float32)
+    codes = numpy.stack(numpy.meshgrid(places, places[::-1]), -1).reshape(-1, 2)
+    images = case.run("decode", code=codes)["image"][:, 0]
+    case.draw(pictures.image_rows, "decode", numpy.split(images, 11), [f"{place:.2g}" for place in places[::-1]])
+
+
+def _latent_map(codes, labels, path):
+    """Codes on the plane: as they are where they have two numbers, else on their two principal axes."""
+    codes, names = codes.reshape(len(codes), -1), ("code 1", "code 2")
+    if codes.shape[1] != 2:
+        known = numpy.nan_to_num(codes, nan=0.0, posinf=0.0, neginf=0.0)  # what is not finite is not drawn
+        centred = known - known.mean(0)
+        axes = numpy.linalg.svd(centred, full_matrices=False)[2][:2]
+        codes, names = (codes - known.mean(0)) @ axes.T, ("axis 1", "axis 2")
+    pictures.latent_map(
+        codes[:2000], labels[:2000], path, [f"{name} of the code's PCA" if "axis" in name else name for name in names]
+    )
+
+
+def _bounds(case, generator):
+    """ELBO with its parts, and the importance-weighted bound, in nats per image (sums over pixels and code)."""
+    samples, images = case.settings["importance_samples"], case.images
+    posterior = case.run("encode", image=images, label=case.labels)
+    per_image = {"reconstruction_nats": [], "kl_nats": [], "elbo": [], "importance_bound": []}
+    for index in numpy.array_split(numpy.arange(len(images)), -(-len(images) // case.settings["batch"])):
+        mean, log_variance = posterior["mean"][index], posterior["log_variance"][index]
+        noise = generator.standard_normal((samples, *mean.shape), dtype=numpy.float32)
+        codes = mean + numpy.exp(0.5 * log_variance) * noise
+        labels = numpy.tile(case.labels[index], samples)
+        decoded = case.run("decode", code=codes.reshape(-1, mean.shape[1]), label=labels)["image"]
+        likelihood = scores.pixel_log_likelihood(
+            images[index], decoded.reshape(samples, len(index), *decoded.shape[1:])
+        )
+        weights = (
+            likelihood
+            + scores.log_normal(codes, 0.0, numpy.zeros_like(mean))
+            - scores.log_normal(codes, mean, log_variance)
+        )
+        divergence = scores.gaussian_divergence(mean, log_variance)
+        per_image["reconstruction_nats"].append(-likelihood.mean(0))
+        per_image["kl_nats"].append(divergence)
+        per_image["elbo"].append(likelihood.mean(0) - divergence)
+        per_image["importance_bound"].append(scores.importance_bound(weights))
+    return _means({name: numpy.concatenate(values) for name, values in per_image.items()})
+
+
+def _read(case, words):
+    """(nats of every word after the first, how many of them were the first guess), the state carried throughout."""
+    words, session = words.astype(numpy.int64), case.graphs["next_word"]
+    state = {
+        entry.name: numpy.zeros([1 if axis == "batch" else axis for axis in entry.shape], numpy.float32)
+        for entry in session.get_inputs()
+        if entry.name != "words"
+    }
+    losses, right = [], 0
+    for start in range(0, len(words) - 1, case.settings["batch"]):
+        following = words[start + 1 : start + 1 + case.settings["batch"]]
+        logits, *values = session.run(None, {"words": words[None, start : start + len(following)], **state})
+        state = dict(zip(state, values, strict=True))
+        predicted, loss = scores.classified(logits[0], following)
+        losses.append(loss)
+        right += (predicted == following).sum()
+    return numpy.concatenate(losses), right
+
+
+def _perplexity(losses):
+    with numpy.errstate(over="ignore"):  # float64 ends at exp(709): beyond it a perplexity is infinite
+        return numpy.exp(losses.mean())
+
+
+def _lines(words, end_of_sentence):
+    """(the line that each word of a text stands in, from 0; its place in that line, from 1)."""
+    ends = words == end_of_sentence
+    lines = numpy.cumsum(ends) - ends
+    _, first, inverse = numpy.unique(lines, return_index=True, return_inverse=True)
+    return lines, numpy.arange(len(words)) - first[inverse] + 1

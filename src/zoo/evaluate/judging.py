@@ -1,0 +1,51 @@
+"""What our own classifier says of a generator's samples: the asked digit, all digits, and how far from real ones."""
+
+import numpy
+
+from zoo.evaluate import scores
+from zoo.graphs import sessions
+
+
+def judge(generator, classifier, real_images, real_labels, samples, batch):
+    """Score `samples` draws of a generator by a classifier's graphs {"classify", "encode"}.
+
+    `generator` is an open session whose inputs are noise or a code drawn from a standard normal, and perhaps a
+    label, which runs through the classes in turn. `real_images` float32 [n, 1, 28, 28] are the test set. Returns
+    {"agreement" (share drawn as asked; only with a label), "matched_agreement" (after the best renaming of the labels),
+    "agreement_by_class", "coverage" (classes drawn as if evenly), "frechet_distance" (features, to half of the real
+    images), "frechet_floor" (between the halves), "judge_accuracy" (on the real images)}.
+    """
+    source, classes = numpy.random.default_rng(0), int(real_labels.max()) + 1
+    asked = numpy.arange(samples, dtype=numpy.int64) % classes
+    feeds = {}
+    for entry in generator.get_inputs():
+        labelled = entry.name == "label"
+        shape = (samples, *entry.shape[1:])
+        feeds[entry.name] = asked if labelled else source.standard_normal(shape, dtype=numpy.float32)
+    drawn = sessions.run_batched(generator, feeds, batch)["image"]
+
+    predicted, _ = _classified(classifier, drawn, asked, batch)
+    known, _ = _classified(classifier, real_images, real_labels, batch)
+    # The halves do not depend on the generator, so that all are held to one floor.
+    order = numpy.random.default_rng(1).permutation(len(real_images))
+    half, other = (_features(classifier, real_images[index], batch) for index in numpy.array_split(order, 2))
+    result = {
+        "coverage": scores.coverage(predicted, classes),
+        "frechet_distance": scores.frechet_distance(_features(classifier, drawn, batch), half),
+        "frechet_floor": scores.frechet_distance(other, half),
+        "judge_accuracy": (known == real_labels).mean(),
+    }
+    if "label" in feeds:
+        right = predicted == asked
+        result["agreement"] = right.mean()
+        result["matched_agreement"] = scores.matched_agreement(asked, predicted, classes)
+        result["agreement_by_class"] = {digit: right[asked == digit].mean() for digit in range(classes)}
+    return result
+
+
+def _classified(classifier, images, labels, batch):
+    return scores.classified(sessions.run_batched(classifier["classify"], {"image": images}, batch)["logits"], labels)
+
+
+def _features(classifier, images, batch):
+    return sessions.run_batched(classifier["encode"], {"image": images}, batch)["code"]

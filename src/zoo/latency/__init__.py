@@ -1,0 +1,1 @@
+"""How long a call of a graph takes, here and beside other runtimes."""

@@ -1,0 +1,146 @@
+"""What was gathered -> one report: pages, summary and charts, written together or not at all."""
+
+import contextlib
+import re
+from pathlib import Path
+
+import jinja2
+import pandas
+from markupsafe import Markup, escape
+
+from zoo import files
+from zoo.errors import InputError
+from zoo.report import charts, latency_results, wording
+
+TEMPLATES = Path(__file__).parent / "templates"
+START, END = "<!-- results -->", "<!-- /results -->"
+HEADLINE = ("key", "label", "unit", "mean", "low", "high", "floor", "seeds", "published", "verdict", "why")
+
+
+def summarise(report: dict) -> dict:
+    """The result table as plain data: what summary.json holds and the top README's block is made from."""
+    experiments = {
+        entry["name"]: {
+            "about": entry["about"],
+            "headline": {key: entry["headline"][key] for key in HEADLINE} if entry["headline"] else None,
+            "budget": entry["budget"],
+            "steps": entry["training"]["steps"],
+            "diverged_at_step": entry["diverged"],
+            "drawn": entry["drawn"],
+        }
+        for entry in report["experiments"]
+    }
+    return {
+        "profile": report["profile"],
+        "order": list(experiments),
+        "experiments": experiments,
+        "claims": report["claims"],
+    }
+
+
+def table(report: dict) -> pandas.DataFrame:
+    """Every metric of every experiment, one a line: what summary.csv holds."""
+    rows = [
+        {
+            "experiment": entry["name"],
+            "metric": ".".join(filter(None, (row["key"], row["class"]))),
+            "mean": row["mean"],
+            "low": row["low"],
+            "high": row["high"],
+            "seeds": len(row["seeds"]),
+            "steps": entry["training"]["steps"],
+            "published": row["published"]["value"] if row["published"] else None,
+            "verdict": row["verdict"],
+        }
+        for entry in report["experiments"]
+        for row in [*(row for _, rows in entry["groups"] for row in rows), *entry["per_class"]]
+    ]
+    return pandas.DataFrame(rows)
+
+
+def write(report: dict) -> None:
+    """Write README.md, index.html, summary.csv, summary.json and charts/: all, or on an error none."""
+    profile = report["profile"]
+    names = ("charts", "README.md", "index.html", "summary.csv", "summary.json")
+    with contextlib.ExitStack() as stack:
+        folder, readme, page, sheet, summary = (
+            stack.enter_context(files.replacing(files.report(profile, name))) for name in names
+        )
+        folder.mkdir()
+        drawn = charts.draw(report, folder)
+        files.write_json(summary, summarise(report))
+        kept = files.read_json(summary)  # the digits that the top README is made from
+        view = report | {
+            "charts": drawn,
+            "qualities": [drawn[f"quality-{key}"] for key in charts.QUALITIES if f"quality-{key}" in drawn],
+            "overview": _overview(report),
+            "peers_charts": [drawn[name] for name in drawn if name.startswith("peers-")],
+            "elsewhere": [index + 1 for index, machine in enumerate(report["machines"]) if not machine["here"]],
+            "outdated": latency_results.outdated(report["experiments"]),
+            "rows": _table_rows(kept),
+            "claims": kept["claims"],
+            "folder": "",
+        }
+        templates = _templates()
+        readme.write_text(templates.get_template("report.md.j2").render(view), encoding="utf-8")
+        page.write_text(templates.get_template("report.html.j2").render(view), encoding="utf-8")
+        table(report).to_csv(sheet, index=False, float_format="%.6g", lineterminator="\n")
+
+
+def _overview(report):
+    """{"name", "source", "verb", "smallest", "largest"} of every graph on every provider."""
+    return [
+        {"name": entry["name"], "source": source} | end
+        for entry in report["experiments"]
+        for source in entry["latency"]
+        for end in latency_results.ends(source)
+    ]
+
+
+def _table_rows(summary):
+    return [{"name": name} | summary["experiments"][name] for name in summary["order"]]
+
+
+def _templates():
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=lambda name: name is not None and name.endswith(".html.j2"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= wording.FILTERS | {
+        "cell": lambda text: str(text).replace("|", "\\|"),
+        "marked": marked,
+        "any_published": lambda groups: any(row["published"] for _, rows in groups for row in rows),
+        "on_device": lambda rows: any("device_memory_mib" in row for row in rows),
+    }
+    return environment
+
+
+def readme_block(summary: dict, folder: str = "reports/full/README.md") -> str:
+    """The tables of results and claims in summary.json in Markdown, for the top README; links lead to `folder`.
+
+    Raises InputError for a summary that an earlier version wrote.
+    """
+    for key in ("claims", "experiments", "order", "profile"):
+        if key not in summary:
+            raise InputError(f"summary.json lacks {key}: run `dvc repro full/dvc.yaml`, which writes it anew")
+    view = {"rows": _table_rows(summary), "folder": folder, "profile": summary["profile"], "claims": summary["claims"]}
+    templates = _templates()
+    return "\n".join(templates.get_template(name).render(view) for name in ("table.md.j2", "claims.md.j2"))
+
+
+def rewrite_block(text: str, block: str) -> str:
+    """`text` with what stands between the result markers replaced. Raises InputError when one is missing."""
+    if text.count(START) != 1 or text.count(END) != 1 or text.index(START) > text.index(END):
+        raise InputError(f"README.md: needs the line {START} and, below it, the line {END}, once each: add them")
+    return re.sub(f"{START}.*{END}", lambda _: f"{START}\n{block.strip()}\n{END}", text, flags=re.DOTALL)
+
+
+def marked(text: str) -> Markup:
+    """Paragraphs of Markdown that use **strong** and *emphasis* alone, as HTML."""
+    html = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(str(text).strip())))
+    html = re.sub(r"\*(.+?)\*", r"<em>\1</em>", html)
+    return Markup("\n".join(f"<p>{paragraph.strip()}</p>" for paragraph in html.split("\n\n")))

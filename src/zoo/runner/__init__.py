@@ -1,0 +1,1 @@
+"""Runs a DVC pipeline several stages at a time; knows nothing of experiments."""

@@ -1,0 +1,182 @@
+"""Stages on the nodes of a Ray cluster: no shared disk, each node works in a clone of its own.
+
+A node needs this environment with the extra `ray`, and the DVC remote. It gets the driver's commit as a git bundle,
+a stage's inputs from the remote, and pushes what comes out there; the driver fetches that and alone writes dvc.lock.
+What the run-cache could not carry (latencies, the report) runs on the driver.
+"""
+
+import concurrent.futures
+import contextlib
+import fcntl
+import hashlib
+import os
+import platform
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from zoo.errors import InputError
+from zoo.runner import dvc_graph
+from zoo.runner.dvc_graph import StageFailed
+from zoo.runner.processes import Local, Processes, why_failed
+
+RETRIES = 3  # for a stage whose node died; one that fails by itself is not tried again
+LOG_BYTES = 1 << 20
+
+
+@contextlib.contextmanager
+def connected(address, pipeline, jobs, log_of):
+    """Yield a runner of stages on the cluster at `address`, `jobs` at a time (its number of CPUs, if None)."""
+    try:
+        import ray
+    except ImportError:
+        raise InputError("--ray needs Ray: pip install -c constraints.txt -e '.[ray]'") from None
+    if not pipeline.has_remote():
+        raise InputError("--ray needs a DVC remote that every node reaches: dvc remote add -d NAME ADDRESS")
+    commit, bundle = bundled(pipeline)
+    try:
+        host, _, port = address.rpartition(":")
+        if port.isdecimal() and "://" not in host:  # Ray itself would try for minutes
+            socket.create_connection((host, int(port)), timeout=5).close()
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"no Ray cluster at {address} ({' '.join(str(error).split())}): see `ray status`") from None
+    try:
+        places = jobs or max(int(ray.cluster_resources().get("CPU", 1)), 1)
+        project = hashlib.sha256(f"{platform.node()} {pipeline.repo.root_dir}".encode()).hexdigest()[:16]
+        source = {"project": project, "commit": commit, "bundle": [ray.put(bundle)]}
+        with contextlib.closing(Cluster(ray, pipeline, places, source, log_of)) as cluster:
+            yield cluster
+    finally:
+        ray.shutdown()
+
+
+def bundled(pipeline):
+    """(the commit, its git bundle); raises InputError where the run reads a file that is not as committed."""
+    root = pipeline.repo.root_dir
+    try:
+        commit, bundle = _git(root, "rev-parse", "HEAD"), _git(root, "bundle", "create", "--quiet", "-", "HEAD")
+    except StageFailed as failure:
+        raise InputError(f"--ray needs a commit for the nodes to work on ({failure})") from None
+    changed = _git(root, "status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all").decode().split("\0")
+    changed = [os.path.join(root, line[3:]) for line in changed if line]
+    for path in sorted(pipeline.from_git()):
+        for other in changed:
+            if other == path or other.startswith(path + os.sep):
+                raise InputError(f"{os.path.relpath(other, root)} is not committed: the nodes work on a commit")
+    return commit.decode().strip(), bundle
+
+
+class Cluster:
+    """Runs stages on the nodes, and here what cannot run there."""
+
+    def __init__(self, ray, pipeline, places, source, log_of):
+        self.places, self._ray, self._pipeline, self._source, self._log_of = places, ray, pipeline, source, log_of
+        self._here, self._work = Local(places, log_of, {}), ray.remote(work)
+        self._references = {}
+
+    def start(self, name, commands):
+        """A future for `collect`."""
+        parcel = None if self._pipeline.steps[name].alone else self._pipeline.parcel(name)
+        if parcel is None:
+            return self._here.start(name, commands)
+        variables = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS")}  # Ray sets its own
+        task = self._work.options(num_cpus=1, max_retries=RETRIES, scheduling_strategy="SPREAD")
+        reference = self._references[name] = task.remote(self._source, parcel, variables)
+        return reference.future()
+
+    def collect(self, name, future):
+        """Why the stage failed, or None; then what it made is here."""
+        if self._references.pop(name, None) is None:
+            return self._here.collect(name, future)
+        try:
+            why, log, entry = future.result()
+        except (self._ray.exceptions.RayError, concurrent.futures.CancelledError) as error:
+            return " ".join(str(error).split())[:500]
+        self._log_of(name).write_bytes(log)
+        if why is None:
+            self._pipeline.receive(name, *entry)
+        return why
+
+    def end(self):
+        self._here.end()
+        for reference in self._references.values():
+            self._ray.cancel(reference, force=True)
+
+    def close(self):
+        self._here.close()
+
+
+def work(source, parcel, variables):
+    """On a node: run one stage; return (why it failed or None, its log, its run-cache key and value)."""
+    base = Path(os.environ.get("ZOO_NODE_FOLDER", Path.home() / ".cache" / "repro-zoo"))
+    clone = base / platform.node() / source["project"]
+    clone.mkdir(parents=True, exist_ok=True)
+    log = clone.with_name(f"{clone.name}-{os.getpid()}.log")
+    log.write_bytes(b"")
+    try:
+        with _one_at_a_time(clone):
+            _check_out(clone, source)
+            os.chdir(clone)
+            visit = dvc_graph.Visit(parcel)
+        with contextlib.closing(visit), contextlib.closing(Processes()) as processes:
+            commands = visit.commands()
+            for _, options in commands:
+                _adapt(options["env"], clone, variables)
+            why = why_failed(*processes.run(commands, log))
+            if why:
+                return why, _end_of(log), None
+            with _one_at_a_time(clone):
+                return None, _end_of(log), visit.deliver()
+    except StageFailed as failure:
+        return str(failure), _end_of(log), None
+    finally:
+        log.unlink(missing_ok=True)
+
+
+def _adapt(environment, clone, variables):
+    """The driver's code and variables, this node's Python."""
+    paths = [str(clone / "src"), environment.get("PYTHONPATH")]
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    environment["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), environment.get("PATH", os.defpath)])
+    for name, value in variables.items():
+        environment.pop(name, None)
+        if value is not None:
+            environment[name] = value
+
+
+@contextlib.contextmanager
+def _one_at_a_time(clone):
+    with open(clone.with_name(f"{clone.name}.lock"), "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # let go when the file is closed, also by a kill
+        yield
+
+
+def _check_out(clone, source):
+    if not (clone / ".git").exists():
+        _git(clone, "init", "--quiet")
+    try:
+        if _git(clone, "rev-parse", "--verify", "--quiet", "HEAD").decode().strip() == source["commit"]:
+            return
+    except StageFailed:  # a clone that has no commit yet
+        pass
+    import ray
+
+    bundle = clone.with_name(f"{clone.name}.bundle")
+    bundle.write_bytes(ray.get(source["bundle"][0]))
+    _git(clone, "fetch", "--quiet", str(bundle), "HEAD")
+    _git(clone, "checkout", "--quiet", "--force", "--detach", source["commit"])
+    _git(clone, "clean", "--quiet", "-d", "--force")
+    bundle.unlink()
+
+
+def _git(folder, *arguments):
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True)
+    if done.returncode:
+        raise StageFailed(f"git {arguments[0]}: {' '.join(done.stderr.decode().split())}")
+    return done.stdout
+
+
+def _end_of(log):
+    return log.read_bytes()[-LOG_BYTES:]

@@ -1,0 +1,262 @@
+"""Run a DVC pipeline several stages at a time: which stage may start when, and what happens when one ends.
+
+What a stage is and whether it has changed is DVC's to say (`zoo.dvc_graph`); where its commands run is a runner's:
+`Local` here, a Ray cluster in `zoo.cluster`.
+"""
+
+import concurrent.futures
+import contextlib
+import functools
+import os
+import signal
+
+from zoo import files
+from zoo.errors import InputError
+from zoo.runner import dvc_graph
+from zoo.runner.dvc_graph import StageFailed
+from zoo.runner.live_view import LiveView
+from zoo.runner.processes import Local
+
+TICK_SECONDS = 0.5
+TAIL_LINES = 20
+
+
+def reproduce(targets=(), jobs=None, keep_going=False, dry=False, force=False, pull=False, ray=None):
+    """Reproduce the targets as `dvc repro` would, `jobs` stages at a time (as many as usable cores); its exit status.
+
+    0: everything is up to date; 1: a stage failed; 128 + the signal's number: stopped by it, what had finished is kept.
+    """
+    with dvc_graph.opened(targets, force, pull) as pipeline:
+        log_of = functools.partial(log_path, pipeline.folder)
+        if dry:
+            print("\n".join(dry_run(pipeline)))
+            return 0
+        with contextlib.ExitStack() as stack:
+            if ray:
+                from zoo.runner import cluster
+
+                runner = stack.enter_context(cluster.connected(ray, pipeline, jobs, log_of))
+            else:
+                imports = {name: step.imports for name, step in pipeline.steps.items() if step.imports}
+                runner = stack.enter_context(contextlib.closing(Local(jobs or usable_cores(), log_of, imports)))
+            stopped = stack.enter_context(_signals())
+            past = _read_seconds(pipeline.folder)
+            view = stack.enter_context(LiveView(pipeline.steps, runner.places, past))
+            run = Run(pipeline, runner, view, keep_going, stopped)
+            run.go()
+        _write_seconds(pipeline.folder, past | view.seconds)
+        view.summarise(run.why, lambda name: tail(log_of(name)))
+        if stopped:
+            return 128 + stopped[0]
+        return int("failed" in run.state.values())
+
+
+def usable_cores():
+    return len(os.sched_getaffinity(0))
+
+
+def dry_run(pipeline):
+    """Lines that say what would run: what has changed, and after it what may."""
+    doubtful, lines = set(), []
+    with pipeline.locked():
+        for name, step in pipeline.steps.items():
+            if pipeline.changed(name):
+                doubtful.add(name)
+                lines += [f"{name}: would run", *(f"  > {command}" for command, _ in pipeline.commands(name))]
+            elif step.after & doubtful:
+                doubtful.add(name)
+                lines.append(f"{name}: runs if what is before it comes out different")
+    return lines or ["Nothing would run: all stages are up to date."]
+
+
+class Run:
+    """One run: the state of every stage, and the loop that moves them on.
+
+    States: waiting (for stages before it), changed (waiting for a place), running; then unchanged, restored, ran,
+    failed, skipped (what it needs failed), stopped (was running when the run was stopped).
+    """
+
+    def __init__(self, pipeline, runner, view, keep_going, stopped):
+        self.pipeline, self.runner, self.view = pipeline, runner, view
+        self.keep_going, self.stopped = keep_going, stopped
+        self.steps = pipeline.steps
+        self.state = dict.fromkeys(self.steps, "waiting")
+        self.why = {}
+        self._running = {}
+        self._missing = {name: len(step.after) for name, step in self.steps.items()}
+        self._dependents = {name: [] for name in self.steps}
+        for name, step in self.steps.items():
+            for other in step.after:
+                self._dependents[other].append(name)
+
+    def go(self):
+        """Move all stages on until none can be; leave the lock files written."""
+        order = {name: place for place, name in enumerate(self.steps)}
+        self._unchecked = {name for name, count in self._missing.items() if not count}
+        self._changed = set()
+        done = set()
+        try:
+            while True:
+                with self.pipeline.locked():
+                    for future in sorted(done, key=lambda future: order[self._running[future]]):
+                        self._end(self._running.pop(future), future)
+                    self._advance(order)
+                    self.pipeline.write_locks()
+                if not self._running or self.stopped:
+                    break
+                done = set()
+                while not (done or self.stopped or self.pipeline.is_lock_due()):
+                    self.view.refresh(self.state)
+                    done, _ = concurrent.futures.wait(self._running, TICK_SECONDS, concurrent.futures.FIRST_COMPLETED)
+        finally:
+            self._stop()
+
+    def _advance(self, order):
+        """Check what is ready and start what may start, in plan order; stages that run alone come last."""
+        while not self.stopped and not self._halted():
+            startable = self._startable()
+            if startable:
+                name = min(startable, key=order.get)
+                self._changed.remove(name)
+                self._start(name)
+            elif self._unchecked:
+                name = min(self._unchecked, key=order.get)
+                self._unchecked.remove(name)
+                self._check(name)
+            else:
+                break
+
+    def _startable(self):
+        running = set(self._running.values())
+        if len(running) >= self.runner.places or any(self.steps[name].alone for name in running):
+            return []
+        together = [name for name in self._changed if not self.steps[name].alone]
+        return together if together or running or self._unchecked else list(self._changed)
+
+    def _check(self, name):
+        try:
+            changed = self.pipeline.changed(name)
+        except StageFailed as failure:
+            self._fail(name, str(failure))
+        else:
+            if changed:
+                self._changed.add(name)
+                self._set(name, "changed")
+            else:
+                self._settle(name, "unchanged")
+
+    def _start(self, name):
+        try:
+            commands = self.pipeline.start(name)
+            if commands:
+                self._running[self.runner.start(name, commands)] = name
+                self._set(name, "running")
+            else:
+                self.pipeline.finish(name)
+        except StageFailed as failure:
+            self._fail(name, str(failure))
+        else:
+            if not commands:
+                self._settle(name, "restored")
+
+    def _end(self, name, future):
+        try:
+            why = self.runner.collect(name, future)
+            if not why:
+                self.pipeline.finish(name)
+        except StageFailed as failure:
+            why = str(failure)
+        if why:
+            self._fail(name, why)
+        else:
+            self._settle(name, "ran")
+
+    def _settle(self, name, state):
+        self._set(name, state)
+        for other in self._dependents[name]:
+            self._missing[other] -= 1
+            if not self._missing[other] and self.state[other] == "waiting":
+                self._unchecked.add(other)
+
+    def _fail(self, name, why):
+        self.why[name] = why
+        self._set(name, "failed")
+        after = list(self._dependents[name])
+        while after:
+            other = after.pop()
+            if self.state[other] != "skipped":
+                self._set(other, "skipped")
+                after += self._dependents[other]
+
+    def _withdraw(self, name):
+        with contextlib.suppress(StageFailed):
+            self.pipeline.withdraw(name)
+        self._set(name, "stopped")
+
+    def _halted(self):
+        return not self.keep_going and "failed" in self.state.values()
+
+    def _stop(self):
+        """Whatever ended the loop: end what runs, keep what has finished, write the locks."""
+        finished = {future for future in self._running if future.done()}
+        if self._running:
+            self.runner.end()
+            concurrent.futures.wait(self._running)
+        with self.pipeline.locked():
+            for future, name in self._running.items():
+                if future in finished:
+                    self._end(name, future)
+                else:  # whatever its status: a stage that is told to end may say that all is well
+                    self._withdraw(name)
+            self._running = {}
+            self.pipeline.close_locks(complete=not self.stopped and "stopped" not in self.state.values())
+        self.view.refresh(self.state)
+
+    def _set(self, name, state):
+        self.state[name] = state
+        self.view.note(name, state, self.state)
+
+
+@contextlib.contextmanager
+def _signals():
+    """Yield a list that is empty until a signal asks the run to stop; a second one interrupts whatever goes on."""
+    stopped = []
+
+    def stop(number, frame):
+        if stopped:
+            raise KeyboardInterrupt
+        stopped.append(number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def log_path(folder, name):
+    """Where the output of a stage goes."""
+    (folder / "logs").mkdir(exist_ok=True)
+    return folder / "logs" / f"{name.replace('/', '-').replace(':', '-')}.log"
+
+
+def tail(log):
+    """The last lines of a log file; none if there is no file."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    # A progress bar rewrites its line: only what it showed last counts.
+    return [line.rpartition("\r")[2] for line in lines if line.strip()][-TAIL_LINES:]
+
+
+def _read_seconds(folder):
+    try:
+        return files.read_json(folder / "seconds.json")
+    except InputError:
+        return {}
+
+
+def _write_seconds(folder, seconds):
+    files.write_json(folder / "seconds.json", seconds)

@@ -1,0 +1,1 @@
+"""From an entry of params.yaml and data to trained weights: one loop for every experiment."""

@@ -1,0 +1,565 @@
+"""Every kind of graph there is: compared with its network here, not by the code that made it."""
+
+import copy
+import functools
+import importlib.util
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy
+import onnx
+import onnxruntime
+import onnxscript
+import pytest
+import torch
+from torch import nn
+
+import zoo
+from zoo import params
+from zoo.errors import InputError
+from zoo.graphs import export as onnx_export
+from zoo.graphs import verbs
+from zoo.train import checkpoints
+
+torch.set_num_threads(1)
+ROOT = Path(__file__).parents[2]
+MODELS = params.load(ROOT / "params.yaml")["models"]
+FEW = {"units": 16, "initial_range": 0.4}
+NARROW = {"hidden": [50, 40], "weight_deviation": 0.1}
+
+# One experiment for each structure that a graph can have, with fewer units where only their number is large: an
+# export takes seconds. All verbs, or those named.
+STRUCTURES = {
+    "ae_dense32": {},
+    "cae_upsample": {},
+    "cae_strided": {},
+    "cae_zero_unpool": {},
+    "cae_nearest_logits": {"verbs": ["reconstruct"]},
+    "cae_nearest_unpool_first": {"verbs": ["reconstruct"]},
+    "cae_argmax_unpool": {"verbs": ["reconstruct"]},
+    "vae_bce": {"verbs": ["encode", "decode"]},
+    "cvae": {},
+    "vae_2d": {"verbs": ["encode"]},
+    "gan": {},
+    "cgan": {},
+    "infogan": {"net": {"gradient_penalty": 0.0}},  # its losses need no gradient then
+    "aae_gaussian": {"net": NARROW, "verbs": ["generate"]},
+    "aae_supervised": {"net": NARROW},
+    "aae_semi": {},
+    "deep_conv_plain": {},
+    "deep_conv_bn": {},
+    "deep_conv_bn_manual": {},
+    "mlp_sigmoid": {"net": {"hidden": [50, 40]}},
+    "mlp_relu_bn": {"net": {"hidden": [50, 40]}},
+    "resnet": {},
+    "probe_frozen": {"verbs": ["classify"]},
+    "lstm": {},
+    "lstm_relu": {"net": FEW},
+    "rnn_tanh": {"net": FEW},
+    "rnn_relu": {"net": FEW},
+    "lstm_1layer": {"net": FEW},
+    **{name: {} for name, entry in MODELS.items() if entry["file"] == "operators"},
+}
+FACTS = {
+    "images": {"classes": 10, "source": "digits", "sha256": "1" * 64, "licence": "CC BY 4.0"},
+    "text": {"vocabulary": 30, "source": "grammar", "sha256": "2" * 64, "licence": "none"},
+}
+
+
+def net_of(name):
+    return MODELS[name]["net"] | STRUCTURES[name].get("net", {})
+
+
+def record(name):
+    facts = FACTS[MODELS[name]["data"]]
+    return {
+        "experiment": name, "profile": "quick", "seed": 3, "data": facts, "params_sha256": "3" * 64,
+        "diverged_at_step": None,
+    }  # fmt: skip
+
+
+def images(source, batch, size=28):
+    """Random pixels at a brightness of each image's own: images that are all alike make batch statistics touchy."""
+    return (source.random((batch, 1, size, size)) * source.random((batch, 1, 1, 1))).astype(numpy.float32)
+
+
+def widen(layer, inputs, output):
+    """Scale a layer so that its outputs vary by 1 from image to image (Mishkin & Matas 2015)."""
+    scale = 1 / output.std(0).mean()
+    for weight in layer.parameters():
+        weight.mul_(scale)
+    return output * scale
+
+
+def network_of(name):
+    """The network of an experiment, no weight and no statistic of which is trivial.
+
+    As initialised, biases are 0 and the deep networks' answers too small to depend on the image: a graph that left
+    something out would be as good. Here biases are drawn, layers are widened, and statistics are of random images.
+    """
+    entry, source = MODELS[name], numpy.random.default_rng(0)
+    torch.manual_seed(0)
+    network = params.build(entry | {"net": net_of(name)}, FACTS[entry["data"]])
+    with torch.no_grad():
+        for key, weight in network.named_parameters():
+            if "bias_hh" in key:
+                continue  # torch's second bias is always 0
+            if "bias" in key:
+                weight.normal_(0, 0.1)
+            elif weight.dim() == 1:
+                weight.uniform_(0.5, 1.5)
+        for layer in network.modules():
+            layer.momentum = 0.5  # of batch normalisation: four batches are statistics enough
+        if entry["data"] == "images" and entry["players"]:
+            linear = [
+                part for part in network.modules() if isinstance(part, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d))
+            ]
+            hooks = [layer.register_forward_hook(widen) for layer in linear]
+            for turn in range(5):
+                batch = torch.from_numpy(images(source, 16)), torch.arange(16) % 10
+                list(network.train().losses(batch * 2 if "labelled" in entry["fit"] else batch))
+                for hook in hooks * (turn == 0):
+                    hook.remove()
+    return network.eval()
+
+
+@functools.cache
+def exported(name):
+    """(network, {verb: model}) of an experiment, made once."""
+    network = network_of(name)
+    return network, {verb: onnx_export.export(network, verb, record(name)) for verb in verbs_of(name)}
+
+
+def write_all(names, folder):
+    """Export experiments to `folder`: what the process of `test_equal_bytes_in_another_folder` runs."""
+    for name in names:
+        for verb, model in exported(name)[1].items():
+            onnx_export.save(model, Path(folder) / name / f"{verb}.onnx")
+
+
+def verbs_of(name):
+    module = importlib.import_module(f"zoo.models.{MODELS[name]['file']}")
+    known = [verb for verb in verbs.OUTPUTS if verb in vars(module.Network)]
+    return STRUCTURES[name].get("verbs", known)
+
+
+CASES = [(name, verb) for name in STRUCTURES for verb in verbs_of(name)]
+every_verb = pytest.mark.parametrize(("name", "verb"), CASES, ids=["-".join(case) for case in CASES])
+
+
+def session(model):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def shape_of(value):
+    return [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
+
+
+def shapes(values):
+    return {value.name: shape_of(value) for value in values}
+
+
+def expected_inputs(name, verb):
+    """The table of verbs in the design, filled in from params.yaml."""
+    net, file = net_of(name), MODELS[name]["file"]
+    size = 9 if name == "op_odd_transposed" else 28
+    image, label = {"image": ["batch", 1, size, size]}, {"label": ["batch"]}
+    condition = label if net.get("conditional") else {}
+    if verb == "next_word":
+        state = [net["layers"], "batch", net["units"]]
+        return {"words": ["batch", "time"], "hidden": state} | ({"cell": state} if "lstm" in net["cell"] else {})
+    if file == "infogan" and verb == "generate":
+        return {"noise": ["batch", net["noise"]]} | label | {"code": ["batch", net["code"]]}
+    if verb == "generate":
+        return {"noise": ["batch", net.get("noise", net.get("code"))]} | condition
+    if verb == "decode" and file == "semi_supervised_aae":
+        return {"code": ["batch", net["style"]]} | label
+    if verb == "decode":
+        return {"code": ["batch", net["code"]]} | condition
+    # The encoder of an adversarial autoencoder is not told the digit: its code is the style alone.
+    told = ("reconstruct",) if file == "adversarial_autoencoder" else ("reconstruct", "encode")
+    return image | (condition if verb in told else {})
+
+
+def expected_outputs(name, verb):
+    net, file, picture = net_of(name), MODELS[name]["file"], ["batch", 1, 28, 28]
+    if verb == "next_word":
+        state = [net["layers"], "batch", net["units"]]
+        ends = {"next_hidden": state} | ({"next_cell": state} if "lstm" in net["cell"] else {})
+        return {"logits": ["batch", "time", 30]} | ends
+    if verb == "encode" and file == "variational":
+        return {key: ["batch", net["code"]] for key in ("mean", "log_variance")}
+    if verb == "encode":
+        code = {
+            "conv_autoencoder": lambda: [net["maps"][1], 7, 7],
+            "unpool_autoencoder": lambda: [net["maps"][1], 7, 7],
+            "upsampling_autoencoder": lambda: [net["maps"][2], 4, 4],
+            "resnet": lambda: [net["widths"][-1] * net["expansion"]],
+            "semi_supervised_aae": lambda: [net["style"]],
+        }
+        return {"code": ["batch", *code.get(file, lambda: [net["code"]])()]}
+    if verb == "apply":
+        shape = {
+            "odd_transposed": (1, 9, 9), "unpool_argmax": (1, 28, 28), "batchnorm": (8, 26, 26),
+            "batchnorm_folded": (8, 26, 26),
+        }  # fmt: skip
+        return {"result": ["batch", *shape.get(net["operator"], (1, 56, 56))]}
+    return {
+        "reconstruct": {"reconstruction": picture}, "decode": {"image": picture}, "generate": {"image": picture},
+        "classify": {"logits": ["batch", 10]},
+    }[verb]  # fmt: skip
+
+
+def draw(inputs, batch, time):
+    """{input name: random array} for the axes that the graph itself declares."""
+    source, values = numpy.random.default_rng(7), {}
+    for value in inputs:
+        shape = [{"batch": batch, "time": time}.get(axis, axis) for axis in shape_of(value)]
+        if value.name in ("label", "words"):
+            values[value.name] = source.integers(0, {"label": 10, "words": 30}[value.name], shape)
+        elif value.name == "image":
+            values[value.name] = images(source, batch, shape[-1])
+        else:
+            values[value.name] = source.standard_normal(shape).astype(numpy.float32)
+    return values
+
+
+@every_verb
+def test_a_graph_equals_its_network(name, verb):
+    """At three batches (and three times): shapes, finiteness, and 1e-5 times the larger of 1 and the largest output."""
+    network, models = exported(name)
+    running, differences, sizes, spreads = session(models[verb]), [], [], []
+    for batch, time in itertools.product((1, 3, 64), (1, 7, 35) if verb == "next_word" else (1,)):
+        feeds = draw(models[verb].graph.input, batch, time)
+        with torch.no_grad():
+            result = getattr(network, verb)(**{key: torch.from_numpy(value) for key, value in feeds.items()})
+        wanted = list(result.values()) if isinstance(result, dict) else [result]
+        for theirs, ours in zip(running.run(None, feeds), (value.numpy() for value in wanted), strict=True):
+            assert (theirs.shape, theirs.dtype) == (ours.shape, ours.dtype)
+            assert numpy.isfinite(theirs).all()
+            assert numpy.isfinite(ours).all()
+            differences.append(numpy.abs(theirs - ours).max())
+            sizes.append(numpy.abs(ours).max())
+            spreads.append(ours.std(0).max())
+    assert max(differences) <= 1e-5 * max(1, *sizes)
+    assert max(spreads) > 1e-2, "an answer that does not depend on its input proves nothing"
+
+
+@every_verb
+def test_names_axes_and_opset(name, verb):
+    model = exported(name)[1][verb]
+    assert shapes(model.graph.input) == expected_inputs(name, verb)
+    assert list(shapes(model.graph.input)) == list(expected_inputs(name, verb))
+    assert shapes(model.graph.output) == expected_outputs(name, verb)
+    assert {entry.domain: entry.version for entry in model.opset_import}[""] == 20
+    assert not model.functions
+    onnx.checker.check_model(model, full_check=True)
+
+
+@every_verb
+def test_metadata(name, verb):
+    facts = FACTS[MODELS[name]["data"]]
+    metadata = {entry.key: entry.value for entry in exported(name)[1][verb].metadata_props}
+    assert json.loads(metadata.pop("facts")) == facts
+    assert json.loads(metadata.pop("run")) == record(name)
+    assert metadata == {
+        "experiment": name, "verb": verb, "profile": "quick", "seed": "3",
+        "data": facts["source"], "data_sha256": facts["sha256"], "data_licence": facts["licence"],
+        "params_sha256": "3" * 64, "torch": torch.__version__.split("+")[0], "onnxscript": onnxscript.__version__,
+    }  # fmt: skip
+
+
+@every_verb
+def test_no_path_in_a_graph(name, verb):
+    model = exported(name)[1][verb]
+    content = model.SerializeToString()
+    for place in (str(ROOT.resolve()), str(Path.home()), sys.prefix, 'File "', "site-packages", "Traceback"):
+        assert place.encode() not in content
+    words = copy.deepcopy(model)
+    del words.graph.initializer[:]  # three bytes of a weight may spell anything
+    for node in words.graph.node:
+        assert not node.metadata_props
+        assert not node.doc_string
+    assert b".py" not in words.SerializeToString()
+
+
+def test_equal_bytes_again():
+    network, models = exported("ae_dense32")
+    again = onnx_export.export(network, "decode", record("ae_dense32"))
+    assert again.SerializeToString(deterministic=True) == models["decode"].SerializeToString(deterministic=True)
+
+
+def test_equal_bytes_in_another_folder(tmp_path):
+    """Dense, pooled by places, normalised, recurrent, as written: by a copy of the code elsewhere."""
+    names = ["ae_dense32", "cae_argmax_unpool", "mlp_relu_bn", "op_batchnorm", "rnn_tanh"]
+    shutil.copytree(ROOT / "src", tmp_path / "elsewhere" / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("params.yaml", "tests/test_export.py"):
+        (tmp_path / "elsewhere" / file).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / file, tmp_path / "elsewhere" / file)
+    code = (
+        "import sys, test_export\n"
+        "assert test_export.zoo.__file__.startswith(sys.argv[1]), test_export.zoo.__file__\n"
+        "test_export.write_all(sys.argv[2:], 'graphs')\n"
+    )
+    folders = [str(tmp_path / "elsewhere" / folder) for folder in ("src", "tests")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(folders), "PYTHONHASHSEED": "1"}
+    (tmp_path / "at").mkdir()
+    command = [sys.executable, "-c", code, str(tmp_path), *names]
+    subprocess.run(command, cwd=tmp_path / "at", env=environment, check=True)
+    assert not zoo.__file__.startswith(str(tmp_path))
+    for name in names:
+        for verb, model in exported(name)[1].items():
+            expected = model.SerializeToString(deterministic=True)
+            assert (tmp_path / "at" / "graphs" / name / f"{verb}.onnx").read_bytes() == expected
+
+
+def operations(name, verb):
+    return [node.op_type for node in exported(name)[1][verb].graph.node]
+
+
+@pytest.mark.parametrize("name", [name for name in STRUCTURES if MODELS[name]["file"] == "recurrent"])
+def test_recurrent_layers_are_single_nodes(name):
+    """One real node a layer with the cell's own activations, and nothing that repeats a body or was unrolled."""
+    kind, activations = {
+        "lstm": ("LSTM", [b"Sigmoid", b"Tanh", b"Tanh"]), "lstm_relu": ("LSTM", [b"Sigmoid", b"Relu", b"Relu"]),
+        "tanh": ("RNN", [b"Tanh"]), "relu": ("RNN", [b"Relu"]),
+    }[MODELS[name]["net"]["cell"]]  # fmt: skip
+    nodes = [node for node in exported(name)[1]["next_word"].graph.node if node.op_type in ("LSTM", "RNN", "GRU")]
+    assert [node.op_type for node in nodes] == [kind] * MODELS[name]["net"]["layers"]
+    for node in nodes:
+        attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+        assert attributes["activations"] == activations
+        assert attributes["hidden_size"] == net_of(name)["units"]
+    assert not {"Loop", "Scan", "If", "Sigmoid", "Tanh", "Relu"} & set(operations(name, "next_word"))
+
+
+@pytest.mark.parametrize("name", [name for name in STRUCTURES if MODELS[name]["file"] == "recurrent"])
+def test_a_graph_carries_its_states(name):
+    """Nine words at once, or in three calls each of which begins where the last ended: the same logits and states."""
+    model = exported(name)[1]["next_word"]
+    running, feeds, pieces = session(model), draw(model.graph.input, 2, 9), []
+    whole = running.run(None, feeds)
+    names = [value.name for value in model.graph.input][1:]
+    state = [feeds[name] for name in names]
+    for piece in numpy.split(feeds["words"], 3, axis=1):
+        logits, *state = running.run(None, {"words": piece} | dict(zip(names, state, strict=True)))
+        pieces.append(logits)
+    for found, expected in zip([numpy.concatenate(pieces, 1), *state], whole, strict=True):
+        numpy.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@every_verb
+def test_batch_normalisation_is_folded(name, verb):
+    """But in the graph whose subject it is."""
+    assert operations(name, verb).count("BatchNormalization") == (name == "op_batchnorm")
+
+
+@pytest.mark.parametrize("name", ["deep_conv_plain", "deep_conv_bn"])
+def test_a_deep_network_is_convolutions_and_little_else(name):
+    found = operations(name, "classify")
+    assert found.count("Conv") == 19
+    assert found.count("Gemm") == 2
+    assert set(found) <= {"Conv", "Gemm", "Relu", "Pad", "Reshape", "Flatten"}
+
+
+def test_written_out_normalisation_takes_no_moments_of_the_batch():
+    """In the graph the moving averages are constants: an image's answer does not depend on its neighbours."""
+    found = operations("deep_conv_bn_manual", "classify")
+    assert found.count("Conv") == 19
+    assert not {"ReduceMean", "BatchNormalization"} & set(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("op_upsample_nearest", ["Resize"]), ("op_upsample_transposed", ["ConvTranspose"]),
+        ("op_unpool_zero", ["ConvTranspose"]), ("op_batchnorm", ["Conv", "BatchNormalization"]),
+        ("op_batchnorm_folded", ["Conv"]),
+    ],
+)  # fmt: skip
+def test_an_operator_is_the_nodes_that_it_is_about(name, expected):
+    assert operations(name, "apply") == expected
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "difference"),
+    [("op_upsample_nearest", "op_upsample_transposed", 0), ("op_batchnorm", "op_batchnorm_folded", 2e-6)],
+)
+def test_graphs_of_twin_operators_give_the_same(one, other, difference):
+    models = [exported(name)[1]["apply"] for name in (one, other)]
+    feeds = draw(models[0].graph.input, 5, 1)
+    results = [session(model).run(None, feeds)[0] for model in models]
+    assert results[0].std() > 0.1
+    assert numpy.abs(results[0] - results[1]).max() <= difference
+
+
+# ---- what is refused
+
+
+class Refused(nn.Module):
+    """A classifier as `rule` has it."""
+
+    def __init__(self, rule):
+        super().__init__()
+        self.rule, self.layer, self.cells = rule, nn.Linear(784, 10), nn.RNN(28, 10)
+
+    def classify(self, image):
+        return self.rule(self, image)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        lambda self, image: self.layer(image.flatten(1)) + torch.zeros(3, 10),
+        lambda self, image: self.layer(image.reshape(3, 784)),
+        lambda self, image: self.layer(image.flatten(1)) * (2.0 if len(image) == 3 else 1.0),
+        lambda self, image: self.layer(image[:3].reshape(3, 784)),
+    ],
+    ids=["added", "reshaped", "asked", "cut"],
+)
+def test_a_batch_that_came_out_fixed_is_refused(rule):
+    with pytest.raises((torch._dynamo.exc.UserError, RuntimeError, ValueError)):
+        onnx_export.export(Refused(rule), "classify", record("deep_conv_bn"))
+
+
+def test_a_graph_with_a_fixed_axis_is_refused():
+    network, models = exported("ae_dense32")
+    inputs = verbs.inputs(network, "encode")
+    onnx_export._check(models["encode"], inputs)
+    model = copy.deepcopy(models["encode"])
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 3
+    with pytest.raises(RuntimeError, match="input image should have axes"):
+        onnx_export._check(model, inputs)
+
+
+def test_another_opset_is_refused():
+    network, models = exported("ae_dense32")
+    model = copy.deepcopy(models["encode"])
+    model.opset_import[0].version = 18
+    with pytest.raises(RuntimeError, match=r"asked for opset 20.*18"):
+        onnx_export._check(model, verbs.inputs(network, "encode"))
+
+
+def with_shifted_bias(model, shift):
+    """The model with `shift` added to the bias of its last Gemm: all its outputs move by that."""
+    model = copy.deepcopy(model)
+    bias = [node for node in model.graph.node if node.op_type == "Gemm"][-1].input[2]
+    for weight in model.graph.initializer:
+        if weight.name == bias:
+            weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight) + shift, bias))
+    return model
+
+
+def test_parity_measures_the_difference():
+    network, models = exported("aae_semi")
+    model, run = models["classify"], record("aae_semi")
+    values = onnx_export.draw_inputs(verbs.inputs(network, "classify"), 64, 1, run)
+    with torch.no_grad():
+        largest = float(network.classify(*values).abs().max())
+    outcome = onnx_export.parity(network, "classify", model, run)
+    assert outcome["bound"] >= 1e-5 * max(1, largest)
+    assert (outcome["calls"], outcome["finite"]) == (3, True)
+    shift = numpy.float32(outcome["bound"] / 2)
+    shifted = onnx_export.parity(network, "classify", with_shifted_bias(model, shift), run)
+    assert shifted["largest_difference"] == pytest.approx(shift, abs=outcome["bound"] / 4)
+    with pytest.raises(RuntimeError, match="classify: differs from the network by"):
+        onnx_export.parity(network, "classify", with_shifted_bias(model, 4 * shift), run)
+
+
+def test_parity_allows_the_rounding_of_large_weights_and_no_more():
+    """Large terms that cancel before a sigmoid: in float32 their sum is off by more than 1e-5, whoever adds them."""
+    torch.manual_seed(0)
+    network = params.build(MODELS["vae_2d_naive_init"], {"classes": 10}).eval()
+    run, rounding = record("vae_2d_naive_init"), 0.0
+    for batch in onnx_export.BATCHES:
+        (image,) = onnx_export.draw_inputs(verbs.inputs(network, "reconstruct"), batch, 1, run)
+        with torch.no_grad():
+            exact = copy.deepcopy(network).double().reconstruct(image.double())
+            rounding = max(rounding, float((network.reconstruct(image).double() - exact).abs().max()))
+    model = onnx_export.export(network, "reconstruct", run)
+    outcome = onnx_export.parity(network, "reconstruct", model, run)
+    assert outcome["largest_difference"] > 1e-5
+    assert outcome["bound"] == pytest.approx(10 * rounding)
+    with pytest.raises(RuntimeError, match="reconstruct: differs from the network by"):
+        onnx_export.parity(network, "reconstruct", with_shifted_bias(model, numpy.float32(0.1)), run)
+
+
+def test_parity_of_text_goes_over_times():
+    network, models = exported("lstm")
+    assert onnx_export.parity(network, "next_word", models["next_word"], record("lstm"))["calls"] == 9
+
+
+def test_parity_sees_what_is_not_finite():
+    """`max` hides NaN: finiteness is looked at apart. Only of a run that diverged is it recorded, not refused."""
+    network, run = copy.deepcopy(exported("ae_dense32")[0]), record("ae_dense32")
+    network.decoder[-1].bias.data[5] = torch.nan
+    model = onnx_export.export(network, "decode", run)
+    with pytest.raises(RuntimeError, match="finite=False"):
+        onnx_export.parity(network, "decode", model, run)
+    diverged = run | {"diverged_at_step": 7}
+    assert onnx_export.parity(network, "decode", model, diverged)["finite"] is False
+    for own, other in ((network, exported("ae_dense32")[1]["decode"]), (exported("ae_dense32")[0], model)):
+        with pytest.raises(RuntimeError, match="non-finite places differ"):
+            onnx_export.parity(own, "decode", other, diverged)
+
+
+def test_inputs_are_drawn_in_range():
+    run = {"data": {"classes": 10, "vocabulary": 30}}
+    words, hidden, _ = onnx_export.draw_inputs(verbs.inputs(exported("lstm")[0], "next_word"), 64, 35, run)
+    assert (words.shape, hidden.shape) == ((64, 35), (2, 64, 200))
+    assert set(words.unique().tolist()) == set(range(30))
+    image, label = onnx_export.draw_inputs(verbs.inputs(exported("cvae")[0], "encode"), 200, 1, run)
+    assert set(label.unique().tolist()) == set(range(10))
+    assert (float(image.min()) >= 0, float(image.max()) < 1) == (True, True)
+
+
+# ---- the stage
+
+
+@pytest.fixture
+def stage(tmp_path, monkeypatch):
+    """The function of stages/export.py, in a folder with params.yaml and one checkpoint of seed 0."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    folder = Path("artifacts/quick/checkpoints/ae_dense32")
+    folder.mkdir(parents=True)
+    checkpoints.save(folder / "0.safetensors", exported("ae_dense32")[0], record("ae_dense32"))
+    specification = importlib.util.spec_from_file_location("export_stage", ROOT / "stages" / "export.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module.export
+
+
+def test_the_stage(stage):
+    """Graphs of the checkpoint's weights, beside what parity says of each; nothing half made stays."""
+    stage("quick", "ae_dense32")
+    folder, (network, models) = Path("artifacts/quick/graphs/ae_dense32"), exported("ae_dense32")
+    for verb, model in models.items():
+        assert (folder / "0" / f"{verb}.onnx").read_bytes() == model.SerializeToString(deterministic=True)
+    parity = json.loads(Path("reports/quick/parity/ae_dense32.json").read_text())
+    assert set(parity) == set(verbs.of(network))
+    for outcome in parity.values():
+        assert outcome["0"]["largest_difference"] <= outcome["0"]["bound"]
+    Path("artifacts/quick/checkpoints/ae_dense32/0.safetensors").write_bytes(b"damaged")
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match=r"checkpoints/ae_dense32/0\.safetensors is damaged"):
+        stage("quick", "ae_dense32")
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+
+
+def test_the_stage_fails_where_parity_does(stage, monkeypatch):
+    def refuse(network, verb, model, run):
+        raise RuntimeError("differs")
+
+    monkeypatch.setattr(onnx_export, "parity", refuse)
+    with pytest.raises(RuntimeError, match="differs"):
+        stage("quick", "ae_dense32")
+    assert not Path("artifacts/quick/graphs/ae_dense32").exists()
+    assert not Path("reports/quick/parity").exists()

@@ -1,0 +1,409 @@
+"""A peer is timed beside ONNX Runtime where it builds and computes the same; where not, its rows say why."""
+
+import copy
+import functools
+import importlib.util
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+import yaml
+from networks import EVERYTHING, FACTS, MODELS, build
+from scipy.special import expit
+
+from zoo import files
+from zoo.errors import InputError
+from zoo.graphs import export as onnx_export
+from zoo.graphs import sessions
+from zoo.latency import measure, peers, timing
+from zoo.train import checkpoints
+
+# A classifier, a verb with two inputs, and one with three inputs and three outputs.
+CASES = {
+    "mlp_sigmoid": ("classify", {"hidden": [20, 16]}),
+    "cvae": ("decode", {"hidden": [16]}),
+    "lstm": ("next_word", {"units": 16, "initial_range": 0.4}),
+}
+SETTINGS = {
+    "batches": [1, 3], "runtimes": ["torch", "openvino"], "blocks": 3, "calls": 12, "seconds": 0.001,
+    "reference_seconds": 0.0001, "warmup_calls": 1, "warmup_seconds": 0.0001, "patience_seconds": 0.0,
+}  # fmt: skip
+BEST = {"mode": "bound", "threads": 2, "optimisation": "basic"}
+
+
+def settings(**changes):
+    return peers.settings(EVERYTHING, "quick") | SETTINGS | changes
+
+
+def record(name):
+    facts = FACTS[MODELS[name]["data"]] | {"source": "digits", "sha256": "1" * 64, "licence": "CC BY 4.0"}
+    return {
+        "experiment": name, "profile": "quick", "seed": 0, "data": facts, "params_sha256": "2" * 64,
+        "diverged_at_step": None,
+    }  # fmt: skip
+
+
+@functools.cache
+def network(name):
+    """A small network of an experiment, with biases other than 0."""
+    built = build(name, **CASES[name][1]).eval()
+    with torch.no_grad():
+        for key, weight in built.named_parameters():
+            if "bias" in key and "bias_hh" not in key:
+                weight.normal_(0, 0.1)
+    return built
+
+
+@pytest.fixture(scope="session")
+def graph(tmp_path_factory):
+    """{experiment: its graph}, each exported once."""
+    folder = tmp_path_factory.mktemp("graphs")
+
+    @functools.cache
+    def path(name):
+        verb, _ = CASES[name]
+        at = folder / name / "0" / f"{verb}.onnx"
+        onnx_export.save(onnx_export.export(network(name), verb, record(name)), at)
+        return at
+
+    return path
+
+
+def load(name, **changes):
+    """What `peers.network` would load: a copy, since `.to` would move the cached one."""
+    return lambda: build(name, **CASES[name][1] | changes).eval() if changes else copy.deepcopy(network(name))
+
+
+def feeds_of(path, batch):
+    return sessions.random_feeds(sessions.open_session(path), {"batch": batch, "time": 5})
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("name", CASES)
+def test_every_runtime_computes_what_the_network_does(name, batch, graph):
+    feeds = feeds_of(graph(name), batch)
+    verb = getattr(network(name), CASES[name][0])
+    with torch.no_grad():
+        result = verb(**{key: torch.from_numpy(value) for key, value in feeds.items()})
+    expected = [value.numpy() for value in (result.values() if isinstance(result, dict) else [result])]
+    runtimes = peers.runtimes(graph(name), load(name), feeds, "cpu", BEST, settings())
+    assert list(runtimes) == ["onnxruntime", "onnxruntime_default", "onnxruntime_best", "torch", "openvino"]
+    one_mode = {"onnxruntime_default": ["host"], "onnxruntime_best": ["bound"]}
+    for runtime, (make, configurations) in runtimes.items():
+        calls, modes = make(), one_mode.get(runtime, ["host", "bound"])
+        assert list(calls) == [one["mode"] for one in configurations] == modes
+        for mode, call in calls.items():
+            for _ in range(2):  # the same again: no call leaves anything behind
+                with torch.inference_mode():
+                    given = peers.outputs(call)
+                assert len(given) == len(expected)
+                for theirs, ours in zip(given, expected, strict=True):
+                    assert theirs.dtype == ours.dtype, (runtime, mode)
+                    numpy.testing.assert_allclose(theirs, ours, atol=1e-5, err_msg=f"{runtime}, {mode}")
+
+
+def test_the_classifier_by_numpy(graph):
+    """The same against the network written out: sigmoid(x W + b), layer by layer."""
+    feeds = feeds_of(graph("mlp_sigmoid"), 3)
+    weights = [value.detach().numpy() for value in network("mlp_sigmoid").parameters()]
+    values = feeds["image"].reshape(3, 784)
+    for kernel, bias in zip(weights[0:-2:2], weights[1:-2:2], strict=True):
+        values = expit(values @ kernel.T + bias)
+    expected = values @ weights[-2].T + weights[-1]
+    runtimes = peers.runtimes(graph("mlp_sigmoid"), load("mlp_sigmoid"), feeds, "cpu", None, settings())
+    for make, _ in runtimes.values():
+        for call in make().values():
+            with torch.inference_mode():
+                numpy.testing.assert_allclose(peers.outputs(call)[0], expected, atol=1e-5)
+
+
+def test_host_arrays_are_the_callers_own(graph):
+    """What a call returned is not written over by the next: else a runtime would be timed without its last copy."""
+    feeds = feeds_of(graph("mlp_sigmoid"), 1)
+    runtimes = peers.runtimes(graph("mlp_sigmoid"), load("mlp_sigmoid"), feeds, "cpu", None, settings())
+    for make, _ in runtimes.values():
+        call = make()["host"]
+        with torch.inference_mode():
+            first = peers.outputs(call)[0]
+            kept = first.copy()
+            feeds["image"][:] += 0.5
+            second = peers.outputs(call)[0]
+        assert numpy.array_equal(first, kept)
+        assert numpy.abs(second - kept).max() > 1e-3  # and the arrays that go in are read anew
+
+
+def test_openvino_computes_in_float32_with_one_thread(graph):
+    feeds = feeds_of(graph("mlp_sigmoid"), 1)
+    cores = os.sched_getaffinity(0)
+    make, _ = peers.runtimes(graph("mlp_sigmoid"), None, feeds, "cpu", None, settings())["openvino"]
+    host = make()["host"]
+    host()
+    assert os.sched_getaffinity(0) == cores  # else what is timed next would run on one of them
+    compiled = host.func.__self__.get_compiled_model()
+    assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
+    assert compiled.get_property("INFERENCE_PRECISION_HINT") == peers.openvino.Type.f32
+    assert compiled.get_property("ENABLE_CPU_PINNING") is False
+
+
+def test_a_row_has_the_calls_that_its_median_needs(graph):
+    slow = settings(calls=3, seconds=1e-9, runtimes=["torch"])
+    for row in peers.measure(graph("cvae"), load("cvae"), 1, "cpu", None, slow):
+        assert row["calls"] >= timing.fewest(0.5)
+        assert row["p50_us"] > 0
+        assert row["items_per_second"] > 0
+
+
+def test_rows(graph):
+    rows = peers.measure(graph("cvae"), load("cvae"), 3, "cpu", BEST, settings())
+    assert {(row["runtime"], row["mode"], row["threads"], row.get("optimisation")) for row in rows} == {
+        ("onnxruntime", "host", 1, "all"), ("onnxruntime", "bound", 1, "all"),
+        ("onnxruntime_default", "host", sessions.cores(), "all"), ("onnxruntime_best", "bound", 2, "basic"),
+        ("torch", "host", 1, None), ("torch", "bound", 1, None),
+        ("openvino", "host", 1, None), ("openvino", "bound", 1, None),
+    }  # fmt: skip
+    assert len(rows) == 8
+    for row in rows:
+        assert (row["verb"], row["seed"], row["batch"], row["device"]) == ("decode", 0, 3, "cpu")
+        assert row["graph_sha256"] == measure.sha256(graph("cvae"))
+        assert row["graph_bytes"] == graph("cvae").stat().st_size
+        assert row["calls"] >= 12
+        assert len(row["block_p50_us"]) == 3
+        assert row["items_per_second"] == pytest.approx(3 * row["calls"] / row["seconds"])
+        assert row["build_ms"] > 0
+        assert row["largest_difference"] <= 1e-5 * row["scale"]
+        assert 0 < row["scale"] <= 1  # pixels
+    assert torch.get_num_threads() == 1
+
+
+def test_the_default_that_is_advised_is_measured_once(graph):
+    default = {"mode": "host", "threads": sessions.cores(), "optimisation": "all"}
+    rows = peers.measure(graph("cvae"), load("cvae"), 1, "cpu", default, settings(runtimes=[]))
+    by_runtime = {row["runtime"]: row for row in rows if row["runtime"] != "onnxruntime"}
+    assert by_runtime.keys() == {"onnxruntime_default", "onnxruntime_best"}
+    assert by_runtime["onnxruntime_best"] == by_runtime["onnxruntime_default"] | {"runtime": "onnxruntime_best"}
+
+
+def test_a_peer_that_computes_something_else_is_not_timed(graph):
+    other = load("mlp_sigmoid", hidden=[20, 16])  # other weights: biases are 0
+    rows = peers.measure(graph("mlp_sigmoid"), other, 1, "cpu", None, settings())
+    refused = [row for row in rows if "not_measured" in row]
+    assert {(row["runtime"], row["mode"]) for row in refused} == {("torch", "host"), ("torch", "bound")}
+    for row in refused:
+        assert row["not_measured"].startswith("it computes something else: its outputs differ from those of ")
+        assert not row.keys() & {"p50_us", "build_ms", "largest_difference"}
+    assert {row["runtime"] for row in rows if "p50_us" in row} == {"onnxruntime", "onnxruntime_default", "openvino"}
+
+
+def test_every_row_has_a_figure_of_parity_or_a_reason(graph):
+    rows = peers.measure(graph("lstm"), load("lstm", units=17), 1, "cpu", None, settings())
+    assert {row["runtime"] for row in rows if "not_measured" in row} == {"torch"}  # its states have another size
+    for row in rows:
+        assert ("not_measured" in row) != ({"largest_difference", "scale", "p50_us", "build_ms"} <= row.keys())
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RuntimeError("none in /usr/lib/x/g++\n  or about\n\nSet THIS"), "RuntimeError: none in g++ or about"),
+        (ValueError("Exception from src/a/b.cpp:93:\nCheck 'x' failed"), "ValueError: Check 'x' failed"),
+        (OSError(2, "No such file", "/home/x/y.onnx"), "FileNotFoundError: [Errno 2] No such file: 'y.onnx'"),
+    ],
+)  # fmt: skip
+def test_what_does_not_compile_says_why(error, reason, graph, monkeypatch):
+    def refuse(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    rows = peers.measure(
+        graph("mlp_sigmoid"), load("mlp_sigmoid"), 1, "cpu", None, settings(runtimes=["torch_compile"])
+    )
+    assert {row["runtime"] for row in rows if "p50_us" in row} == {"onnxruntime", "onnxruntime_default"}
+    refused = [row for row in rows if row["runtime"] == "torch_compile"]
+    assert [(row["mode"], row["not_measured"]) for row in refused] == [("host", reason), ("bound", reason)]
+
+
+def test_a_long_reason_is_cut(graph, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda *arguments, **options: 1 / len(()))
+    monkeypatch.setattr(peers, "REASON_CHARACTERS", 30)
+    rows = peers.measure(
+        graph("mlp_sigmoid"), load("mlp_sigmoid"), 1, "cpu", None, settings(runtimes=["torch_compile"])
+    )
+    assert {row["not_measured"] for row in rows if "not_measured" in row} == {"ZeroDivisionError: ..."}
+
+
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="needs a C++ compiler")
+def test_compiled_and_nothing_left(graph, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "of_the_user"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    both = settings(runtimes=["torch", "torch_compile"])
+    rows = peers.measure(graph("mlp_sigmoid"), load("mlp_sigmoid"), 1, "cpu", None, both)
+    assert not [row for row in rows if "not_measured" in row]
+    build = {row["runtime"]: row["build_ms"] for row in rows}
+    assert build["torch_compile"] > build["torch"]
+    # torch compiles no recurrent layer, and would run the network as if it were not compiled.
+    rows = peers.measure(graph("lstm"), load("lstm"), 1, "cpu", None, both)
+    reasons = {row["runtime"]: row["not_measured"] for row in rows if "not_measured" in row}
+    assert list(reasons) == ["torch_compile"]
+    assert "LSTM" in reasons["torch_compile"]
+    assert not list(tmp_path.rglob("*"))
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "of_the_user")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has CUDA")
+def test_without_cuda_nothing_stands_in_for_it(graph):
+    assert peers.devices(settings()) == ["cpu"]
+    rows = peers.measure(graph("mlp_sigmoid"), load("mlp_sigmoid"), 1, "cuda", None, settings())
+    assert {(row["runtime"], row["mode"]) for row in rows} == {
+        ("onnxruntime_default", "host"),
+        *itertools.product(("onnxruntime", "torch"), ("host", "bound")),
+    }
+    assert all(row["not_measured"] and row["device"] == "cuda" and "p50_us" not in row for row in rows)
+
+
+def test_cuda_only_where_it_is_asked_for(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(sessions, "why_unavailable", lambda provider: None)
+    assert peers.devices(settings()) == ["cpu", "cuda"]
+    assert peers.devices(settings(providers=[sessions.CPU])) == ["cpu"]
+
+
+def test_importing_says_nothing_to_anybody(tmp_path):
+    """OpenVINO's own telemetry keeps an identity in ~/intel and reports every import."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import zoo.peers, sys; sys.exit('openvino_telemetry.main' in sys.modules)"],
+        env={"HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.environ["PATH"]},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not (tmp_path / "intel").exists()
+
+
+# ---- the stage
+
+
+@pytest.fixture
+def stage(root, tmp_path, monkeypatch, graph):
+    """The stage's function, in a folder with one experiment and settings that take milliseconds."""
+    parameters = yaml.safe_load((root / "params.yaml").read_text())
+    both = ("calls", "seconds", "reference_seconds", "warmup_seconds", "patience_seconds")
+    parameters["benchmark"] |= {
+        key: {"quick": value, "full": value} if key in both else value
+        for key, value in SETTINGS.items() if key not in ("batches", "runtimes")
+    }  # fmt: skip
+    parameters["peers"] |= {
+        "batches": {"quick": [1], "full": [1]}, "runtimes": {"quick": ["torch", "openvino"], "full": []},
+    }  # fmt: skip
+    parameters["models"] = {"mlp_sigmoid": parameters["models"]["mlp_sigmoid"]}
+    parameters |= {"judge": parameters["judge"] | {"by": "mlp_sigmoid", "of": []}}
+    parameters |= {key: {} for key in ("published", "published_curves", "claims")}
+    parameters["models"]["mlp_sigmoid"]["net"] = MODELS["mlp_sigmoid"]["net"] | CASES["mlp_sigmoid"][1]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(parameters))
+    monkeypatch.chdir(tmp_path)
+    place(graph("mlp_sigmoid"), "classify")
+    checkpoint = files.checkpoint("quick", "mlp_sigmoid", 0)
+    checkpoint.parent.mkdir(parents=True)
+    checkpoints.save(checkpoint, network("mlp_sigmoid"), record("mlp_sigmoid"))
+    spec = importlib.util.spec_from_file_location("stage_of_peers", root / "stages" / "peers.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.time_peers
+
+
+def place(path, verb):
+    at = files.graph("quick", "mlp_sigmoid", 0, verb)
+    at.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(path, at)
+
+
+def read():
+    return files.read_json(files.peers("quick", "mlp_sigmoid"))
+
+
+def advise(**best):
+    advice = {"verb": "classify", "batch": 1, "best": BEST | best, "default": {}, "ratio": 1.2, "verdict": "faster"}
+    others = [advice | {"verb": "encode"}, advice | {"batch": 16}]
+    files.write_json(files.latency("quick", "mlp_sigmoid") / "cpu.json", {"advice": [*others, advice]})
+
+
+def test_the_file(stage, graph):
+    place(graph("mlp_sigmoid"), "encode")  # no verb of peers.verbs
+    stage("quick")
+    measured = read()
+    assert set(measured) == {"machine", "openvino", "settings", "advice", "conditions", "commit", "rows"}
+    assert {row["verb"] for row in measured["rows"]} == {"classify"}
+    assert {row["runtime"] for row in measured["rows"]} == {"onnxruntime", "onnxruntime_default", "torch", "openvino"}
+    assert set(measured["conditions"]) == {"before", "after"}
+    assert all(row["p50_us"] > 0 for row in measured["rows"])
+
+
+def test_equal_graphs_are_measured_once(stage, capsys):
+    stage("quick")
+    first = read()
+    stage("quick")
+    assert "the measurement stands" in capsys.readouterr().out
+    assert read() == first
+    stage("quick", again=True)
+    assert read()["rows"] != first["rows"]
+
+
+def test_the_advice_of_the_latencies_is_taken(stage):
+    """For this verb and batch alone; other advice is a reason to measure again."""
+    advise()
+    stage("quick")
+    best = [row for row in read()["rows"] if row["runtime"] == "onnxruntime_best"]
+    assert [{key: row[key] for key in BEST} for row in best] == [BEST]
+    advise(threads=1)
+    stage("quick")
+    assert [row["threads"] for row in read()["rows"] if row["runtime"] == "onnxruntime_best"] == [1]
+    assert not [row for row in read()["rows"] if row["runtime"] == "onnxruntime_best" and row["batch"] != 1]
+
+
+def test_a_killed_run_leaves_what_was_there(stage, monkeypatch):
+    stage("quick")
+    first = read()
+
+    def die(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(peers.timing, "measure", die)
+    with pytest.raises(KeyboardInterrupt):
+        stage("quick", again=True)
+    assert read() == first
+    assert [path.name for path in Path("reports/quick/peers").iterdir()] == ["mlp_sigmoid.json"]
+
+
+def test_an_experiment_without_these_verbs(stage, graph):
+    files.graph("quick", "mlp_sigmoid", 0, "classify").unlink()
+    place(graph("mlp_sigmoid"), "generate")
+    stage("quick")
+    assert read()["rows"] == []
+
+
+def test_missing_and_damaged_inputs(stage):
+    checkpoint = files.checkpoint("quick", "mlp_sigmoid", 0)
+    checkpoint.write_bytes(checkpoint.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"0\.safetensors is damaged"):
+        stage("quick")
+    checkpoint.unlink()
+    with pytest.raises(InputError, match=r"0\.safetensors is missing: run `dvc repro`"):
+        stage("quick")
+    files.graph("quick", "mlp_sigmoid", 0, "classify").unlink()
+    with pytest.raises(InputError, match=r"mlp_sigmoid/0 has no graphs: run `dvc repro`"):
+        stage("quick")
+    with pytest.raises(InputError, match="profile 'slow' is unknown"):
+        stage("slow")
+    assert not Path("reports").exists()
+
+
+def test_an_experiment_that_is_no_more_leaves_no_file(stage):
+    files.write_json(files.peers("quick", "gone"), {})
+    stage("quick")
+    assert [path.name for path in Path("reports/quick/peers").iterdir()] == ["mlp_sigmoid.json"]

@@ -1,0 +1,186 @@
+"""A forked program is, to itself and to whoever runs it, what a new process would be; it only begins sooner."""
+
+import os
+import signal
+import sys
+import threading
+import time
+
+import pytest
+
+from zoo.runner.preloaded import Preloaded, program
+from zoo.runner.processes import Processes, Spawned
+
+ENVIRONMENT = os.environ | {"PATH": f"{os.path.dirname(sys.executable)}:/usr/bin:/bin", "OF_THE_STAGE": "1"}
+SCRIPTS = {
+    "prints": "import sys\nprint('out')\nprint('err', file=sys.stderr)",
+    "sees": """
+        import os, sys
+        print(__name__, __file__, sys.argv, sys.path[0], os.getcwd(), sys.stdin.read())
+        print(sorted(set(os.environ) - {"PWD", "OLDPWD", "SHLVL", "_"}))  # those are a shell's
+        print(os.getpgid(0) == os.getsid(0) == os.getpid(), len(os.listdir("/proc/self/fd")))
+    """,
+    "exits": "raise SystemExit(3)",
+    "says_why": "import sys\nsys.exit('not so')",
+    "raises": "raise ValueError('no')",
+    "is_killed": "import os, signal\nos.kill(os.getpid(), signal.SIGTERM)",
+    "leaves_by_atexit": "import atexit\natexit.register(print, 'last')",
+    "starts_another": "import subprocess\nprint(subprocess.run(['sh', '-c', 'echo $OF_THE_STAGE; exit 4']).returncode)",
+}
+
+
+@pytest.fixture(scope="module")
+def preloaded():
+    process = Preloaded(["colorsys"])
+    wait_for(process.ready)
+    yield process
+    process.close()
+
+
+def wait_for(condition):
+    give_up = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+
+
+def write(folder, text):
+    lines = text.strip("\n").splitlines()
+    indent = min(len(line) - len(line.lstrip()) for line in lines if line.strip())
+    (folder / "script.py").write_text("\n".join(line[indent:] for line in lines))
+
+
+def ended(child, log):
+    """(status, output) of a child that is let go."""
+    child.go()
+    child.wait()
+    return child.status(), log.read_text()
+
+
+def forked(preloaded, folder, *arguments):
+    with open(folder / "forked.log", "wb") as output:
+        options = {"cwd": str(folder), "env": ENVIRONMENT}
+        return preloaded.start(["script.py", *arguments], options, output)
+
+
+def spawned(folder, *arguments):
+    with open(folder / "spawned.log", "wb") as output:
+        options = {"args": ["python", "script.py", *arguments], "cwd": str(folder), "env": ENVIRONMENT}
+        return Spawned(options, output)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_what_a_new_process_would_do(name, preloaded, tmp_path):
+    write(tmp_path, SCRIPTS[name])
+    expected = ended(spawned(tmp_path, "quick", "it"), tmp_path / "spawned.log")
+    status, output = ended(forked(preloaded, tmp_path, "quick", "it"), tmp_path / "forked.log")
+    if name == "raises":  # the traceback begins where the program was begun
+        output, expected = output.splitlines()[-1], (expected[0], expected[1].splitlines()[-1])
+    assert (status, output) == expected
+
+
+def test_modules_are_there_before_the_program_begins_but_none_of_ours(preloaded, tmp_path):
+    write(tmp_path, "import sys\nprint('colorsys' in sys.modules, 'zoo' in sys.modules)")
+    assert ended(forked(preloaded, tmp_path), tmp_path / "forked.log") == (0, "True False\n")
+
+
+def test_the_code_that_lies_there_runs(preloaded, tmp_path):
+    write(tmp_path, "import beside\nprint(beside.VALUE)")
+    for value in (1, 22):
+        (tmp_path / "beside.py").write_text(f"VALUE = {value}")
+        assert ended(forked(preloaded, tmp_path), tmp_path / "forked.log") == (0, f"{value}\n")
+
+
+def test_nothing_begins_before_it_is_let_go(preloaded, tmp_path):
+    write(tmp_path, "print('begun')")
+    child = forked(preloaded, tmp_path)
+    os.killpg(child.pid, signal.SIGKILL)
+    assert ended(child, tmp_path / "forked.log") == (-signal.SIGKILL, "")
+
+
+def test_nothing_begins_when_who_asked_is_gone(preloaded, tmp_path):
+    write(tmp_path, "print('begun')")
+    child = forked(preloaded, tmp_path)
+    child._connection.close()
+    wait_for(lambda: not os.path.exists(f"/proc/{child.pid}"))
+    assert (tmp_path / "forked.log").read_text() == ""
+
+
+def test_the_number_is_its_own_until_its_end_was_seen(preloaded, tmp_path):
+    write(tmp_path, "print('begun')")
+    child = forked(preloaded, tmp_path)
+    child.go()
+    child.wait()
+    assert os.path.exists(f"/proc/{child.pid}")
+    assert child.status() == 0
+    assert not os.path.exists(f"/proc/{child.pid}")
+
+
+def commands(folder, text="python script.py", count=1):
+    options = {"args": ["/bin/sh", "-c", text], "cwd": str(folder), "env": ENVIRONMENT}
+    return [(text, options)] * count
+
+
+def test_a_run_of_many_forks_them(tmp_path):
+    write(tmp_path, "import sys\nprint('colorsys' in sys.modules)")
+    processes, log = Processes(["colorsys"]), tmp_path / "log"
+    try:
+        assert processes.run(commands(tmp_path, count=3), log, preload=True) == (0, None)
+        assert log.read_text().count("False") == 3
+        wait_for(processes._preloaded.ready)
+        assert processes.run(commands(tmp_path), log, preload=True) == (0, None)
+        assert log.read_text() == "> python script.py\nTrue\n"
+        assert processes.run(commands(tmp_path), log, preload=False) == (0, None)
+        assert log.read_text() == "> python script.py\nFalse\n"
+        processes._preloaded._process.kill()
+        processes._preloaded._process.wait()
+        assert processes.run(commands(tmp_path), log, preload=True) == (0, None)
+        assert log.read_text() == "> python script.py\nFalse\n"
+    finally:
+        processes.close()
+
+
+def test_a_module_that_is_not_there_is_no_failure(tmp_path):
+    write(tmp_path, "print('done')")
+    processes = Processes(["no_such_module"])
+    try:
+        assert processes.run(commands(tmp_path, count=4), tmp_path / "log", preload=True) == (0, None)
+        processes._preloaded._process.wait()
+        assert processes.run(commands(tmp_path), tmp_path / "log", preload=True) == (0, None)
+    finally:
+        processes.close()
+
+
+def test_the_end_of_all_ends_what_was_forked(tmp_path):
+    write(tmp_path, "import time\nprint('begun', flush=True)\ntime.sleep(60)")
+    processes, log, outcome = Processes(["colorsys"]), tmp_path / "log", []
+    processes._preloaded = Preloaded(["colorsys"])
+    wait_for(processes._preloaded.ready)
+    thread = threading.Thread(target=lambda: outcome.append(processes.run(commands(tmp_path), log, preload=True)))
+    thread.start()
+    wait_for(lambda: "begun" in log.read_text() if log.exists() else False)
+    processes.close()
+    thread.join()
+    assert outcome == [(-signal.SIGINT, "python script.py")]
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("python stages/train.py quick gan", ["stages/train.py", "quick", "gan"]),
+        ("python -m zoo", None),
+        ("python3 stages/train.py", None),
+        ("python stages/train.py > log", None),
+        ("python stages/train.py $HOME", None),
+        ("A=1 python stages/train.py", None),
+        ("echo python", None),
+        ("python", None),
+        ("", None),
+    ],
+)
+def test_what_is_a_program(command, words):
+    assert program(command, {"env": ENVIRONMENT}) == words
+
+
+def test_another_python_is_not_ours():
+    assert program("python stages/train.py", {"env": {"PATH": "/usr/bin:/bin"}}) is None

@@ -1,0 +1,480 @@
+"""One run: equal seeds give equal weights, a record says what was done, and an interruption changes nothing."""
+
+import copy
+import hashlib
+import itertools
+import json
+import pickle
+import platform
+import resource
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from networks import EVERYTHING, MODELS
+from safetensors.torch import save_file
+from torch import nn
+
+from zoo import files
+from zoo.errors import InputError
+from zoo.train import checkpoints, runs, seeding
+
+torch.set_num_threads(1)
+ONE_OF_EACH = {entry["file"]: name for name, entry in reversed(MODELS.items())}
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def small_data(kind):
+    """Random images or words, just enough for the batches of params.yaml."""
+    source = numpy.random.default_rng(0)
+    if kind == "text":
+        splits = {split: source.integers(0, 30, 2000, dtype=numpy.int32) for split in ("train", "validation")}
+        return splits, {"vocabulary": 30}
+    arrays = {}
+    for split, count in (("train", 200), ("validation", 20)):
+        arrays[f"{split}_images"] = source.integers(0, 256, (count, 28, 28), dtype=numpy.uint8)
+        arrays[f"{split}_labels"] = (numpy.arange(count) % 10).astype(numpy.uint8)
+    return arrays, {"classes": 10}
+
+
+def run(name, seed=0, steps=3, settings=None, facts=None, watch=lambda step, losses: None, **changes):
+    """One small run on the CPU of an experiment of params.yaml, with `changes` to its entry."""
+    entry = copy.deepcopy(MODELS[name]) | {"name": name} | changes
+    entry["steps"] = {"quick": min(steps, entry["steps"]["full"])}
+    arrays, own_facts = small_data(entry["data"])
+    everything = EVERYTHING | {"device": "cpu"} | (settings or {})
+    return runs.train(everything, entry, "quick", seed, arrays, own_facts | (facts or {}), watch)
+
+
+def forget():
+    """Remove what unfinished and finished runs have kept."""
+    for path in Path().rglob("*.pt"):
+        path.unlink()
+
+
+@pytest.mark.parametrize("name", [name for name in ONE_OF_EACH.values() if MODELS[name]["players"]])
+def test_equal_seeds_give_equal_weights(name):
+    outcomes = []
+    for seed in (0, 0, 1):
+        outcomes.append(run(name, seed, start="data/images.npz"))
+        forget()
+    (first, rows, record, progress), (second, rows_again, _, progress_again), (third, *_) = outcomes
+    states = [network.state_dict() for network in (first, second, third)]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    assert any(not torch.equal(states[0][key], states[2][key]) for key in states[0])
+    assert rows == rows_again
+    assert {row[1] for row in rows} == {"training", "validation"}
+    assert (record["seed"], record["threads"], record["diverged_at_step"]) == (0, EVERYTHING["threads"], None)
+    assert record["diverged_in"] is None
+    assert numpy.array_equal((progress or {}).get("images"), (progress_again or {}).get("images"))
+
+
+def test_record():
+    """The digest is of the recipe alone: what an experiment says about itself is not part of it."""
+    network, _, record, _ = run("ae_dense32", 0, steps=0)
+    recipe = {
+        "file": "dense_autoencoder", "data": "images", "start": "data/images.npz", "steps": 0,
+        **{key: MODELS["ae_dense32"][key] for key in ("net", "fit", "players")},
+    }  # fmt: skip
+    assert record["recipe"] == recipe
+    assert record["params_sha256"] == hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+    assert record["parameters"] == sum(weight.numel() for weight in network.parameters())
+    assert run("ae_dense32", 0, steps=0, about="else")[2]["params_sha256"] == record["params_sha256"]
+    assert run("ae_dense32", 0, steps=0, fit={"batch": 100})[2]["params_sha256"] != record["params_sha256"]
+
+
+def test_record_of_a_share_of_labels():
+    """`labelled` is the profile's: the other profile's number changes nothing."""
+    record = run("aae_semi", 0, steps=0)[2]
+    entry = MODELS["aae_semi"]
+    assert record["recipe"]["fit"] == entry["fit"] | {"labelled": entry["fit"]["labelled"]["quick"]}
+
+
+def test_start_from_a_checkpoint(tmp_path):
+    """The encoder of another experiment's checkpoint of the same seed is where a network begins."""
+    source = run("ae_dense32", 0, steps=0)[0]
+    other = run("ae_dense32", 1, steps=0)[0]
+    folder = tmp_path / "artifacts" / "quick" / "checkpoints" / "elsewhere"
+    folder.mkdir(parents=True)
+    save_file(
+        {name: value for name, value in source.state_dict().items() if "encoder" in name}, folder / "1.safetensors"
+    )
+    network = run("ae_dense32", 1, steps=0, start="checkpoints/elsewhere")[0]
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, (source if "encoder" in name else other).state_dict()[name])
+    with pytest.raises(InputError, match=r"artifacts/quick/checkpoints/elsewhere/0\.safetensors is missing"):
+        run("ae_dense32", 0, steps=0, start="checkpoints/elsewhere")
+
+
+def test_start_that_shares_nothing(tmp_path):
+    path = tmp_path / "0.safetensors"
+    save_file({"weight": torch.zeros(5, 5), "other": torch.zeros(2)}, path)
+    with pytest.raises(InputError, match=r"0\.safetensors shares no weights"):
+        checkpoints.begin_from(path, nn.Linear(3, 2))
+
+
+def test_cuda_asked_for_and_absent():
+    if torch.cuda.is_available():
+        pytest.skip("CUDA is here")
+    with pytest.raises(InputError, match=r"params\.yaml: device = cuda.*set it to auto or cpu"):
+        seeding.prepare(0, 1, "cuda")
+    assert seeding.prepare(0, 1, "auto") == torch.device("cpu")
+
+
+def test_the_order_of_the_data_has_a_generator_of_its_own():
+    """Equal seeds give equal orders, whatever a network has drawn in between."""
+    seeding.prepare(3, 1, "cpu")
+    first = torch.randperm(50, generator=seeding.generator(3, "cpu"))
+    torch.randn(7)
+    assert torch.equal(first, torch.randperm(50, generator=seeding.generator(3, "cpu")))
+    assert not torch.equal(first, torch.randperm(50, generator=seeding.generator(4, "cpu")))
+
+
+LARGE_TENSORS = """
+import resource, torch
+from zoo import seeding
+
+def pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        torch.ones(10_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+alone = pages()
+seeding.prepare(0, 1, "cpu")
+pages()
+print(alone, pages())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told")
+def test_freed_memory_is_kept():
+    """Of ten tensors of 40 MB, one after another, the system hands out every page anew, and then none."""
+    command = [sys.executable, "-c", LARGE_TENSORS]
+    alone, kept = map(int, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    assert alone > 10 * 40_000_000 / resource.getpagesize() * 0.9
+    assert kept < alone / 100
+
+
+def test_a_mean_of_gradients_that_are_gone_comes_to_zero():
+    """0.9 times the smallest float32 rounds to itself: unflushed, Adam's mean would stay there, slow to work with."""
+    seeding.prepare(0, 1, "cpu")
+    weight = nn.Parameter(torch.ones(100))
+    adam = torch.optim.Adam([weight], fused=True)
+    weight.grad = torch.ones(100)
+    adam.step()
+    weight.grad = torch.zeros(100)
+    for _ in range(1_000):  # 0.9 ** 1000 is 1.7e-46
+        adam.step()
+    assert not adam.state[weight]["exp_avg"].any()
+
+
+@pytest.mark.parametrize(
+    ("fit", "expected"), [({}, [1, 1, 1]), ({"decay": {"after_epochs": 1, "factor": 0.5}}, [1, 0.5, 0.25])]
+)
+def test_runs_choose_the_rate(fit, expected):
+    """With 10 steps an epoch."""
+    assert [runs._rate(fit, 30, 10)(step) for step in (0, 10, 29)] == expected
+
+
+# ---- what a network draws while it learns
+
+
+@pytest.mark.parametrize("name", ["cgan", "infogan", "aae_gaussian"])
+def test_progress_is_ten_pictures_beside_every_validation(name):
+    """From one noise; a network that is told the digit draws 0 to 9; no evaluation of theirs disturbs the training."""
+    settings = {"curve": EVERYTHING["curve"] | {"validation_rows": {"quick": 2, "full": 2}}}
+    network, rows, _, progress = run(name, steps=4, settings=settings)
+    assert progress["steps"] == sorted({row[0] for row in rows if row[1] == "validation"}) == [0, 2, 4]
+    assert [(images.shape, images.dtype) for images in progress["images"]] == [((10, 28, 28), numpy.uint8)] * 3
+    assert not numpy.array_equal(progress["images"][0], progress["images"][2])
+    source = torch.Generator().manual_seed(0)
+    sizes = {"cgan": [100], "infogan": [62, 2], "aae_gaussian": [2]}[name]
+    noise, *code = (torch.randn(10, size, generator=source) for size in sizes)
+    told = {"cgan": [torch.arange(10)], "infogan": [torch.arange(10)], "aae_gaussian": []}[name]
+    with torch.no_grad():
+        drawn = network.eval().generate(noise, *told, *code)[:, 0].numpy()
+    assert numpy.abs(progress["images"][-1] / 255 - drawn).max() <= 0.5 / 255 + 1e-6
+
+
+def test_a_network_that_does_not_generate_has_no_progress():
+    assert run("vae_bce", steps=1)[3] is None
+
+
+# ---- interruptions
+
+
+class Stopped(Exception):
+    """The process was killed."""
+
+
+def stopping(batches_of, at, drawn):
+    """`batches_of`, whose training batch number `at` never comes; `drawn` counts those that did."""
+
+    def batches(*arguments):
+        stream, held_out, epoch = batches_of(*arguments)
+
+        def until():
+            for number, batch in enumerate(stream):
+                if number == at:
+                    raise Stopped
+                drawn.append(number)
+                yield batch
+
+        return until(), held_out, epoch
+
+    return batches
+
+
+@pytest.fixture
+def interrupt(monkeypatch):
+    """A function that runs an experiment until its training batch `at` is asked for, and returns how many it drew."""
+
+    def interrupted(at, name, **options):
+        with monkeypatch.context() as patch:
+            drawn = []
+            for kind, batches_of in runs.BATCHES.items():
+                patch.setitem(runs.BATCHES, kind, stopping(batches_of, at, drawn))
+            with pytest.raises(Stopped):
+                run(name, **options)
+        return len(drawn)
+
+    monkeypatch.setattr(runs, "SECONDS_BETWEEN_STATES", 0)
+    return interrupted
+
+
+def steps_of(name, **options):
+    """(the steps at which losses were read, the outcome) of a run."""
+    seen = []
+    outcome = run(name, watch=lambda step, losses: seen.append(step), **options)
+    return seen, outcome
+
+
+def assert_equal(outcome, expected):
+    """To the bit: weights, statistics, rows (where NaN equals NaN), record and pictures."""
+    (network, rows, record, progress), (wanted, *wanted_rest) = outcome, expected
+    states = network.state_dict(), wanted.state_dict()
+    assert list(states[0]) == list(states[1])
+    assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
+    assert repr(rows) == repr(wanted_rest[0])
+    assert record == wanted_rest[1]
+    assert (progress is None) == (wanted_rest[2] is None)
+    if progress is not None:
+        assert progress["steps"] == wanted_rest[2]["steps"]
+        assert numpy.array_equal(progress["images"], wanted_rest[2]["images"])
+
+
+# Losses are read after the steps 0, 1, 2, 4, 5, 10 and 11; validation and pictures come before 0, 5, 10 and at the end.
+LONG = {
+    "steps": 12,
+    "settings": {"curve": {"training_rows": 2, "validation_rows": {"quick": 2}, "validation_items": 20}},
+}
+TEXT = {"curve": {"training_rows": 2, "validation_rows": {"quick": 2}, "validation_items": 500}}
+READ = [0, 1, 2, 4, 5, 10, 11]
+HALVED = {"after_epochs": 1, "factor": 0.5}
+INTERRUPTED = {
+    "gan": LONG | {"fit": {"batch": 16}},  # noise and dropout
+    "vae_bce": LONG | {"fit": {"batch": 16}, "net": MODELS["vae_bce"]["net"] | {"dropout": 0.3}},
+    # two streams, a falling rate
+    "aae_semi": LONG | {"fit": {"batch": 10, "labelled": {"quick": 50}, "cooldown": 0.5}},
+    "deep_conv_bn": LONG | {"fit": {"batch": 8}},  # running statistics
+    "deep_conv_bn_manual": LONG | {"fit": {"batch": 8}},
+    "cae_denoise": LONG | {"fit": {"batch": 8}},  # channels_last
+    # a state carried on, a rate that is halved twice
+    "lstm": LONG | {"settings": TEXT, "fit": {"time": 5, "batch": 80, "clip": 5.0, "decay": HALVED}},
+    "rnn_tanh": LONG | {"settings": TEXT, "fit": MODELS["lstm"]["fit"] | {"time": 5}},
+}
+
+
+@pytest.mark.parametrize("name", INTERRUPTED)
+def test_an_interrupted_run_ends_as_if_nothing_had_been(name, interrupt):
+    """Before the first kept state, just after one, between two, twice, and at the last step."""
+    options = INTERRUPTED[name]
+    seen, expected = steps_of(name, **options)
+    assert seen == READ
+    for places in ([0], [3], [8], [2, 7, 11]):
+        forget()
+        begin = 0
+        for at in places:
+            assert interrupt(at, name, **options) == at
+            begin = max([step + 1 for step in READ if step < at], default=0)
+        seen, outcome = steps_of(name, **options)
+        assert seen == [step for step in READ if step >= begin]
+        assert_equal(outcome, expected)
+
+
+def test_a_diverging_run_diverges_at_the_same_step(interrupt):
+    """And goes back to the same weights; its record says where and in what."""
+    players = {"classifier": {"algorithm": "SGD", "lr": 3.0, "moves": "all"}}
+    options = LONG | {"players": players, "fit": {"batch": 16}}
+    seen, expected = steps_of("mlp_relu", **options)
+    record = expected[2]
+    assert record["diverged_in"] == "loss"
+    assert 2 <= record["diverged_at_step"] <= seen[-1]
+    for at in range(1, record["diverged_at_step"] + 1):
+        forget()
+        interrupt(at, "mlp_relu", **options)
+        assert_equal(steps_of("mlp_relu", **options)[1], expected)
+    assert_equal(steps_of("mlp_relu", **options)[1], expected)  # finished: from what was kept
+
+
+def test_a_finished_run_is_not_run_again(interrupt):
+    """An interruption while the next seed trains: no batch is drawn for the one that was ready."""
+    options = INTERRUPTED["gan"]
+    expected = run("gan", **options)
+    seen, outcome = steps_of("gan", **options)
+    assert seen == []
+    assert_equal(outcome, expected)
+
+
+def test_a_state_is_kept_every_half_a_minute(monkeypatch):
+    """Not at every reading: writing a large network costs more than a step of it."""
+    now = itertools.count(step=20.0)
+    monkeypatch.setattr(time, "monotonic", lambda: next(now))
+    kept, save = [], torch.save
+    monkeypatch.setattr(torch, "save", lambda value, path: (kept.append(value.get("step")), save(value, path)))
+    run("ae_dense32", steps=8)
+    assert len(kept) < 8
+    assert kept[-1] is None  # the finished run
+
+
+def test_a_run_of_no_steps_keeps_nothing():
+    run("op_upsample_nearest", steps=0)
+    assert not list(Path().rglob("*.pt"))
+
+
+SHORT = LONG | {"fit": {"batch": 8}}
+OTHERS = {
+    "net": {"net": MODELS["vae_bce"]["net"] | {"dropout": 0.2}},
+    "fit": {"fit": {"batch": 9}},
+    "players": {"players": {"autoencoder": {"algorithm": "Adam", "lr": 2.0e-4, "moves": "all"}}},
+    "data": {"facts": {"sha256": "other"}},
+    "curve": {"settings": {"curve": LONG["settings"]["curve"] | {"training_rows": 3}}},
+    "threads": {"settings": LONG["settings"] | {"threads": 2}},
+    "steps": {"steps": 11},
+}
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+def test_a_state_of_another_run_is_left_alone(other, interrupt, monkeypatch):
+    """Another recipe, other data, another way to draw the curve, other threads: it begins at the beginning."""
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    expected = run("vae_bce", **SHORT | other)
+    for stop in (lambda: interrupt(8, "vae_bce", **SHORT), lambda: run("vae_bce", **SHORT)):
+        forget()
+        stop()
+        seen, outcome = steps_of("vae_bce", **SHORT | other)
+        assert seen[0] == 0
+        assert_equal(outcome, expected)
+
+
+def test_a_state_of_another_seed_is_left_alone(interrupt):
+    interrupt(8, "vae_bce", **SHORT)
+    files.unfinished("quick", "vae_bce", 0).rename(files.unfinished("quick", "vae_bce", 1))
+    assert steps_of("vae_bce", seed=1, **SHORT)[0] == READ
+
+
+@pytest.mark.parametrize("file", ["runs", "training", "batches", "layers", "variational"])
+def test_a_state_of_other_code_is_left_alone(file, interrupt, monkeypatch):
+    interrupt(8, "vae_bce", **SHORT)
+    code = runs._code
+    monkeypatch.setattr(runs, "_code", lambda path: "changed" if Path(path).stem == file else code(path))
+    assert steps_of("vae_bce", **SHORT)[0] == READ
+
+
+def test_code_is_what_python_reads(tmp_path):
+    """Another comment, layout or docstring is the same code; another number is not."""
+    sources = {
+        "same": [
+            'def f(x):\n    """Add."""\n    return x + 1\n', "def f(x): return x + 1  # why\n",
+            '"""A file."""\n\n\ndef f(x):\n    """Say more."""\n\n    return (\n        x + 1\n    )\n',
+        ],
+        "other": ["def f(x):\n    return x + 2\n", "def f(x, y=0):\n    return x + 1\n", "def f(x):\n    'x'\n"],
+    }  # fmt: skip
+    found = {}
+    for kind, texts in sources.items():
+        for text in texts:
+            (tmp_path / "code.py").write_text(text)
+            found.setdefault(kind, set()).add(runs._code(tmp_path / "code.py"))
+    assert len(found["same"]) == 1
+    assert not found["same"] & found["other"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[:100],
+        lambda content: content[: len(content) // 2],
+        lambda content: b"not a state at all",
+        lambda content: content.replace(b"identity", b"identify"),
+        lambda content: pickle.dumps({"identity": "another"}),
+    ],
+    ids=["empty", "begun", "half", "words", "renamed", "foreign"],
+)
+def test_a_damaged_state_is_left_alone(damage, interrupt):
+    expected = run("vae_bce", **SHORT)
+    forget()
+    interrupt(8, "vae_bce", **SHORT)
+    path = files.unfinished("quick", "vae_bce", 0)
+    path.write_bytes(damage(path.read_bytes()))
+    seen, outcome = steps_of("vae_bce", **SHORT)
+    assert seen == READ
+    assert_equal(outcome, expected)
+
+
+def test_a_state_with_one_wrong_byte_is_left_alone(interrupt):
+    """Wherever the byte is that tensors, rows or their description are made of: no run goes on from other weights."""
+    interrupt(8, "vae_bce", **SHORT)
+    path = files.unfinished("quick", "vae_bce", 0)
+    content, identity = path.read_bytes(), torch.load(path, weights_only=False)["identity"]
+    assert runs._state(path, identity, torch.device("cpu"))["step"] == 6
+    source = numpy.random.default_rng(0)
+    with zipfile.ZipFile(path) as file:
+        large = [(entry.header_offset + 200, entry.file_size) for entry in file.infolist() if entry.file_size > 1000]
+    for start, size in large:
+        place = int(source.integers(start, start + size - 200))
+        path.write_bytes(content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :])
+        assert runs._state(path, identity, torch.device("cpu")) is None
+
+
+def test_a_state_begun_from_another_checkpoint_is_left_alone(interrupt):
+    """A probe whose autoencoder was trained again begins again with it."""
+    checkpoint, options = files.checkpoint("quick", "ae_dense32", 0), LONG | {"fit": {"batch": 8}}
+    checkpoint.parent.mkdir(parents=True)
+    for trained, expected in ((0, [4, 5, 10, 11]), (1, READ)):
+        save_file(run("ae_dense32", 0, steps=0)[0].state_dict(), checkpoint)
+        interrupt(4, "probe_frozen", **options)
+        save_file(run("ae_dense32", trained, steps=0)[0].state_dict(), checkpoint)
+        assert steps_of("probe_frozen", **options)[0] == expected
+        forget()
+
+
+def test_a_state_half_written_leaves_the_one_before(interrupt, monkeypatch):
+    """Killed while it writes: the state of the reading before is whole."""
+    options, save = INTERRUPTED["gan"], torch.save
+    expected = run("gan", **options)
+    forget()
+
+    def killed(value, path):
+        if value["step"] > 3:
+            Path(path).write_bytes(b"half")
+            raise Stopped
+        save(value, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", killed)
+        with pytest.raises(Stopped):
+            run("gan", **options)
+    seen, outcome = steps_of("gan", **options)
+    assert seen == [4, 5, 10, 11]
+    assert_equal(outcome, expected)
