@@ -9,7 +9,7 @@ def download(profile, key):
     """Write the data set of a key (images or text) for a profile."""
     arrays, facts = data.load(params.load()["data"], key, profile)
     path = files.data(profile, key)
-    archive.save(path, arrays, facts)
+    archive.write(path, arrays, facts)
     for name, array in sorted(arrays.items()):
         print(f"{name:18} {array.dtype!s:7} {' x '.join(str(length) for length in array.shape)}")
     for name, fact in facts.items():

@@ -15,7 +15,7 @@ from zoo.stage import run
 def evaluate(profile, name):
     """Evaluate one experiment: graphs and test data -> metrics, predictions and pictures."""
     everything, entry = params.experiment(profile, name)
-    arrays, facts = archive.load(files.data(profile, entry["data"]))
+    arrays, facts = archive.read(files.data(profile, entry["data"]))
     seeds, threads = everything["seeds"][profile], everything["threads"]
     measured, runs, items = {}, {}, {}
     with (

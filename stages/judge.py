@@ -13,7 +13,7 @@ from zoo.stage import run
 def judge(profile, name):
     """Judge one generator: its graphs and the classifier's -> agreement, coverage, Frechet distance."""
     everything, entry = params.experiment(profile, name)
-    arrays, _ = archive.load(files.data(profile, entry["data"]))
+    arrays, _ = archive.read(files.data(profile, entry["data"]))
     images = arrays["test_images"][:, None].astype(numpy.float32) / 255
     seeds, by = everything["seeds"][profile], everything["judge"]["by"]
     samples, batch = everything["judge"]["samples"][profile], everything["evaluate"]["batch"]

@@ -16,7 +16,7 @@ from zoo.train import checkpoints, runs
 def train(profile, name):
     """Train every seed of one experiment."""
     everything, entry = params.experiment(profile, name)
-    arrays, facts = archive.load(files.data(profile, entry["data"]))
+    arrays, facts = archive.read(files.data(profile, entry["data"]))
     rows = []
     with (
         files.replacing(files.checkpoints(profile, name)) as folder,

@@ -33,7 +33,7 @@ def tree(root, tmp_path, monkeypatch):
     labels = (numpy.arange(20) % 10).astype(numpy.uint8)
     splits = ("train", "validation", "test")
     arrays = {f"{split}_{kind}": value for split in splits for kind, value in (("images", images), ("labels", labels))}
-    archive.save(DATA, arrays, {"classes": 10, "source": "digits"})
+    archive.write(DATA, arrays, {"classes": 10, "source": "digits"})
     identity = (f"({IMAGE} image) => ({IMAGE} reconstruction)", "reconstruction = Identity(image)")
     save(GRAPH, *identity, {"recipe": {}})
     weights = {"weights": numpy.zeros((784, 10), numpy.float32)}

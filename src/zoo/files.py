@@ -6,6 +6,7 @@ import math
 import shutil
 from pathlib import Path
 
+from zoo import code
 from zoo.errors import InputError
 
 
@@ -38,36 +39,12 @@ def graph(profile, name, seed, verb):
     return graphs(profile, name) / str(seed) / f"{verb}.onnx"
 
 
-def curve(profile, name):
-    return Path("reports", profile, "curves", f"{name}.csv")
-
-
-def parity(profile, name):
-    return Path("reports", profile, "parity", f"{name}.json")
-
-
-def metrics(profile, name):
-    return Path("reports", profile, "metrics", f"{name}.json")
-
-
 def predictions(profile, name):
     return Path("reports", profile, "predictions", f"{name}.csv")
 
 
 def figures(profile, name):
     return Path("reports", profile, "figures", name)
-
-
-def judged(profile, name):
-    return Path("reports", profile, "judged", f"{name}.json")
-
-
-def latency(profile, name):
-    return Path("reports", profile, "latency", name)
-
-
-def peers(profile, name):
-    return Path("reports", profile, "peers", f"{name}.json")
 
 
 def report(profile, file):
@@ -86,6 +63,7 @@ def replacing(path):
     _remove(temporary)  # what a killed run left
     try:
         yield temporary
+        code.verify()
         if path.is_dir() and temporary.exists():  # a folder does not replace one that has files
             _remove(retired)
             path.rename(retired)
@@ -107,9 +85,15 @@ def write_json(path, value):
 def read_json(path):
     """The value that `write_json` wrote. Raises InputError where the file is missing or damaged."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return parse_json(Path(path).read_bytes(), path)
     except FileNotFoundError:
         raise InputError(f"{path} is missing: run `dvc repro`, which makes it") from None
+
+
+def parse_json(text, path):
+    """The value that `text`, the content of the file at `path`, holds. Raises InputError where it is damaged."""
+    try:
+        return json.loads(text)
     except ValueError as error:
         raise InputError(f"{path} is damaged ({error}): delete it and run `dvc repro` again") from None
 

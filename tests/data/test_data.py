@@ -22,13 +22,13 @@ def small(tmp_path):
     """(path, arrays, facts) of a small archive."""
     arrays = {"words": numpy.arange(5, dtype=numpy.int32), "vocabulary": numpy.array(["a", "<eos>", "é"])}
     facts = {"source": "none", "floor_nats_per_word": None, "licence": "ours"}
-    archive.save(tmp_path / "data" / "small.npz", arrays, facts)
+    archive.write(tmp_path / "data" / "small.npz", arrays, facts)
     return tmp_path / "data" / "small.npz", arrays, facts
 
 
 def test_archive_returns_what_was_saved(small):
     path, arrays, facts = small
-    loaded, loaded_facts = archive.load(path)
+    loaded, loaded_facts = archive.read(path)
     assert loaded_facts == facts
     assert loaded.keys() == arrays.keys()
     for name, array in arrays.items():
@@ -38,7 +38,7 @@ def test_archive_returns_what_was_saved(small):
 
 def test_archive_bytes_depend_on_content_alone(small, tmp_path):
     path, arrays, facts = small
-    archive.save(tmp_path / "again.npz", dict(reversed(arrays.items())), dict(reversed(facts.items())))
+    archive.write(tmp_path / "again.npz", dict(reversed(arrays.items())), dict(reversed(facts.items())))
     assert (tmp_path / "again.npz").read_bytes() == path.read_bytes()
     assert archive.sha256(dict(reversed(arrays.items()))) == archive.sha256(arrays)
     changed = {**arrays, "words": arrays["words"] + 1}
@@ -50,7 +50,7 @@ def test_failed_save_keeps_the_earlier_archive(small):
     path, _, facts = small
     before = path.read_bytes()
     with pytest.raises(ValueError, match="pickle"):
-        archive.save(path, {"not_numbers": numpy.array([object()])}, facts)
+        archive.write(path, {"not_numbers": numpy.array([object()])}, facts)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
 
@@ -65,7 +65,7 @@ def test_damage_is_one_line_or_harmless(small):
     for content in broken:
         path.write_bytes(content)
         try:
-            loaded, loaded_facts = archive.load(path)
+            loaded, loaded_facts = archive.read(path)
         except InputError as error:
             messages.append(str(error))
         else:
@@ -79,7 +79,7 @@ def test_damage_is_one_line_or_harmless(small):
 
 def test_missing_archive_names_the_remedy(tmp_path):
     with pytest.raises(InputError, match=r"nowhere\.npz is missing: run `dvc repro`"):
-        archive.load(tmp_path / "nowhere.npz")
+        archive.read(tmp_path / "nowhere.npz")
 
 
 def test_digits_are_split_once_each_and_evenly():

@@ -661,7 +661,7 @@ def evaluate(root, tmp_path, monkeypatch):
         recipe = {"net": entry["net"], "steps": 3, "fit": entry["fit"]}
         run = {"recipe": recipe, "data": {"source": "ours"}, "diverged_at_step": 2, "diverged_in": "loss",
                "device": "cpu", "parameters": 7, "threads": 1, "torch": "2", "params_sha256": "0"}  # fmt: skip
-        archive.save(files.data("quick", entry["data"]), arrays, {"classes": 10, "end_of_sentence": END})
+        archive.write(files.data("quick", entry["data"]), arrays, {"classes": 10, "end_of_sentence": END})
         for verb, (signature, body, constants) in graphs.items():
             save(files.graph("quick", name, 0, verb), signature, body, run, **constants)
         module.evaluate("quick", name)

@@ -19,7 +19,7 @@ def sha256(arrays):
     return digest.hexdigest()
 
 
-def save(path, arrays, facts):
+def write(path, arrays, facts):
     """Write arrays (dict of ndarray) and facts (whatever JSON can hold) to `path`, whole or not at all."""
     ordered = {name: arrays[name] for name in sorted(arrays)}
     with files.replacing(path) as temporary, open(temporary, "wb") as stream:
@@ -27,7 +27,7 @@ def save(path, arrays, facts):
         numpy.savez(stream, **ordered, facts=numpy.array(json.dumps(facts, sort_keys=True)), allow_pickle=False)
 
 
-def load(path):
+def read(path):
     """Return (arrays, facts) as given to `save`. Raises InputError when the file is missing or damaged."""
     try:
         with open(path, "rb") as stream, numpy.load(stream, allow_pickle=False) as content:

@@ -33,7 +33,7 @@ class Verb(nn.Module):
 
     def forward(self, *values):
         result = getattr(self.network, self.verb)(**dict(zip(self.inputs, values, strict=True)))
-        return result if isinstance(result, dict) else {verbs.OUTPUTS[self.verb]: result}
+        return result if isinstance(result, dict) else {verbs.VERBS[self.verb].output: result}
 
 
 def export(network, verb, run):

@@ -25,22 +25,49 @@ INPUTS = {
 DYNAMIC = ("batch", "time")
 SIZES = {"image_size": 28}  # where the network does not say otherwise
 
-# What a verb gives back. A method that gives a dictionary names its outputs itself.
-OUTPUTS = {
-    "reconstruct": "reconstruction",
-    "encode": "code",
-    "decode": "image",
-    "generate": "image",
-    "classify": "logits",
-    "next_word": "logits",
-    "apply": "result",
+
+class Verb(NamedTuple):
+    """`output` names what a method returns that gives no dictionary of outputs; `caption` is that of its picture.
+
+    `predicts`: its items are worth a predictions file. `quality`: the metrics that are set against its latency.
+    """
+
+    output: str
+    caption: str
+    predicts: bool = False
+    quality: tuple = ()
+
+
+# In the order in which they are shown. zoo.evaluate.evaluation has a function of each name.
+VERBS = {
+    "reconstruct": Verb(
+        "reconstruction", "Test images and what the network returns for them.", True, ("reconstruct.mse", "reconstruct.bce")
+    ),
+    "encode": Verb("code", "What the encoder makes of test images."),
+    "generate": Verb(
+        "image",
+        "Samples drawn from noise; where the network takes a label, a row for each digit asked for.",
+        quality=("judge.frechet_distance",),
+    ),
+    "decode": Verb(
+        "image",
+        "Images that the decoder draws from random codes, a row a digit where it is told which. A code of two dimensions "
+        "is drawn as a grid over the plane instead, (0, 0) in its middle; a longer one without a prior is interpolated, "
+        "along a row, from one test image's code to the next one's.",
+        quality=("judge.frechet_distance",),
+    ),
+    "classify": Verb("logits", "Confusion matrix on the test set.", True, ("classify.accuracy",)),
+    "next_word": Verb(
+        "logits", "How well words are predicted along a line of the test text.", True, ("next_word.perplexity",)
+    ),
+    "apply": Verb("result", "What the operator makes of test images, or of their middle where it takes fewer pixels.", True),
 }
 
 
 def of(network):
     """The verbs of a network, in the order of the table: those that its own class defines and its losses train."""
     untrained = getattr(network, "untrained", ())
-    return [verb for verb in OUTPUTS if verb in vars(type(network)) and verb not in untrained]
+    return [verb for verb in VERBS if verb in vars(type(network)) and verb not in untrained]
 
 
 def inputs(network, verb):

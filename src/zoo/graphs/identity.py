@@ -1,0 +1,77 @@
+"""What identifies a graph, and the work that it does: quality belongs to a graph, latency to a structure."""
+
+import hashlib
+import math
+from collections import Counter
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from zoo.errors import InputError
+from zoo.records.parity import Graph
+
+# Initialisers of these types are weights; those of others are shapes and indices, which decide what is computed.
+WEIGHTS = {
+    onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE,
+    onnx.TensorProto.INT8, onnx.TensorProto.UINT8,
+}  # fmt: skip
+
+
+def describe(content):
+    """The `Graph` record of an ONNX file's bytes. Raises ValueError for what is no model."""
+    try:
+        model = onnx.load_from_string(content)
+    except DecodeError as error:
+        raise ValueError(str(error)) from None
+    operators = Counter(".".join(filter(None, (node.domain, node.op_type))) for node in model.graph.node)
+    parameters = Counter()
+    for tensor in model.graph.initializer:
+        parameters[_type(tensor.data_type)] += math.prod(tensor.dims)
+    return Graph(
+        graph_sha256=hashlib.sha256(content).hexdigest(),
+        structure_sha256=structure_sha256(model),
+        bytes=len(content),
+        opset=", ".join(f"{one.domain} {one.version}".strip() for one in model.opset_import),
+        operators=dict(sorted(operators.items())),
+        parameters=dict(sorted(parameters.items())),
+        inputs=[_value(value) for value in model.graph.input],
+        outputs=[_value(value) for value in model.graph.output],
+    )
+
+
+def structure_sha256(model):
+    """The sha256 of an onnx.ModelProto without metadata, names of nodes and the values of its weights."""
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    bare.producer_name = bare.producer_version = bare.doc_string = bare.graph.doc_string = bare.graph.name = ""
+    del bare.metadata_props[:], bare.graph.metadata_props[:], bare.graph.value_info[:]
+    for part in (*bare.graph.node, *bare.graph.input, *bare.graph.output, *bare.functions):
+        part.doc_string = ""
+        del part.metadata_props[:]
+    for node in bare.graph.node:
+        node.name = ""
+    for tensor in bare.graph.initializer:
+        if tensor.data_type in WEIGHTS:
+            shape = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+            tensor.CopyFrom(shape)
+    return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()
+
+
+def of_file(path):
+    """The `Graph` record of the file at `path`. Raises InputError where it is missing or no model."""
+    try:
+        return describe(path.read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: run `dvc repro`, which makes it") from None
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}): delete it and run `dvc repro` again") from None
+
+
+def _value(value):
+    tensor = value.type.tensor_type
+    axes = (axis.dim_param or str(axis.dim_value) if axis.WhichOneof("value") else "?" for axis in tensor.shape.dim)
+    return f"{value.name} {_type(tensor.elem_type)}[{', '.join(axes)}]"
+
+
+def _type(number):
+    return onnx.TensorProto.DataType.Name(number).lower()

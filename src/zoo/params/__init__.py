@@ -1,0 +1,89 @@
+"""params.yaml: one module a section, each with the typed model of it, so that a stage imports only what it reads.
+
+`zoo.check` holds the whole file to all of them, and the names in it to what they refer to.
+"""
+
+from pathlib import Path
+
+from pydantic import ValidationError
+from ruamel.yaml import YAML, YAMLError
+
+from zoo.errors import InputError
+
+PATH = Path("params.yaml")
+PROFILES = ("quick", "full")
+WORDS = {
+    "extra_forbidden": "no such key is known here; check its spelling or remove it",
+    "missing": "is missing; add it",
+    "model_type": "should be a map of keys to values",
+    "string_pattern_mismatch": "should be lower-case letters, digits and _, beginning with a letter",
+    "dict_type": "should be a map of keys to values",
+}
+
+
+def read(path=PATH):
+    """All of params.yaml as plain dictionaries, not yet checked. Raises InputError where it is missing or no YAML."""
+    try:
+        values = YAML(typ="safe").load(Path(path).read_text(encoding="utf-8"))  # DVC's own parser
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: run this from the project's top folder") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path} holds no map of keys to values: restore it")
+    return values
+
+
+def parse(model, values, where=""):
+    """`values`, found at the key `where` of params.yaml, as an instance of a typed model.
+
+    Raises InputError on the first thing wrong, naming the key, its value, and what to do.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise InputError(f"{PATH}: {_first(error, where)}") from None
+
+
+def section(values, *keys):
+    """What stands in params.yaml under a key within a key and so on. Raises InputError where it is missing."""
+    for depth, key in enumerate(keys):
+        if not isinstance(values, dict) or key not in values:
+            raise InputError(f"{PATH}: {'.'.join(keys[: depth + 1])} is missing; add it")
+        values = values[key]
+    return values
+
+
+def of_profile(values, key, profile):
+    """The section `key`, whose values stand under `both` where they are the same in each profile, else under its name.
+
+    Raises InputError for an unknown profile, a part that is missing or no map, and a key that stands in both parts.
+    """
+    known_profile(profile)
+    parts = section(values, key)
+    unknown = [] if not isinstance(parts, dict) else [part for part in parts if part not in ("both", *PROFILES)]
+    if unknown:
+        raise InputError(f"{PATH}: {key}.{unknown[0]}: no such key is known here; move it into both, quick or full")
+    both, own = (section(values, key, part) for part in ("both", profile))
+    for part, found in (("both", both), (profile, own)):
+        if not isinstance(found, dict):
+            raise InputError(f"{PATH}: {key}.{part} = {found!r}: should be a map of keys to values")
+    twice = sorted(both.keys() & own.keys())
+    if twice:
+        raise InputError(f"{PATH}: {key}.{profile}.{twice[0]} stands in {key}.both too: remove one of them")
+    return both | own
+
+
+def known_profile(profile):
+    """Raises InputError for a profile that there is not."""
+    if profile not in PROFILES:
+        raise InputError(f"profile {profile!r} is unknown: use one of {', '.join(PROFILES)}")
+
+
+def _first(error, where):
+    first, *more = error.errors()
+    place = ".".join(filter(None, [where, *(str(part) for part in first["loc"] if part != "[key]")])) or "the whole"
+    value = "" if isinstance(first["input"], dict) or first["type"] == "missing" else f" = {first['input']!r}"
+    message = WORDS.get(first["type"], first["msg"].removeprefix("Value error, "))
+    rest = f" (and {len(more)} more)" if more else ""
+    return f"{place}{value}: {message}{rest}"

@@ -1,0 +1,66 @@
+"""`benchmark` and `peers` of params.yaml: how latency is measured."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from zoo import params
+from zoo.params.fields import Count, NotNegative, Positive, Strict, Word, distinct
+
+Provider = Literal["CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"]
+Optimisation = Literal["none", "basic", "extended", "all"]
+Runtime = Literal["torch", "torch_compile", "openvino"]
+Batches = Annotated[list[Count], Field(min_length=1), AfterValidator(distinct)]
+
+
+class Benchmark(Strict):
+    """See the comments in params.yaml. Times are in seconds, of all blocks of a row together."""
+
+    batches: Batches
+    time: Count
+    providers: Annotated[list[Provider], Field(min_length=1), AfterValidator(distinct)]
+    threads: Annotated[list[Count | Literal["all"]], Field(min_length=1), AfterValidator(distinct)]
+    optimisations: Annotated[list[Optimisation], Field(min_length=1), AfterValidator(distinct)]
+    tf32: bool
+    as_written: list[Word]
+    blocks: Annotated[int, Field(ge=3)]  # fewer have no interval
+    calls: Count
+    seconds: Positive
+    most_seconds: Positive
+    reference_seconds: Positive
+    most_drift: Positive
+    patience_seconds: NotNegative
+    warmup_calls: Count
+    warmup_seconds: Positive
+    warmup_most_seconds: Positive
+
+
+class Peers(Strict):
+    """Other runtimes beside ONNX Runtime: which graphs are timed with which of them."""
+
+    verbs: Annotated[list[Word], AfterValidator(distinct)]
+    batches: Batches
+    runtimes: Annotated[list[Runtime], AfterValidator(distinct)]
+
+
+def benchmark(values, profile):
+    """The section `benchmark` in a profile, from all of params.yaml. Raises InputError."""
+    return params.parse(Benchmark, params.of_profile(values, "benchmark", profile), "benchmark")
+
+
+def peers(values, profile):
+    """The section `peers` in a profile, from all of params.yaml. Raises InputError."""
+    return params.parse(Peers, params.of_profile(values, "peers", profile), "peers")
+
+
+def settings(values, profile, cores, with_peers=False):
+    """What latency is measured with on a machine of so many `cores`, as plain values for a record.
+
+    `all` threads become the number of cores, which stands beside them as "cores". With `with_peers` the keys of
+    `peers` are there too, its batches in place of those of `benchmark`.
+    """
+    chosen = benchmark(values, profile).model_dump()
+    if with_peers:
+        chosen |= peers(values, profile).model_dump()
+    threads = {cores if count == "all" else count for count in chosen["threads"]}
+    return chosen | {"threads": sorted(threads), "cores": cores}

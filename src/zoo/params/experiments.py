@@ -1,0 +1,189 @@
+"""`models` of params.yaml: an entry an experiment; and the registry, which is one importlib call."""
+
+import ast
+import importlib
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, StringConstraints, model_validator
+
+from zoo import code, params
+from zoo.errors import InputError
+from zoo.params.fields import Count, Metric, PerProfile, Positive, Share, Strict, Whole, Word, distinct
+
+MODELS = Path(__file__).parents[1] / "models"
+
+
+def parts(moves):
+    """`moves`: "all", names of parts of the network, or a map from those to learning rates. Raises ValueError."""
+    named = isinstance(moves, (list, dict)) and moves and all(isinstance(part, str) for part in moves)
+    rates = moves.values() if isinstance(moves, dict) else []
+    if moves != "all" and not (named and all(isinstance(rate, float) and 0 < rate < math.inf for rate in rates)):
+        raise ValueError("should be all, a list of parts of the network, or a map from parts to learning rates")
+    return moves
+
+
+class Decay(Strict):
+    """The learning rate is multiplied by `factor` at the start of every epoch after the first `after_epochs`."""
+
+    after_epochs: Whole
+    factor: Share
+
+
+class Fit(Strict):
+    """How batches are cut and steps are scaled. A key that is left out is not used; null is no value."""
+
+    batch: Count
+    time: Count = None
+    clip: Positive = None
+    decay: Decay = None
+    cooldown: Share = None
+
+    @model_validator(mode="after")
+    def _one_schedule(self):
+        if self.decay is not None and self.cooldown is not None:
+            raise ValueError("decay and cooldown are two schedules of one learning rate: remove one of them")
+        return self
+
+
+class Player(BaseModel):
+    """The optimiser's own options (betas, momentum, ...) stand beside these keys; torch checks them."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+    algorithm: Literal["Adagrad", "Adam", "AdamW", "NAdam", "RMSprop", "SGD"]
+    lr: Positive
+    moves: Annotated[Any, AfterValidator(parts)]
+
+
+class Size(BaseModel):
+    """What differs by profile besides steps and seeds: keys of the network's constructor, and the labelled images."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+    labelled: Count = None
+
+    @property
+    def net(self):
+        """The keys that go to the constructor."""
+        return dict(self.model_extra)
+
+
+class Entry(Strict):
+    """An experiment as params.yaml has it. `start` is data/KEY.npz, or checkpoints/NAME of which training goes on."""
+
+    about: str
+    headline: Metric = None
+    file: Word
+    data: Word
+    start: Annotated[str, StringConstraints(pattern=r"^(data/[a-z][a-z0-9_]*\.npz|checkpoints/[a-z][a-z0-9_]*)$")]
+    net: dict[str, Any]
+    size: PerProfile[Size]
+    fit: Fit
+    steps: PerProfile[Whole]
+    seeds: PerProfile[Annotated[list[Whole], Field(min_length=1), AfterValidator(distinct)]]
+    players: dict[Word, Player]
+    tuned: str = None  # of a tuned entry: what was tried, by what it was chosen, on which split
+
+    @model_validator(mode="after")
+    def _parts_agree(self):
+        if self.data == "text" and self.fit.time is None:
+            raise ValueError("fit.time is missing: how many words of text a step reads; add it")
+        if not self.players and max(self.steps.quick, self.steps.full):
+            raise ValueError("players is empty, but steps is not 0: add a player")
+        return self
+
+
+class Experiment(Strict):
+    """An entry in one profile."""
+
+    name: str
+    profile: str
+    about: str
+    headline: str | None
+    file: str
+    data: str
+    start: str
+    net: dict[str, Any]  # all that the constructor takes: `net` and what `size` has for this profile
+    labelled: int | None
+    fit: Fit
+    steps: int
+    seeds: list[int]
+    players: dict[str, Player]
+
+    @property
+    def recipe(self):
+        """All that the weights follow from, data and seed apart, as plain values."""
+        return {
+            "file": self.file, "data": self.data, "start": self.start, "net": self.net, "labelled": self.labelled,
+            "fit": self.fit.model_dump(exclude_unset=True), "steps": self.steps,
+            "players": {name: player.model_dump() for name, player in self.players.items()},
+        }  # fmt: skip
+
+
+def experiment(profile, name, path=params.PATH):
+    """The `Experiment` of that name. Raises InputError for an unknown profile or experiment, or a faulty entry."""
+    params.known_profile(profile)
+    entries = params.section(params.read(path), "models")
+    if not isinstance(entries, dict) or name not in entries:
+        known = ", ".join(entries)
+        raise InputError(f"{params.PATH}: models has no experiment {name!r}: add an entry, or use one of {known}")
+    return in_profile(name, params.parse(Entry, entries[name], f"models.{name}"), profile)
+
+
+def entries(values):
+    """{name: Entry}, the section `models` of all of params.yaml. Raises InputError on the first thing wrong."""
+    return params.parse(RootModel[dict[Word, Entry]], params.section(values, "models"), "models").root
+
+
+def in_profile(name, entry, profile):
+    """The `Experiment` that an `Entry` is in a profile."""
+    size = getattr(entry.size, profile)
+    return Experiment(
+        name=name, profile=profile, net=entry.net | size.net, labelled=size.labelled,
+        steps=getattr(entry.steps, profile), seeds=getattr(entry.seeds, profile),
+        **{key: getattr(entry, key) for key in ("about", "headline", "file", "data", "start", "fit", "players")},
+    )  # fmt: skip
+
+
+def build(file, net, facts, where="net"):
+    """The network `Network(data, **net)` of the model file `file`.
+
+    `facts` are the data set's: what the data force (`classes` or `vocabulary`) is read from there. Raises InputError,
+    naming `where`, for what makes no network.
+    """
+    if code.is_held():
+        code.hold(f"models/{file}")
+    module = importlib.import_module(f"zoo.models.{file}")
+    try:
+        return module.Network(SimpleNamespace(**facts), **net)
+    except Exception as error:  # torch raises all kinds for a number that makes no network
+        raise InputError(f"{params.PATH}: {where} = {net}: {' '.join(str(error).split())}; mend it") from None
+
+
+def files():
+    """The names of all model files: those that define a class Network."""
+    return sorted(name.removeprefix("models/") for name in code.units() if name.startswith("models/"))
+
+
+def parameters(file):
+    """The keys that a model file's constructor asks for, read as text: a typo is found without importing torch."""
+    tree = ast.parse((MODELS / f"{file}.py").read_text(encoding="utf-8"))
+    (network,) = [part for part in tree.body if isinstance(part, ast.ClassDef) and part.name == "Network"]
+    constructors = [part for part in network.body if isinstance(part, ast.FunctionDef) and part.name == "__init__"]
+    if not constructors:
+        return set()
+    arguments = constructors[0].args
+    return {argument.arg for argument in arguments.args[2:] + arguments.kwonlyargs}
+
+
+def methods(file):
+    """The names of the methods of a model file's Network: its verbs are among them."""
+    tree = ast.parse((MODELS / f"{file}.py").read_text(encoding="utf-8"))
+    return {
+        part.name
+        for network in tree.body
+        if isinstance(network, ast.ClassDef) and network.name == "Network"
+        for part in network.body
+        if isinstance(part, ast.FunctionDef)
+    }

@@ -1,0 +1,37 @@
+"""The kinds of values that sections of params.yaml have in common."""
+
+from typing import Annotated, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Count = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+# DVC interpolates names into paths, stage names and commands, where a dot would end a key and a shell reads the rest.
+Word = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
+# verb.metric
+Metric = Annotated[str, StringConstraints(pattern=r"^[a-z_]+\.[a-z_]+$")]
+T = TypeVar("T")
+
+
+def distinct(values):
+    """`values`, of which none stands there twice. Raises ValueError."""
+    if len(set(values)) < len(values):
+        raise ValueError("each may stand there once: remove the repeated one")
+    return values
+
+
+class Strict(BaseModel):
+    """Knows its keys, takes no value of another type, and does not change."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class PerProfile(Strict, Generic[T]):
+    """A value that each profile has its own of."""
+
+    quick: T
+    full: T

@@ -1,0 +1,52 @@
+"""What stages write beside their heavy outputs, one module a record: the typed model of a file, and where it lies.
+
+Whatever was computed with a graph names it: `graph_sha256` identifies the file, `structure_sha256` the work that it
+does (`zoo.graphs.identity`). Report, compare and every other reader use these models alone, and no other module spells
+a key of a file. Records of quality follow from code, parameters and data: they hold no time, date or load.
+"""
+
+import importlib.metadata
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from zoo import files
+from zoo.errors import InputError
+
+
+class Record(BaseModel):
+    """Knows its keys. A number that is not finite becomes null in the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Identity(Record):
+    """Of a graph: the sha256 of its file's bytes, and that of its structure."""
+
+    graph_sha256: str
+    structure_sha256: str
+
+
+def read(model, path, text=None):
+    """The record at `path`, or in `text`, the content of that file at another commit, as an instance of `model`.
+
+    Raises InputError where the file is missing, damaged, or of another version of this project.
+    """
+    values = files.read_json(path) if text is None else files.parse_json(text, path)
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the whole"
+        raise InputError(
+            f"{path}: {where}: {first['msg']}: the file is damaged or of another version; delete it and run `dvc repro`"
+        ) from None
+
+
+def write(path, record):
+    """Write a record whole or not at all; equal records give equal bytes."""
+    files.write_json(path, record.model_dump(exclude_unset=True))
+
+
+def versions(*distributions):
+    """{distribution: installed version} of the packages that decide a record's numbers."""
+    return {name: importlib.metadata.version(name).partition("+")[0] for name in distributions}

@@ -1,0 +1,42 @@
+"""reports/<profile>/cost/<experiment>.json: what making the weights took. Never compared byte for byte."""
+
+from pathlib import Path
+
+from zoo import records
+from zoo.records import Record
+
+
+class Training(Record):
+    """One seed: seconds of the clock and of the processor, the memory of the process at its largest, and where.
+
+    A training that went on from a kept state counts what it took since then, and says so.
+    """
+
+    seconds: float
+    cpu_seconds: float
+    memory_peak_mib: float
+    processor: str
+    resumed_at_step: int | None
+
+
+class Cost(Record):
+    """Every seed of an experiment that was trained, by seed."""
+
+    experiment: str
+    profile: str
+    training: dict[str, Training]
+
+
+def path(profile, name):
+    """Where the record of an experiment lies."""
+    return Path("reports", profile, "cost", f"{name}.json")
+
+
+def read(profile, name):
+    """The `Cost` of an experiment. Raises InputError, as `records.read`."""
+    return records.read(Cost, path(profile, name))
+
+
+def write(cost):
+    """Write the `Cost` of an experiment."""
+    records.write(path(cost.profile, cost.experiment), cost)

@@ -1,0 +1,50 @@
+"""reports/<profile>/metrics/<experiment>.json: what the exported graphs scored on the test set."""
+
+from pathlib import Path
+
+from zoo import records
+from zoo.records import Identity, Record
+
+
+class Summary(Record):
+    """A value a seed, None where it is not finite; the mean (None where a seed has none) and, from three seeds, its
+    95 % interval.
+    """
+
+    mean: float | None
+    seeds: dict[str, float | None]
+    low: float | None = None
+    high: float | None = None
+
+
+class Metrics(Record):
+    """`verbs` is {verb: {metric: Summary, or {class: Summary}}}, `graphs` {seed: {verb: Identity}} of what was scored.
+
+    `confusion` are counts of the first seed, actual class by predicted class, of a tenth of the test images and of all
+    of them: {"tenth", "all"}; None where nothing is classified.
+    """
+
+    experiment: str
+    profile: str
+    data_sha256: str
+    source: str
+    importance_samples: int
+    versions: dict[str, str]
+    graphs: dict[str, dict[str, Identity]]
+    verbs: dict[str, dict[str, Summary | dict[str, Summary]]]
+    confusion: dict[str, list[list[int]]] | None
+
+
+def path(profile, name):
+    """Where the record of an experiment lies."""
+    return Path("reports", profile, "metrics", f"{name}.json")
+
+
+def read(profile, name, text=None):
+    """The `Metrics` of an experiment. Raises InputError, as `records.read`."""
+    return records.read(Metrics, path(profile, name), text)
+
+
+def write(metrics):
+    """Write the `Metrics` of an experiment."""
+    records.write(path(metrics.profile, metrics.experiment), metrics)

@@ -1,0 +1,73 @@
+"""reports/<profile>/parity/<experiment>.json: the graphs that were exported, and how near each is to its network."""
+
+from pathlib import Path
+
+from zoo import records
+from zoo.records import Identity, Record
+
+
+class Graph(Identity):
+    """What a graph is, its weights aside: bytes of the file, operators by name, elements of initialisers by type.
+
+    `inputs` and `outputs` are texts such as `image float[batch, 1, 28, 28]`.
+    """
+
+    bytes: int
+    opset: str
+    operators: dict[str, int]
+    parameters: dict[str, int]
+    inputs: list[str]
+    outputs: list[str]
+
+
+class Check(Record):
+    """ONNX Runtime beside torch over `calls` batches: the largest absolute difference, and the bound that it kept.
+
+    `finite` is False where an output was not finite, which a diverged run's may be. `undecided` is the largest share of
+    outputs that a near-tie between floats decided, and that were left out.
+    """
+
+    largest_difference: float | None
+    bound: float
+    calls: int
+    finite: bool
+    undecided: float = 0.0
+
+
+class Export(Record):
+    """A graph and its check."""
+
+    graph: Graph
+    check: Check
+
+
+class Exports(Record):
+    """{verb: {seed: Export}} of an experiment."""
+
+    experiment: str
+    profile: str
+    versions: dict[str, str]
+    graphs: dict[str, dict[str, Export]]
+
+    def identities(self, seed):
+        """{verb: Identity} of the graphs of one seed (a string)."""
+        return {
+            verb: Identity(graph_sha256=of[seed].graph.graph_sha256, structure_sha256=of[seed].graph.structure_sha256)
+            for verb, of in self.graphs.items()
+            if seed in of
+        }
+
+
+def path(profile, name):
+    """Where the record of an experiment lies."""
+    return Path("reports", profile, "parity", f"{name}.json")
+
+
+def read(profile, name, text=None):
+    """The `Exports` of an experiment. Raises InputError, as `records.read`."""
+    return records.read(Exports, path(profile, name), text)
+
+
+def write(exports):
+    """Write the `Exports` of an experiment."""
+    records.write(path(exports.profile, exports.experiment), exports)

@@ -1,0 +1,62 @@
+"""reports/<profile>/peers/<structure>.json: ONNX Runtime beside other runtimes, in the same blocks of one run."""
+
+from pathlib import Path
+from typing import Any
+
+from zoo import records
+from zoo.records import Record
+from zoo.records.latency import CHARACTERS, TimedGraph, Times
+
+
+class Row(Record):
+    """One runtime in one mode: its times and the agreement of its outputs with ONNX Runtime's on the CPU, or why none.
+
+    `build_ms`: to load and to compile, with the first call. `optimisation` is ONNX Runtime's alone.
+    """
+
+    device: str
+    runtime: str
+    mode: str
+    threads: int
+    batch: int
+    graph_sha256: str
+    optimisation: str | None = None
+    times: Times | None = None
+    build_ms: float | None = None
+    largest_difference: float | None = None
+    scale: float | None = None
+    not_measured: str | None = None
+
+
+class Peers(Record):
+    """All runtimes beside a structure. `advice` is what the latencies advised: [{"device", "batch", "best"}]."""
+
+    structure_sha256: str
+    graph: TimedGraph
+    machine: dict[str, Any]
+    openvino: str
+    settings: dict[str, Any]
+    advice: list[dict[str, Any]]
+    conditions: dict[str, dict[str, Any]]
+    commit: str | None
+    rows: list[Row]
+
+
+def folder(profile):
+    """Where the records of all structures lie."""
+    return Path("reports", profile, "peers")
+
+
+def path(profile, structure_sha256):
+    """Where the record of a structure lies."""
+    return folder(profile) / f"{structure_sha256[:CHARACTERS]}.json"
+
+
+def read(profile, structure_sha256):
+    """The `Peers` of a structure. Raises InputError, as `records.read`."""
+    return records.read(Peers, path(profile, structure_sha256))
+
+
+def write(profile, peers):
+    """Write the `Peers` of a structure."""
+    records.write(path(profile, peers.structure_sha256), peers)
