@@ -2,48 +2,61 @@
 
 import json
 
+import _checkout  # noqa: F401, the stage runs this checkout's code
+import numpy
 import pandas
 
-from zoo import files, params, statistics
+from zoo import files, params, records, statistics
 from zoo.data import archive
-from zoo.errors import InputError
-from zoo.evaluate import evaluation
-from zoo.graphs import sessions
+from zoo.evaluate import evaluation, scores
+from zoo.graphs import sessions, verbs
+from zoo.params.evaluation import evaluation as evaluation_settings
+from zoo.records import metrics, parity
 from zoo.stage import run
 
 
 def evaluate(profile, name):
     """Evaluate one experiment: graphs and test data -> metrics, predictions and pictures."""
-    everything, entry = params.experiment(profile, name)
-    arrays, facts = archive.read(files.data(profile, entry["data"]))
-    seeds, threads = everything["seeds"][profile], everything["threads"]
-    measured, runs, items = {}, {}, {}
+    values, exported = params.read(), parity.read(profile, name)
+    settings, threads = evaluation_settings(values), params.section(values, "threads")
+    measured, items = {}, {}
     with (
         files.replacing(files.figures(profile, name)) as pictures,
         files.replacing(files.predictions(profile, name)) as predictions,
     ):
         pictures.mkdir()
-        for seed in seeds:
-            folder = files.graphs(profile, name) / str(seed)
-            paths = sorted(folder.glob("*.onnx"))
-            if not paths:
-                raise InputError(f"{folder} has no graphs: run `dvc repro`, which makes them")
-            graphs = {path.stem: sessions.open_session(path, threads=threads) for path in paths}
-            runs[seed] = json.loads(sessions.metadata(next(iter(graphs.values())))["run"])
-            drawing = pictures if seed == seeds[0] else None
+        for seed in exported.seeds:
+            graphs = sessions.open_all(profile, name, seed, exported.identities(seed), threads)
+            origin = json.loads(sessions.metadata(next(iter(graphs.values())))["run"])
+            arrays, facts = archive.read(files.data(profile, origin["recipe"]["data"]))
+            drawing = pictures if seed == exported.seeds[0] else None
             drawn = evaluation.progress(files.progress(profile, name, seed)) if drawing else None
-            case = evaluation.Case(graphs, arrays, facts, runs[seed]["recipe"], everything["evaluate"], drawing, drawn)
+            case = evaluation.Case(graphs, arrays, facts, origin["recipe"], settings, drawing, drawn)
             for verb in graphs:
-                of_verb, of_items = evaluation.EVALUATORS[verb](case)
+                of_verb, of_items = getattr(evaluation, verb)(case)
                 for key, value in statistics.flat(of_verb):
                     measured.setdefault((verb, *key), {})[seed] = value
                 if drawing and of_items:
                     items[verb] = pandas.DataFrame(of_items)
-        table = next((items[verb] for verb in evaluation.PREDICTING if verb in items), None)
+        table = next((items[verb] for verb, entry in verbs.VERBS.items() if entry.predicts and verb in items), None)
         table = pandas.DataFrame(columns=["actual", "predicted", "loss"]) if table is None else table
         table.to_csv(predictions, index_label="item", float_format="%.6g")
-        metrics = statistics.nested(measured) | {"training": evaluation.training(runs)}
-        files.write_json(files.metrics(profile, name), metrics)
+        metrics.write(metrics.Metrics(
+            experiment=name, profile=profile, data_sha256=facts["sha256"], source=facts["source"],
+            importance_samples=settings.importance_samples,
+            versions=records.versions("numpy", "onnxruntime-gpu", "scipy"),
+            graphs={seed: exported.identities(seed) for seed in exported.seeds},
+            verbs=statistics.nested(measured),
+            confusion=confusion(items["classify"], facts["classes"]) if "classify" in items else None,
+        ))  # fmt: skip
+
+
+def confusion(items, classes):
+    """Counts, actual class by predicted class, of a tenth of the test images and of all of them."""
+    actual, predicted = (items[column].to_numpy(numpy.int64) for column in ("actual", "predicted"))
+    tenth = slice(0, max(len(actual) // 10, 1))
+    parts = {"tenth": tenth, "all": slice(None)}
+    return {key: scores.confusion(actual[part], predicted[part], classes).tolist() for key, part in parts.items()}
 
 
 if __name__ == "__main__":

@@ -1,31 +1,41 @@
-"""Export every verb of every seed of one experiment as ONNX, and prove each graph equal to the network."""
+"""Export every verb of every seed of one experiment as ONNX, and prove each graph equal to its network."""
 
-from zoo import files, params
-from zoo.graphs import export as onnx_export
-from zoo.graphs import verbs
+import _checkout  # noqa: F401, the stage runs this checkout's code
+
+from zoo import files, records
+from zoo.errors import InputError
+from zoo.graphs import export, identity, verbs
+from zoo.params import experiments
+from zoo.records import parity
 from zoo.stage import run
 from zoo.train import checkpoints
 
 
-def export(profile, name):
-    """Export one experiment: checkpoints -> graphs and their parity with torch."""
-    everything, entry = params.experiment(profile, name)
-    parity = {}
+def export_graphs(profile, name):
+    """Export one experiment: checkpoints -> graphs, what identifies them, and their parity with torch."""
+    exported, seeds = {}, checkpoints.seeds(files.checkpoints(profile, name))
+    if not seeds:
+        raise InputError(f"{files.checkpoints(profile, name)} has no checkpoints: run `dvc repro`, which trains them")
     with files.replacing(files.graphs(profile, name)) as folder:
-        for seed in everything["seeds"][profile]:
+        for seed in seeds:
             checkpoint = files.checkpoint(profile, name, seed)
-            record = checkpoints.run_of(checkpoint)
-            network = params.build(entry, record["data"])
+            metadata = checkpoints.run_of(checkpoint)
+            recipe = metadata["recipe"]
+            network = experiments.build(recipe["file"], recipe["net"], metadata["data"], f"models.{name}.net")
             checkpoints.load(checkpoint, network)
             for verb in verbs.of(network):
-                model = onnx_export.export(network, verb, record)
-                outcome = onnx_export.parity(network, verb, model, record)
-                onnx_export.save(model, folder / str(seed) / f"{verb}.onnx")
-                parity.setdefault(verb, {})[seed] = outcome
-                off = outcome["largest_difference"]
-                print(f"{name}, seed {seed}, {verb}: {len(model.graph.node)} nodes, off by {off:.2g}")
-        files.write_json(files.parity(profile, name), parity)
+                model = export.export(network, verb, metadata)
+                check = export.parity(network, verb, model, metadata)
+                path = folder / str(seed) / f"{verb}.onnx"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(export.content(model))
+                graph = identity.describe(export.content(model))
+                exported.setdefault(verb, {})[str(seed)] = parity.Export(graph=graph, check=check)
+                off = f"differs by {check.largest_difference:.2g}"
+                print(f"{name}, seed {seed}, {verb}: {sum(graph.operators.values())} nodes, {off}", flush=True)
+        versions = records.versions("numpy", "onnx", "onnxruntime-gpu", "onnxscript", "torch")
+        parity.write(parity.Exports(experiment=name, profile=profile, versions=versions, graphs=exported))
 
 
 if __name__ == "__main__":
-    run(export)
+    run(export_graphs)

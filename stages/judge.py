@@ -1,43 +1,48 @@
 """Let our own classifier judge the samples of one generator, without torch."""
 
+import _checkout  # noqa: F401, the stage runs this checkout's code
 import numpy
 
-from zoo import files, params, statistics
+from zoo import files, params, records, statistics
 from zoo.data import archive
 from zoo.errors import InputError
 from zoo.evaluate import judging
 from zoo.graphs import sessions
+from zoo.params import evaluation
+from zoo.records import judged, parity
 from zoo.stage import run
 
 
 def judge(profile, name):
     """Judge one generator: its graphs and the classifier's -> agreement, coverage, Frechet distance."""
-    everything, entry = params.experiment(profile, name)
-    arrays, _ = archive.read(files.data(profile, entry["data"]))
+    values = params.read()
+    settings, batch, threads = evaluation.judge(values), evaluation.evaluation(values).batch, values["threads"]
+    arrays, facts = archive.read(files.data(profile, "images"))
     images = arrays["test_images"][:, None].astype(numpy.float32) / 255
-    seeds, by = everything["seeds"][profile], everything["judge"]["by"]
-    samples, batch = everything["judge"]["samples"][profile], everything["evaluate"]["batch"]
-    classifier = {verb: _open(files.graph(profile, by, seeds[0], verb), everything) for verb in ("classify", "encode")}
-    judged = {}
-    for seed in seeds:
-        paths = [files.graph(profile, name, seed, verb) for verb in ("generate", "decode")]
-        path = next((path for path in paths if path.exists()), None)
-        if path is None:
-            remedy = f"run `dvc repro`, or take {name} out of judge.of in params.yaml"
-            raise InputError(f"{paths[0].parent} has neither generate.onnx nor decode.onnx: {remedy}")
-        generator = _open(path, everything)
-        outcome = judging.judge(
-            generator, classifier, images, arrays["test_labels"].astype(numpy.int64), samples, batch
-        )
+    labels = arrays["test_labels"].astype(numpy.int64)
+    judges = parity.read(profile, settings.by)
+    first, identities = judges.seeds[0], judges.identities(judges.seeds[0])
+    judging_graphs = {verb: identities[verb] for verb in ("classify", "encode")}
+    classifier = sessions.open_all(profile, settings.by, first, judging_graphs, threads)
+    exported, graphs, measured = parity.read(profile, name), {}, {}
+    verb = next((verb for verb in ("generate", "decode") if verb in exported.graphs), None)
+    if verb is None:
+        raise InputError(f"params.yaml: judge.of = {name}: it has neither generate nor decode; remove it there")
+    samples = getattr(settings.samples, profile)
+    for seed in exported.graphs[verb]:
+        graphs[seed] = {verb: exported.identities(seed)[verb]}
+        generator = sessions.open_all(profile, name, seed, graphs[seed], threads)[verb]
+        outcome = judging.judge(generator, classifier, images, labels, samples, batch)
         for key, value in statistics.flat(outcome):
-            judged.setdefault(key, {})[seed] = value
-    summary = statistics.nested(judged)
-    files.write_json(files.judged(profile, name), summary | {"samples": samples, "judge": by})
-    print({metric: value.get("mean") for metric, value in summary.items() if "mean" in value})
-
-
-def _open(path, everything):
-    return sessions.open_session(path, threads=everything["threads"])
+            measured.setdefault(key, {})[seed] = value
+    summary = statistics.nested(measured)
+    judged.write(judged.Judged(
+        experiment=name, profile=profile, samples=samples, data_sha256=facts["sha256"],
+        judge=judged.Judge(experiment=settings.by, seed=int(first), graphs=judging_graphs),
+        graphs=graphs, metrics=summary,
+        versions=records.versions("numpy", "onnxruntime-gpu", "scipy"),
+    ))  # fmt: skip
+    print({metric: value["mean"] for metric, value in summary.items() if "mean" in value})
 
 
 if __name__ == "__main__":

@@ -1,42 +1,58 @@
-"""Train every seed of one experiment: data -> checkpoints and the training curve."""
+"""Train every seed of one experiment: data -> checkpoints, the training curve, and records of the runs."""
 
+import contextlib
 import functools
-import shutil
+import hashlib
 
+import _checkout  # noqa: F401, the stage runs this checkout's code
 import numpy
-import pandas
 from tqdm import tqdm
 
-from zoo import files, params
+from zoo import files, params, records
 from zoo.data import archive
-from zoo.stage import run
+from zoo.params import experiments, training
+from zoo.records import cost, curve, run
+from zoo.stage import run as run_stage
 from zoo.train import checkpoints, runs
 
 
 def train(profile, name):
     """Train every seed of one experiment."""
-    everything, entry = params.experiment(profile, name)
-    arrays, facts = archive.read(files.data(profile, entry["data"]))
-    rows = []
-    with (
-        files.replacing(files.checkpoints(profile, name)) as folder,
-        files.replacing(files.curve(profile, name)) as curve,
-    ):
+    values = params.read()
+    experiment = experiments.experiment(values, profile, name)
+    settings = training.training(values, profile)
+    arrays, facts = archive.read(files.data(profile, experiment.data))
+    rows, trained, costs = [], {}, {}
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(files.replacing(files.checkpoints(profile, name)))
+        table = stack.enter_context(files.replacing(curve.path(profile, name)))
         folder.mkdir()
-        for seed in everything["seeds"][profile]:
+        for seed in experiment.seeds:
             label = f"{name}, seed {seed}"
-            with tqdm(total=entry["steps"][profile], desc=label, unit="step", disable=None) as bar:
-                watch = functools.partial(show, label, bar)
-                outcome = runs.train(everything, entry, profile, seed, arrays, facts, watch)
-            network, of_seed, record, progress = outcome
-            rows += [(seed, *row) for row in of_seed]
-            record |= {"experiment": name, "profile": profile}
-            checkpoints.save(folder / f"{seed}.safetensors", network, record)
-            if progress is not None:
-                numpy.savez(folder / files.progress(profile, name, seed).name, **progress)
-        columns = ["seed", "step", "split", "player", "loss", "gradient_norm"]
-        pandas.DataFrame(rows, columns=columns).to_csv(curve, index=False, float_format="%.6g", na_rep="nan")
-    shutil.rmtree(files.unfinished(profile, name, 0).parent, ignore_errors=True)
+            with tqdm(total=experiment.steps, desc=label, unit="step", disable=None) as bar:
+                on_log = functools.partial(show, label, bar)
+                outcome = runs.train(experiment, settings, seed, arrays, facts, on_log)
+            rows += [(seed, *row) for row in outcome.rows]
+            checkpoint = folder / f"{seed}.safetensors"
+            checkpoints.save(checkpoint, outcome.network, outcome.metadata)
+            if outcome.progress is not None:
+                numpy.savez(folder / files.progress(profile, name, seed).name, **outcome.progress)
+            trained[str(seed)] = run.Run(
+                checkpoint_sha256=hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+                diverged_at_step=outcome.metadata["diverged_at_step"],
+                diverged_in=outcome.metadata["diverged_in"],
+                device=outcome.device.type,
+                processor=outcome.processor,
+                threads=settings.threads,
+            )
+            if outcome.cost is not None:
+                costs[str(seed)] = outcome.cost
+        curve.write(table, rows)
+        run.write(run.Runs(
+            experiment=name, profile=profile, recipe=experiment.recipe, data=facts,
+            parameters=outcome.metadata["parameters"], versions=records.versions("numpy", "torch"), seeds=trained,
+        ))  # fmt: skip
+        cost.write(cost.Cost(experiment=name, profile=profile, training=costs))
 
 
 def show(label, bar, step, losses):
@@ -51,4 +67,4 @@ def show(label, bar, step, losses):
 
 
 if __name__ == "__main__":
-    run(train)
+    run_stage(train)

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import hashlib
 import importlib.util
 import itertools
 import json
@@ -14,21 +15,21 @@ from pathlib import Path
 import numpy
 import onnx
 import onnxruntime
-import onnxscript
 import pytest
 import torch
+from networks import MODELS
 from torch import nn
 
 import zoo
-from zoo import params
 from zoo.errors import InputError
 from zoo.graphs import export as onnx_export
-from zoo.graphs import verbs
+from zoo.graphs import identity, verbs
+from zoo.params import experiments
+from zoo.records import parity
 from zoo.train import checkpoints
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).parents[2]
-MODELS = params.load(ROOT / "params.yaml")["models"]
 FEW = {"units": 16, "initial_range": 0.4}
 NARROW = {"hidden": [50, 40], "weight_deviation": 0.1}
 
@@ -72,7 +73,7 @@ FACTS = {
 
 
 def net_of(name):
-    return MODELS[name]["net"] | STRUCTURES[name].get("net", {})
+    return MODELS[name]["net"] | STRUCTURES.get(name, {}).get("net", {})
 
 
 def record(name):
@@ -80,6 +81,7 @@ def record(name):
     return {
         "experiment": name, "profile": "quick", "seed": 3, "data": facts, "params_sha256": "3" * 64,
         "diverged_at_step": None,
+        "recipe": {"file": MODELS[name]["file"], "net": net_of(name)},
     }  # fmt: skip
 
 
@@ -104,7 +106,7 @@ def network_of(name):
     """
     entry, source = MODELS[name], numpy.random.default_rng(0)
     torch.manual_seed(0)
-    network = params.build(entry | {"net": net_of(name)}, FACTS[entry["data"]])
+    network = experiments.build(entry["file"], net_of(name), FACTS[entry["data"]])
     with torch.no_grad():
         for key, weight in network.named_parameters():
             if "bias_hh" in key:
@@ -122,7 +124,7 @@ def network_of(name):
             hooks = [layer.register_forward_hook(widen) for layer in linear]
             for turn in range(5):
                 batch = torch.from_numpy(images(source, 16)), torch.arange(16) % 10
-                list(network.train().losses(batch * 2 if "labelled" in entry["fit"] else batch))
+                list(network.train().losses(batch * 2 if "labelled" in entry["size"]["quick"] else batch))
                 for hook in hooks * (turn == 0):
                     hook.remove()
     return network.eval()
@@ -139,12 +141,14 @@ def write_all(names, folder):
     """Export experiments to `folder`: what the process of `test_equal_bytes_in_another_folder` runs."""
     for name in names:
         for verb, model in exported(name)[1].items():
-            onnx_export.save(model, Path(folder) / name / f"{verb}.onnx")
+            path = Path(folder) / name / f"{verb}.onnx"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(onnx_export.content(model))
 
 
 def verbs_of(name):
     module = importlib.import_module(f"zoo.models.{MODELS[name]['file']}")
-    known = [verb for verb in verbs.OUTPUTS if verb in vars(module.Network)]
+    known = [verb for verb in verbs.VERBS if verb in vars(module.Network)]
     return STRUCTURES[name].get("verbs", known)
 
 
@@ -231,13 +235,38 @@ def draw(inputs, batch, time):
     return values
 
 
+def without_near_ties(network, verb, images, batch):
+    """The first `batch` of the images float32 [n, 1, 28, 28] of which the network knows where its maxima are.
+
+    Where the two largest of four values agree to some units of float32's last place, rounding decides, and another
+    processor decides otherwise.
+    """
+    gaps, pool = [], nn.functional.max_pool2d
+
+    def watched(maps, kernel_size, return_indices=False):
+        windows = nn.functional.unfold(maps.flatten(0, 1)[:, None], kernel_size, stride=kernel_size)
+        first, second = windows.topk(2, dim=1).values.unbind(1)
+        gap = (first - second).where(first != second, torch.inf)  # equal zeros stay equal
+        gaps.append((gap / maps.abs().max()).view(len(maps), -1).amin(1))
+        return pool(maps, kernel_size, return_indices=return_indices)
+
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        patch.setattr(nn.functional, "max_pool2d", watched)
+        getattr(copy.deepcopy(network).double(), verb)(torch.from_numpy(images).double())
+    clear = images[(torch.stack(gaps).amin(0) > 3e-6).numpy()][:batch]
+    assert len(clear) == batch
+    return clear
+
+
 @every_verb
 def test_a_graph_equals_its_network(name, verb):
     """At three batches (and three times): shapes, finiteness, and 1e-5 times the larger of 1 and the largest output."""
     network, models = exported(name)
     running, differences, sizes, spreads = session(models[verb]), [], [], []
     for batch, time in itertools.product((1, 3, 64), (1, 7, 35) if verb == "next_word" else (1,)):
-        feeds = draw(models[verb].graph.input, batch, time)
+        feeds = draw(models[verb].graph.input, 3 * batch + 20 if "argmax" in name else batch, time)
+        if "argmax" in name:
+            feeds["image"] = without_near_ties(network, verb, feeds["image"], batch)
         with torch.no_grad():
             result = getattr(network, verb)(**{key: torch.from_numpy(value) for key, value in feeds.items()})
         wanted = list(result.values()) if isinstance(result, dict) else [result]
@@ -272,7 +301,7 @@ def test_metadata(name, verb):
     assert metadata == {
         "experiment": name, "verb": verb, "profile": "quick", "seed": "3",
         "data": facts["source"], "data_sha256": facts["sha256"], "data_licence": facts["licence"],
-        "params_sha256": "3" * 64, "torch": torch.__version__.split("+")[0], "onnxscript": onnxscript.__version__,
+        "params_sha256": "3" * 64,
     }  # fmt: skip
 
 
@@ -300,15 +329,15 @@ def test_equal_bytes_in_another_folder(tmp_path):
     """Dense, pooled by places, normalised, recurrent, as written: by a copy of the code elsewhere."""
     names = ["ae_dense32", "cae_argmax_unpool", "mlp_relu_bn", "op_batchnorm", "rnn_tanh"]
     shutil.copytree(ROOT / "src", tmp_path / "elsewhere" / "src", ignore=shutil.ignore_patterns("__pycache__"))
-    for file in ("params.yaml", "tests/test_export.py"):
-        (tmp_path / "elsewhere" / file).parent.mkdir(exist_ok=True)
+    for file in ("params.yaml", "constraints.txt", "tests/networks.py", "tests/graphs/test_export.py"):
+        (tmp_path / "elsewhere" / file).parent.mkdir(exist_ok=True, parents=True)
         shutil.copy(ROOT / file, tmp_path / "elsewhere" / file)
     code = (
         "import sys, test_export\n"
         "assert test_export.zoo.__file__.startswith(sys.argv[1]), test_export.zoo.__file__\n"
         "test_export.write_all(sys.argv[2:], 'graphs')\n"
     )
-    folders = [str(tmp_path / "elsewhere" / folder) for folder in ("src", "tests")]
+    folders = [str(tmp_path / "elsewhere" / folder) for folder in ("src", "tests", "tests/graphs")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(folders), "PYTHONHASHSEED": "1"}
     (tmp_path / "at").mkdir()
     command = [sys.executable, "-c", code, str(tmp_path), *names]
@@ -464,11 +493,11 @@ def test_parity_measures_the_difference():
     with torch.no_grad():
         largest = float(network.classify(*values).abs().max())
     outcome = onnx_export.parity(network, "classify", model, run)
-    assert outcome["bound"] >= 1e-5 * max(1, largest)
-    assert (outcome["calls"], outcome["finite"]) == (3, True)
-    shift = numpy.float32(outcome["bound"] / 2)
+    assert outcome.bound >= 1e-5 * max(1, largest)
+    assert (outcome.calls, outcome.finite) == (3, True)
+    shift = numpy.float32(outcome.bound / 2)
     shifted = onnx_export.parity(network, "classify", with_shifted_bias(model, shift), run)
-    assert shifted["largest_difference"] == pytest.approx(shift, abs=outcome["bound"] / 4)
+    assert shifted.largest_difference == pytest.approx(shift, abs=outcome.bound / 4)
     with pytest.raises(RuntimeError, match="classify: differs from the network by"):
         onnx_export.parity(network, "classify", with_shifted_bias(model, 4 * shift), run)
 
@@ -476,24 +505,74 @@ def test_parity_measures_the_difference():
 def test_parity_allows_the_rounding_of_large_weights_and_no_more():
     """Large terms that cancel before a sigmoid: in float32 their sum is off by more than 1e-5, whoever adds them."""
     torch.manual_seed(0)
-    network = params.build(MODELS["vae_2d_naive_init"], {"classes": 10}).eval()
+    entry = MODELS["vae_2d_naive_init"]
+    network = experiments.build(entry["file"], entry["net"], {"classes": 10}).eval()
     run, rounding = record("vae_2d_naive_init"), 0.0
     for batch in onnx_export.BATCHES:
         (image,) = onnx_export.draw_inputs(verbs.inputs(network, "reconstruct"), batch, 1, run)
         with torch.no_grad():
             exact = copy.deepcopy(network).double().reconstruct(image.double())
-            rounding = max(rounding, float((network.reconstruct(image).double() - exact).abs().max()))
+            distance = (network.reconstruct(image).double() - exact).abs()
+            rounding = max(rounding, float(numpy.quantile(distance.numpy(), 0.99)))
     model = onnx_export.export(network, "reconstruct", run)
     outcome = onnx_export.parity(network, "reconstruct", model, run)
-    assert outcome["largest_difference"] > 1e-5
-    assert outcome["bound"] == pytest.approx(10 * rounding)
+    assert outcome.largest_difference > 1e-5
+    assert outcome.bound == pytest.approx(10 * rounding)
     with pytest.raises(RuntimeError, match="reconstruct: differs from the network by"):
         onnx_export.parity(network, "reconstruct", with_shifted_bias(model, numpy.float32(0.1)), run)
 
 
+def nearly_tied(share):
+    """Images of 28 x 28 in which so large a share of the windows of four have two largest values, one ulp apart."""
+
+    def draw_inputs(inputs, batch, time, run):
+        source = numpy.random.default_rng(0)
+        windows = source.random((batch, 1, 14, 14, 4), dtype=numpy.float32) / 2
+        tied = source.random((batch, 1, 14, 14)) < share
+        windows[tied, 0], windows[tied, 3] = numpy.float32(0.75), numpy.nextafter(numpy.float32(0.75), numpy.float32(1))
+        image = windows.reshape(batch, 1, 14, 14, 2, 2).swapaxes(3, 4).reshape(batch, 1, 28, 28)
+        return (torch.from_numpy(image),)
+
+    return draw_inputs
+
+
+def with_rounding(model, size):
+    """The graph as another processor might compute it: each of its inputs off by a relative `size`, up or down."""
+    model = copy.deepcopy(model)
+    factors = 1 + size * numpy.random.default_rng(1).standard_normal((28, 28))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(factors.astype(numpy.float32), "factors"))
+    for node in model.graph.node:
+        node.input[:] = ["moved" if name == "image" else name for name in node.input]
+    model.graph.node.insert(0, onnx.helper.make_node("Mul", ["image", "factors"], ["moved"]))
+    return model
+
+
+def test_parity_leaves_out_what_a_near_tie_decides(monkeypatch):
+    """Half a percent of the places of maxima flip: the graph is right, and what flipped is counted."""
+    network, models = exported("op_unpool_argmax")
+    run, model = record("op_unpool_argmax"), models["apply"]
+    monkeypatch.setattr(onnx_export, "draw_inputs", nearly_tied(share=0.005))
+    outcome = onnx_export.parity(network, "apply", with_rounding(model, 1e-7), run)
+    assert outcome.largest_difference <= outcome.bound == 1e-5
+    assert 0 < outcome.undecided <= 0.01
+    assert onnx_export.parity(network, "apply", model, run).undecided == 0
+
+
+def test_near_ties_admit_no_wrong_graph(monkeypatch):
+    """Neither one that is off by more than rounding, nor one whose outputs are undecided all over."""
+    network, models = exported("op_unpool_argmax")
+    run, model = record("op_unpool_argmax"), models["apply"]
+    monkeypatch.setattr(onnx_export, "draw_inputs", nearly_tied(share=0.005))
+    with pytest.raises(RuntimeError, match="apply: differs from the network by"):
+        onnx_export.parity(network, "apply", with_rounding(model, 1e-4), run)
+    monkeypatch.setattr(onnx_export, "draw_inputs", nearly_tied(share=0.3))
+    with pytest.raises(RuntimeError, match="apply: differs from the network by"):
+        onnx_export.parity(network, "apply", with_rounding(model, 1e-7), run)
+
+
 def test_parity_of_text_goes_over_times():
     network, models = exported("lstm")
-    assert onnx_export.parity(network, "next_word", models["next_word"], record("lstm"))["calls"] == 9
+    assert onnx_export.parity(network, "next_word", models["next_word"], record("lstm")).calls == 9
 
 
 def test_parity_sees_what_is_not_finite():
@@ -504,7 +583,7 @@ def test_parity_sees_what_is_not_finite():
     with pytest.raises(RuntimeError, match="finite=False"):
         onnx_export.parity(network, "decode", model, run)
     diverged = run | {"diverged_at_step": 7}
-    assert onnx_export.parity(network, "decode", model, diverged)["finite"] is False
+    assert onnx_export.parity(network, "decode", model, diverged).finite is False
     for own, other in ((network, exported("ae_dense32")[1]["decode"]), (exported("ae_dense32")[0], model)):
         with pytest.raises(RuntimeError, match="non-finite places differ"):
             onnx_export.parity(own, "decode", other, diverged)
@@ -525,8 +604,7 @@ def test_inputs_are_drawn_in_range():
 
 @pytest.fixture
 def stage(tmp_path, monkeypatch):
-    """The function of stages/export.py, in a folder with params.yaml and one checkpoint of seed 0."""
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    """The function of stages/export.py, in a folder with one checkpoint of seed 0."""
     monkeypatch.chdir(tmp_path)
     folder = Path("artifacts/quick/checkpoints/ae_dense32")
     folder.mkdir(parents=True)
@@ -534,7 +612,7 @@ def stage(tmp_path, monkeypatch):
     specification = importlib.util.spec_from_file_location("export_stage", ROOT / "stages" / "export.py")
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
-    return module.export
+    return module.export_graphs
 
 
 def test_the_stage(stage):
@@ -543,10 +621,13 @@ def test_the_stage(stage):
     folder, (network, models) = Path("artifacts/quick/graphs/ae_dense32"), exported("ae_dense32")
     for verb, model in models.items():
         assert (folder / "0" / f"{verb}.onnx").read_bytes() == model.SerializeToString(deterministic=True)
-    parity = json.loads(Path("reports/quick/parity/ae_dense32.json").read_text())
-    assert set(parity) == set(verbs.of(network))
-    for outcome in parity.values():
-        assert outcome["0"]["largest_difference"] <= outcome["0"]["bound"]
+    written = parity.read("quick", "ae_dense32")
+    assert list(written.graphs) == sorted(verbs.of(network))
+    for verb, by_seed in written.graphs.items():
+        assert by_seed["0"].check.largest_difference <= by_seed["0"].check.bound
+        content = (folder / "0" / f"{verb}.onnx").read_bytes()
+        assert by_seed["0"].graph == identity.describe(content)
+        assert by_seed["0"].graph.graph_sha256 == hashlib.sha256(content).hexdigest()
     Path("artifacts/quick/checkpoints/ae_dense32/0.safetensors").write_bytes(b"damaged")
     before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
     with pytest.raises(InputError, match=r"checkpoints/ae_dense32/0\.safetensors is damaged"):

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zoo.errors import InputError
+from zoo.params.experiments import Fit
 from zoo.train import batches
 
 torch.set_num_threads(1)
@@ -88,18 +89,18 @@ def test_labelled_subset_is_drawn():
 @pytest.mark.parametrize("count", [15, 80, 5])
 def test_labelled_subset_that_cannot_be(count):
     """15 and 5 are not ten equal shares; 80 asks for eight of each of ten classes that have seven."""
-    with pytest.raises(InputError, match=rf"fit\.labelled = {count} "):
+    with pytest.raises(InputError, match=rf"size\.labelled = {count} "):
         batches.labelled_subset(*numbered(70), count, drawn(0))
 
 
 def test_batch_larger_than_the_data():
     with pytest.raises(InputError, match=r"params\.yaml: fit\.batch = 41 .* 40 "):
-        next(batches.of_images(splits(), {"batch": 41}, 20, CPU, drawn(0))[0])
+        next(batches.of_images(splits(), Fit(batch=41), None, 20, CPU, drawn(0))[0])
 
 
 def test_of_images():
     arrays = splits()
-    training, (held_out,), epoch = batches.of_images(arrays, {"batch": 7}, 12, CPU, drawn(0))
+    training, (held_out,), epoch = batches.of_images(arrays, Fit(batch=7), None, 12, CPU, drawn(0))
     assert epoch == 40 // 7
     assert [tuple(values.shape) for values in next(training)] == [(7, 1, 28, 28), (7,)]
     numpy.testing.assert_allclose(held_out[0][:, 0].numpy(), arrays["validation_images"][:12] / 255, rtol=1e-6)
@@ -109,7 +110,7 @@ def test_of_images():
 def test_of_images_with_few_labels():
     """The labelled batch comes from the same 20 images for ever, with their own labels, beside unlabelled ones."""
     arrays = splits()
-    training, (held_out,), _ = batches.of_images(arrays, {"batch": 8, "labelled": 20}, 12, CPU, drawn(0))
+    training, (held_out,), _ = batches.of_images(arrays, Fit(batch=8), 20, 12, CPU, drawn(0))
     own = zip(arrays["train_images"], arrays["train_labels"].tolist(), strict=True)
     label_of = {image.tobytes(): label for image, label in own}
     seen = {}
@@ -148,7 +149,7 @@ def test_stretches_of_the_penn_treebank():
 
 def test_of_text():
     arrays = {"train": numpy.arange(101, dtype=numpy.int32), "validation": numpy.arange(500, 600, dtype=numpy.int32)}
-    training, held_out, epoch = batches.of_text(arrays, {"batch": 4, "time": 6}, 50, CPU, drawn(0))
+    training, held_out, epoch = batches.of_text(arrays, Fit(batch=4, time=6), None, 50, CPU, drawn(0))
     assert epoch == 4  # 101 words are 4 rows of 25, of which 24 are read: 4 stretches of 6
     two_epochs = list(itertools.islice(training, 2 * epoch))
     assert [fresh for *_, fresh in two_epochs] == [True, False, False, False] * 2

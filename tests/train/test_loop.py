@@ -189,7 +189,7 @@ def test_curve():
 
     rows, diverged = loop.fit(
         Game(rule, a=0), iter(range(12)), {"all": sgd(0.1)}, 12, log_every=5, validate_every=6,
-        validation=[100, 200], watch=lambda step, losses: seen.append((step, losses)), look=looked.append,
+        validation=[100, 200], on_log=lambda step, losses: seen.append((step, losses)), on_validate=looked.append,
     )  # fmt: skip
     training_rows = [(step, pytest.approx(step - 0.1 * step)) for step in (0, 1, 2, 4, 5, 10, 11)]
     assert [(row[0], row[3]) for row in rows if row[1:3] == ("training", "all")] == training_rows

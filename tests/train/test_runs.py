@@ -16,12 +16,14 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
-from networks import EVERYTHING, MODELS
+from networks import ENTRIES, EVERYTHING, MODELS
 from safetensors.torch import save_file
 from torch import nn
 
-from zoo import files
+from zoo import code, files
 from zoo.errors import InputError
+from zoo.params import experiments
+from zoo.params.training import Training, training
 from zoo.train import checkpoints, runs, seeding
 
 torch.set_num_threads(1)
@@ -46,13 +48,16 @@ def small_data(kind):
     return arrays, {"classes": 10}
 
 
-def run(name, seed=0, steps=3, settings=None, facts=None, watch=lambda step, losses: None, **changes):
-    """One small run on the CPU of an experiment of params.yaml, with `changes` to its entry."""
-    entry = copy.deepcopy(MODELS[name]) | {"name": name} | changes
-    entry["steps"] = {"quick": min(steps, entry["steps"]["full"])}
-    arrays, own_facts = small_data(entry["data"])
-    everything = EVERYTHING | {"device": "cpu"} | (settings or {})
-    return runs.train(everything, entry, "quick", seed, arrays, own_facts | (facts or {}), watch)
+def run(name, seed=0, steps=3, settings=None, facts=None, on_log=lambda step, losses: None, **changes):
+    """One small run on the CPU of an experiment of params.yaml, with `changes` to it."""
+    experiment = experiments.in_profile(name, ENTRIES[name], "quick")
+    values = experiment.model_dump(exclude_unset=True) | {"steps": min(steps, ENTRIES[name].steps.full)} | changes
+    experiment = experiments.Experiment.model_validate(values)
+    arrays, own_facts = small_data(experiment.data)
+    chosen = training(EVERYTHING | {"device": "cpu"}, "quick").model_dump()
+    curve = chosen["curve"] | (settings or {}).get("curve", {})
+    chosen = Training.model_validate(chosen | (settings or {}) | {"curve": curve})
+    return runs.train(experiment, chosen, seed, arrays, own_facts | (facts or {}), on_log)
 
 
 def forget():
@@ -67,48 +72,62 @@ def test_equal_seeds_give_equal_weights(name):
     for seed in (0, 0, 1):
         outcomes.append(run(name, seed, start="data/images.npz"))
         forget()
-    (first, rows, record, progress), (second, rows_again, _, progress_again), (third, *_) = outcomes
-    states = [network.state_dict() for network in (first, second, third)]
+    states = [outcome.network.state_dict() for outcome in outcomes]
+    first, second, _ = outcomes
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
     assert any(not torch.equal(states[0][key], states[2][key]) for key in states[0])
-    assert rows == rows_again
-    assert {row[1] for row in rows} == {"training", "validation"}
-    assert (record["seed"], record["threads"], record["diverged_at_step"]) == (0, EVERYTHING["threads"], None)
-    assert record["diverged_in"] is None
-    assert numpy.array_equal((progress or {}).get("images"), (progress_again or {}).get("images"))
+    assert first.rows == second.rows
+    assert {row[1] for row in first.rows} == {"training", "validation"}
+    assert [first.metadata[key] for key in ("seed", "diverged_at_step", "diverged_in")] == [0, None, None]
+    assert numpy.array_equal((first.progress or {}).get("images"), (second.progress or {}).get("images"))
 
 
-def test_record():
+def test_metadata():
     """The digest is of the recipe alone: what an experiment says about itself is not part of it."""
-    network, _, record, _ = run("ae_dense32", 0, steps=0)
+    outcome = run("ae_dense32", 0, steps=0)
+    entry = MODELS["ae_dense32"]
     recipe = {
-        "file": "dense_autoencoder", "data": "images", "start": "data/images.npz", "steps": 0,
-        **{key: MODELS["ae_dense32"][key] for key in ("net", "fit", "players")},
+        "file": "dense_autoencoder", "data": "images", "start": "data/images.npz", "steps": 0, "labelled": None,
+        **{key: entry[key] for key in ("net", "fit", "players")},
     }  # fmt: skip
-    assert record["recipe"] == recipe
-    assert record["params_sha256"] == hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
-    assert record["parameters"] == sum(weight.numel() for weight in network.parameters())
-    assert run("ae_dense32", 0, steps=0, about="else")[2]["params_sha256"] == record["params_sha256"]
-    assert run("ae_dense32", 0, steps=0, fit={"batch": 100})[2]["params_sha256"] != record["params_sha256"]
+    assert outcome.metadata["recipe"] == recipe
+    sha256 = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+    assert outcome.metadata["params_sha256"] == sha256
+    assert outcome.metadata["parameters"] == sum(weight.numel() for weight in outcome.network.parameters())
+    assert run("ae_dense32", 0, steps=0, about="else").metadata["params_sha256"] == sha256
+    assert run("ae_dense32", 0, steps=0, fit={"batch": 100}).metadata["params_sha256"] != sha256
 
 
-def test_record_of_a_share_of_labels():
-    """`labelled` is the profile's: the other profile's number changes nothing."""
-    record = run("aae_semi", 0, steps=0)[2]
-    entry = MODELS["aae_semi"]
-    assert record["recipe"]["fit"] == entry["fit"] | {"labelled": entry["fit"]["labelled"]["quick"]}
+def test_equal_weights_on_two_processors_give_equal_checkpoints(monkeypatch, tmp_path):
+    """Where it was computed is in the outcome, and not in what is saved beside the weights."""
+    checkpoint = []
+    for processor in ("one", "other"):
+        monkeypatch.setattr(runs.hardware, "cpu", lambda processor=processor: processor)
+        outcome = run("ae_dense32")
+        assert outcome.processor == outcome.cost.processor == processor
+        assert "resumed" not in str(outcome.metadata)
+        checkpoints.save(tmp_path / processor, outcome.network, outcome.metadata)
+        checkpoint.append((tmp_path / processor).read_bytes())
+    assert checkpoint[0] == checkpoint[1]
+
+
+def test_a_share_of_labels_is_part_of_the_recipe():
+    """It is the profile's own."""
+    recipe = run("aae_semi", 0, steps=0).metadata["recipe"]
+    assert recipe["labelled"] == MODELS["aae_semi"]["size"]["quick"]["labelled"]
+    assert "labelled" not in recipe["net"]
 
 
 def test_start_from_a_checkpoint(tmp_path):
     """The encoder of another experiment's checkpoint of the same seed is where a network begins."""
-    source = run("ae_dense32", 0, steps=0)[0]
-    other = run("ae_dense32", 1, steps=0)[0]
+    source = run("ae_dense32", 0, steps=0).network
+    other = run("ae_dense32", 1, steps=0).network
     folder = tmp_path / "artifacts" / "quick" / "checkpoints" / "elsewhere"
     folder.mkdir(parents=True)
     save_file(
         {name: value for name, value in source.state_dict().items() if "encoder" in name}, folder / "1.safetensors"
     )
-    network = run("ae_dense32", 1, steps=0, start="checkpoints/elsewhere")[0]
+    network = run("ae_dense32", 1, steps=0, start="checkpoints/elsewhere").network
     for name, value in network.state_dict().items():
         assert torch.equal(value, (source if "encoder" in name else other).state_dict()[name])
     with pytest.raises(InputError, match=r"artifacts/quick/checkpoints/elsewhere/0\.safetensors is missing"):
@@ -141,7 +160,7 @@ def test_the_order_of_the_data_has_a_generator_of_its_own():
 
 LARGE_TENSORS = """
 import resource, torch
-from zoo import seeding
+from zoo.train import seeding
 
 def pages():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -179,10 +198,11 @@ def test_a_mean_of_gradients_that_are_gone_comes_to_zero():
 
 
 @pytest.mark.parametrize(
-    ("fit", "expected"), [({}, [1, 1, 1]), ({"decay": {"after_epochs": 1, "factor": 0.5}}, [1, 0.5, 0.25])]
+    ("schedule", "expected"), [({}, [1, 1, 1]), ({"decay": {"after_epochs": 1, "factor": 0.5}}, [1, 0.5, 0.25])]
 )
-def test_runs_choose_the_rate(fit, expected):
+def test_runs_choose_the_rate(schedule, expected):
     """With 10 steps an epoch."""
+    fit = experiments.Fit(batch=1, **schedule)
     assert [runs._rate(fit, 30, 10)(step) for step in (0, 10, 29)] == expected
 
 
@@ -192,8 +212,8 @@ def test_runs_choose_the_rate(fit, expected):
 @pytest.mark.parametrize("name", ["cgan", "infogan", "aae_gaussian"])
 def test_progress_is_ten_pictures_beside_every_validation(name):
     """From one noise; a network that is told the digit draws 0 to 9; no evaluation of theirs disturbs the training."""
-    settings = {"curve": EVERYTHING["curve"] | {"validation_rows": {"quick": 2, "full": 2}}}
-    network, rows, _, progress = run(name, steps=4, settings=settings)
+    outcome = run(name, steps=4, settings={"curve": {"validation_rows": 2}})
+    network, rows, progress = outcome.network, outcome.rows, outcome.progress
     assert progress["steps"] == sorted({row[0] for row in rows if row[1] == "validation"}) == [0, 2, 4]
     assert [(images.shape, images.dtype) for images in progress["images"]] == [((10, 28, 28), numpy.uint8)] * 3
     assert not numpy.array_equal(progress["images"][0], progress["images"][2])
@@ -207,7 +227,7 @@ def test_progress_is_ten_pictures_beside_every_validation(name):
 
 
 def test_a_network_that_does_not_generate_has_no_progress():
-    assert run("vae_bce", steps=1)[3] is None
+    assert run("vae_bce", steps=1).progress is None
 
 
 # ---- interruptions
@@ -255,37 +275,36 @@ def interrupt(monkeypatch):
 def steps_of(name, **options):
     """(the steps at which losses were read, the outcome) of a run."""
     seen = []
-    outcome = run(name, watch=lambda step, losses: seen.append(step), **options)
+    outcome = run(name, on_log=lambda step, losses: seen.append(step), **options)
     return seen, outcome
 
 
 def assert_equal(outcome, expected):
-    """To the bit: weights, statistics, rows (where NaN equals NaN), record and pictures."""
-    (network, rows, record, progress), (wanted, *wanted_rest) = outcome, expected
-    states = network.state_dict(), wanted.state_dict()
+    """To the bit: weights, statistics, rows (where NaN equals NaN), metadata and pictures."""
+    states = outcome.network.state_dict(), expected.network.state_dict()
     assert list(states[0]) == list(states[1])
     assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
-    assert repr(rows) == repr(wanted_rest[0])
-    assert record == wanted_rest[1]
-    assert (progress is None) == (wanted_rest[2] is None)
-    if progress is not None:
-        assert progress["steps"] == wanted_rest[2]["steps"]
-        assert numpy.array_equal(progress["images"], wanted_rest[2]["images"])
+    assert repr(outcome.rows) == repr(expected.rows)
+    assert outcome.metadata == expected.metadata
+    assert (outcome.progress is None) == (expected.progress is None)
+    if outcome.progress is not None:
+        assert outcome.progress["steps"] == expected.progress["steps"]
+        assert numpy.array_equal(outcome.progress["images"], expected.progress["images"])
 
 
 # Losses are read after the steps 0, 1, 2, 4, 5, 10 and 11; validation and pictures come before 0, 5, 10 and at the end.
 LONG = {
     "steps": 12,
-    "settings": {"curve": {"training_rows": 2, "validation_rows": {"quick": 2}, "validation_items": 20}},
+    "settings": {"curve": {"training_rows": 2, "validation_rows": 2, "validation_items": 20}},
 }
-TEXT = {"curve": {"training_rows": 2, "validation_rows": {"quick": 2}, "validation_items": 500}}
+TEXT = {"curve": {"training_rows": 2, "validation_rows": 2, "validation_items": 500}}
 READ = [0, 1, 2, 4, 5, 10, 11]
 HALVED = {"after_epochs": 1, "factor": 0.5}
 INTERRUPTED = {
     "gan": LONG | {"fit": {"batch": 16}},  # noise and dropout
     "vae_bce": LONG | {"fit": {"batch": 16}, "net": MODELS["vae_bce"]["net"] | {"dropout": 0.3}},
     # two streams, a falling rate
-    "aae_semi": LONG | {"fit": {"batch": 10, "labelled": {"quick": 50}, "cooldown": 0.5}},
+    "aae_semi": LONG | {"labelled": 50, "fit": {"batch": 10, "cooldown": 0.5}},
     "deep_conv_bn": LONG | {"fit": {"batch": 8}},  # running statistics
     "deep_conv_bn_manual": LONG | {"fit": {"batch": 8}},
     "cae_denoise": LONG | {"fit": {"batch": 8}},  # channels_last
@@ -317,7 +336,7 @@ def test_a_diverging_run_diverges_at_the_same_step(interrupt):
     players = {"classifier": {"algorithm": "SGD", "lr": 3.0, "moves": "all"}}
     options = LONG | {"players": players, "fit": {"batch": 16}}
     seen, expected = steps_of("mlp_relu", **options)
-    record = expected[2]
+    record = expected.metadata
     assert record["diverged_in"] == "loss"
     assert 2 <= record["diverged_at_step"] <= seen[-1]
     for at in range(1, record["diverged_at_step"] + 1):
@@ -383,30 +402,18 @@ def test_a_state_of_another_seed_is_left_alone(interrupt):
     assert steps_of("vae_bce", seed=1, **SHORT)[0] == READ
 
 
-@pytest.mark.parametrize("file", ["runs", "training", "batches", "layers", "variational"])
-def test_a_state_of_other_code_is_left_alone(file, interrupt, monkeypatch):
+@pytest.mark.parametrize("unit", ["train", "models/variational"])
+def test_a_state_of_other_code_is_left_alone(unit, interrupt, monkeypatch):
     interrupt(8, "vae_bce", **SHORT)
-    code = runs._code
-    monkeypatch.setattr(runs, "_code", lambda path: "changed" if Path(path).stem == file else code(path))
+    record = code.unit
+    monkeypatch.setattr(code, "unit", lambda name, root: record(name, root) | ({"modules": {}} if name == unit else {}))
     assert steps_of("vae_bce", **SHORT)[0] == READ
 
 
-def test_code_is_what_python_reads(tmp_path):
-    """Another comment, layout or docstring is the same code; another number is not."""
-    sources = {
-        "same": [
-            'def f(x):\n    """Add."""\n    return x + 1\n', "def f(x): return x + 1  # why\n",
-            '"""A file."""\n\n\ndef f(x):\n    """Say more."""\n\n    return (\n        x + 1\n    )\n',
-        ],
-        "other": ["def f(x):\n    return x + 2\n", "def f(x, y=0):\n    return x + 1\n", "def f(x):\n    'x'\n"],
-    }  # fmt: skip
-    found = {}
-    for kind, texts in sources.items():
-        for text in texts:
-            (tmp_path / "code.py").write_text(text)
-            found.setdefault(kind, set()).add(runs._code(tmp_path / "code.py"))
-    assert len(found["same"]) == 1
-    assert not found["same"] & found["other"]
+def test_a_state_of_another_processor_is_left_alone(interrupt, monkeypatch):
+    interrupt(8, "vae_bce", **SHORT)
+    monkeypatch.setattr(runs.hardware, "cpu", lambda: "another")
+    assert steps_of("vae_bce", **SHORT)[0] == READ
 
 
 @pytest.mark.parametrize(
@@ -452,9 +459,9 @@ def test_a_state_begun_from_another_checkpoint_is_left_alone(interrupt):
     checkpoint, options = files.checkpoint("quick", "ae_dense32", 0), LONG | {"fit": {"batch": 8}}
     checkpoint.parent.mkdir(parents=True)
     for trained, expected in ((0, [4, 5, 10, 11]), (1, READ)):
-        save_file(run("ae_dense32", 0, steps=0)[0].state_dict(), checkpoint)
+        save_file(run("ae_dense32", 0, steps=0).network.state_dict(), checkpoint)
         interrupt(4, "probe_frozen", **options)
-        save_file(run("ae_dense32", trained, steps=0)[0].state_dict(), checkpoint)
+        save_file(run("ae_dense32", trained, steps=0).network.state_dict(), checkpoint)
         assert steps_of("probe_frozen", **options)[0] == expected
         forget()
 

@@ -15,11 +15,14 @@ import torch
 from torch import nn
 
 from zoo.graphs import verbs
+from zoo.records.parity import Check
 
 BATCHES = (1, 3, 64)
 TIMES = (1, 7, 35)
 TOLERANCE = 1e-5
 TIMES_ROUNDING = 10
+MOST_UNDECIDED = 0.01
+PERTURBATIONS, EPSILON = 8, 4 * 2**-23
 LARGE = 2**30
 
 
@@ -84,57 +87,93 @@ def draw_inputs(inputs, batch, time, run):
 
 
 def parity(network, verb, model, run):
-    """How far ONNX Runtime (CPU) is from torch: the largest difference over batches 1, 3, 64 (and times 1, 7, 35).
+    """The `Check` of a graph: ONNX Runtime (CPU) beside torch over batches 1, 3, 64 (and times 1, 7, 35).
 
-    Returns {"largest_difference", "bound", "calls", "finite"}; the bound is 1e-5 times the larger of 1 and the largest
-    output. Where weights are so large that the network's own float32 rounding, its distance from itself in float64, is
-    of that size, the bound is ten times that. Raises RuntimeError beyond it or where an output is not finite. Of a run
-    that diverged only the places that are not finite are compared, and the outcome is recorded.
+    The bound of the largest difference is 1e-5 times the larger of 1 and the largest output. Where it is passed, the
+    network is computed in float64 as well. Where weights are so large that its own float32 rounding, the 99 % quantile
+    of its distance from float64, is of that size, the bound is ten times that. Outputs that a near-tie decides (the
+    place of a maximum, say), at most one in a hundred, are left out: see `_undecided`.
+
+    Raises RuntimeError beyond that or where an output is not finite. Of a run that diverged only the places that are
+    not finite are compared, and the outcome is recorded.
     """
     module = Verb(network.eval(), verb)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    largest_difference = largest_output = 0.0
-    finite, calls = True, [(b, t) for b in BATCHES for t in (TIMES if "words" in module.inputs else TIMES[:1])]
+    calls = [(b, t) for b in BATCHES for t in (TIMES if "words" in module.inputs else TIMES[:1])]
+    compared, largest_output, finite = [], 0.0, True
     for batch, time in calls:
         values = draw_inputs(module.inputs, batch, time, run)
         with torch.no_grad():
-            expected = [value.numpy() for value in module(*values).values()]
+            expected = {name: value.numpy() for name, value in module(*values).items()}
         feeds = dict(zip(module.inputs, (value.numpy() for value in values), strict=True))
-        for theirs, ours in zip(session.run(None, feeds), expected, strict=True):
+        given = dict(zip(expected, session.run(None, feeds), strict=True))
+        for name, ours in expected.items():
+            theirs = given[name]
             if theirs.shape != ours.shape or not numpy.array_equal(numpy.isfinite(theirs), numpy.isfinite(ours)):
                 raise RuntimeError(f"{verb} at batch {batch}: shapes or non-finite places differ from the network's")
             good = numpy.isfinite(ours)
             finite &= bool(good.all())
-            largest_difference = max(largest_difference, float(numpy.abs(theirs - ours)[good].max(initial=0)))
             largest_output = max(largest_output, float(numpy.abs(ours)[good].max(initial=0)))
-    bound = TOLERANCE * max(1.0, largest_output)
-    if finite and largest_difference > bound:
-        rounding = max(_rounding(module, draw_inputs(module.inputs, *call, run)) for call in calls)
-        bound = max(bound, TIMES_ROUNDING * rounding)
-    if run["diverged_at_step"] is None and not (finite and largest_difference <= bound):
-        raise RuntimeError(
-            f"{verb}: differs from the network by {largest_difference:.3g}, allowed {bound:.3g}; {finite=}"
-        )
-    return {"largest_difference": largest_difference, "bound": bound, "calls": len(calls), "finite": finite}
+        compared.append((values, expected, given))
+    bound, undecided = TOLERANCE * max(1.0, largest_output), 0.0
+    differences = [_difference(expected, given) for _, expected, given in compared]
+    largest = max(float(values.max(initial=0)) for values in differences)
+    if finite and largest > bound:
+        double = copy.deepcopy(module).double()
+        roundings = [_difference(expected, _in_double(double, values)) for values, expected, _ in compared]
+        bound = max(bound, TIMES_ROUNDING * max(float(numpy.quantile(values, 0.99)) for values in roundings))
+        open_ = [_undecided(double, *one, bound) for one in zip(compared, roundings, strict=True)]
+        undecided = max(float(places.mean()) for places in open_)
+        if undecided <= MOST_UNDECIDED:
+            largest = max(float(one[~places].max(initial=0)) for one, places in zip(differences, open_, strict=True))
+    if run["diverged_at_step"] is None and not (finite and largest <= bound):
+        raise RuntimeError(f"{verb}: differs from the network by {largest:.3g}, allowed {bound:.3g}; {finite=}")
+    return Check(largest_difference=largest, bound=bound, calls=len(calls), finite=finite, undecided=undecided)
 
 
-def _rounding(module, values):
-    """How far the network in float32 is from itself in float64: the largest difference of an output."""
+def _difference(expected, given):
+    """The absolute differences of all finite outputs, in a row."""
+    parts = [numpy.abs(given[name] - ours)[numpy.isfinite(ours)].ravel() for name, ours in expected.items()]
+    return numpy.concatenate(parts)
+
+
+def _in_double(module, values):
+    """The outputs of a float64 module on float32 values."""
     with torch.no_grad():
-        single = module(*values)
         try:
             torch.set_default_dtype(torch.float64)  # for what a network makes as it goes
-            double = copy.deepcopy(module).double()(
-                *(value.double() if value.is_floating_point() else value for value in values)
-            )
+            result = module(*(value.double() if value.is_floating_point() else value for value in values))
         finally:
             torch.set_default_dtype(torch.float32)
-    return max(float((double[name] - single[name].double()).abs().max()) for name in single)
+    return {name: value.numpy() for name, value in result.items()}
 
 
-def save(model, path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(model.SerializeToString(deterministic=True))
+def _undecided(double, compared, rounding, bound):
+    """Places, in the order of `_difference`, where the network itself does not know better than `bound`.
+
+    A choice between floats (which of four is the largest) that rounding can turn makes the network jump. So a place is
+    undecided where float32 and float64 differ by more, or where the float64 network does when its inputs are moved by
+    a few units of float32's last place. What the graph says is not looked at: it cannot excuse itself.
+    """
+    values, expected, _ = compared
+    source, exact = numpy.random.default_rng(0), _in_double(double, values)
+    places = rounding > bound
+    for _ in range(PERTURBATIONS):
+        moved = [
+            value * torch.from_numpy(1 + EPSILON * source.standard_normal(value.shape))
+            if value.is_floating_point()
+            else value
+            for value in values
+        ]
+        found = _in_double(double, moved)
+        shifts = [numpy.abs(found[name] - exact[name])[numpy.isfinite(expected[name])].ravel() for name in expected]
+        places |= numpy.concatenate(shifts) > bound
+    return places
+
+
+def content(model):
+    """The bytes of a model's file; equal models give equal bytes."""
+    return model.SerializeToString(deterministic=True)
 
 
 @contextlib.contextmanager
@@ -169,8 +208,6 @@ def _describe(model, verb, run):
         "data_sha256": facts["sha256"],
         "data_licence": facts["licence"],
         "params_sha256": run["params_sha256"],
-        "torch": torch.__version__.split("+")[0],
-        "onnxscript": onnxscript.__version__,
         "facts": json.dumps(facts, sort_keys=True),
         "run": json.dumps(run, sort_keys=True),
     }

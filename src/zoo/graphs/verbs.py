@@ -41,7 +41,10 @@ class Verb(NamedTuple):
 # In the order in which they are shown. zoo.evaluate.evaluation has a function of each name.
 VERBS = {
     "reconstruct": Verb(
-        "reconstruction", "Test images and what the network returns for them.", True, ("reconstruct.mse", "reconstruct.bce")
+        "reconstruction",
+        "Test images and what the network returns for them.",
+        predicts=True,
+        quality=("reconstruct.mse", "reconstruct.bce"),
     ),
     "encode": Verb("code", "What the encoder makes of test images."),
     "generate": Verb(
@@ -51,16 +54,23 @@ VERBS = {
     ),
     "decode": Verb(
         "image",
-        "Images that the decoder draws from random codes, a row a digit where it is told which. A code of two dimensions "
-        "is drawn as a grid over the plane instead, (0, 0) in its middle; a longer one without a prior is interpolated, "
-        "along a row, from one test image's code to the next one's.",
+        "Images that the decoder draws from random codes, a row a digit where it is told which. A code of two "
+        "dimensions is drawn as a grid over the plane instead, (0, 0) in its middle; a longer one without a prior is "
+        "interpolated, along a row, from one test image's code to the next one's.",
         quality=("judge.frechet_distance",),
     ),
-    "classify": Verb("logits", "Confusion matrix on the test set.", True, ("classify.accuracy",)),
+    "classify": Verb("logits", "Confusion matrix on the test set.", predicts=True, quality=("classify.accuracy",)),
     "next_word": Verb(
-        "logits", "How well words are predicted along a line of the test text.", True, ("next_word.perplexity",)
+        "logits",
+        "How well words are predicted along a line of the test text.",
+        predicts=True,
+        quality=("next_word.perplexity",),
     ),
-    "apply": Verb("result", "What the operator makes of test images, or of their middle where it takes fewer pixels.", True),
+    "apply": Verb(
+        "result",
+        "What the operator makes of test images, or of their middle where it takes fewer pixels.",
+        predicts=True,
+    ),
 }
 
 

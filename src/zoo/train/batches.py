@@ -31,7 +31,7 @@ def labelled_subset(images, labels, count, generator):
     order = torch.randperm(len(images), generator=generator, device=images.device)
     chosen = [order[labels[order] == digit][:each] for digit in range(classes)]
     if count % classes or any(len(index) < each for index in chosen):
-        raise InputError(f"params.yaml: fit.labelled = {count} is not {classes} equal shares of the training images")
+        raise InputError(f"params.yaml: size.labelled = {count} is not {classes} equal shares of the training images")
     chosen = torch.cat(chosen)
     return images[chosen], labels[chosen]
 
@@ -71,21 +71,21 @@ def epochs(words, batch, time):
         yield from stretches(words, batch, time)
 
 
-def of_images(arrays, fit, validation_items, device, generator):
+def of_images(arrays, fit, labelled, validation_items, device, generator):
     """(endless training batches, validation batches, steps per epoch) for images; `fit` is that part of params.yaml."""
     pixels, labels = images(arrays, "train", device)
-    training = shuffled(pixels, labels, fit["batch"], generator)
+    training = shuffled(pixels, labels, fit.batch, generator)
     held_out = [values[:validation_items] for values in images(arrays, "validation", device)]
-    if "labelled" in fit:
-        few = labelled_subset(pixels, labels, fit["labelled"], generator)
-        training = joined(training, shuffled(*few, min(fit["batch"], fit["labelled"]), generator))
+    if labelled is not None:
+        few = labelled_subset(pixels, labels, labelled, generator)
+        training = joined(training, shuffled(*few, min(fit.batch, labelled), generator))
         held_out = [*held_out, *held_out]
-    return training, [tuple(held_out)], len(pixels) // fit["batch"]
+    return training, [tuple(held_out)], len(pixels) // fit.batch
 
 
-def of_text(arrays, fit, validation_items, device, generator):
+def of_text(arrays, fit, labelled, validation_items, device, generator):
     """The same for text, which is read in order: nothing is drawn."""
     words, held_out = (torch.from_numpy(arrays[split]).to(device).long() for split in ("train", "validation"))
-    training = epochs(words, fit["batch"], fit["time"])
-    validation = list(stretches(held_out[:validation_items], fit["batch"], fit["time"]))
-    return training, validation, stretches_per_epoch(len(words), fit["batch"], fit["time"])
+    training = epochs(words, fit.batch, fit.time)
+    validation = list(stretches(held_out[:validation_items], fit.batch, fit.time))
+    return training, validation, stretches_per_epoch(len(words), fit.batch, fit.time)

@@ -20,6 +20,11 @@ def run_of(path):
         return json.loads(file.metadata()["run"])
 
 
+def seeds(folder):
+    """The seeds of all checkpoints in a folder, in order."""
+    return sorted(int(path.stem) for path in folder.glob("*.safetensors"))
+
+
 def load(path, network):
     """Fill `network` with the weights at `path`; all names and shapes must agree."""
     with _readable(path):

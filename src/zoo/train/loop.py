@@ -8,8 +8,8 @@ from zoo.errors import InputError
 
 
 def fit(network, batches, players, steps, *, rate=lambda step: 1.0, clip=None, log_every=1, validate_every=None,
-        validation=(), watch=lambda step, losses: None, look=lambda step: None, state=None,
-        keep=lambda snapshot: None):  # fmt: skip
+        validation=(), on_log=lambda step, losses: None, on_validate=lambda step: None, state=None,
+        on_checkpoint=lambda snapshot: None):  # fmt: skip
     """Train `network` for `steps` steps; return (curve rows, None), or where it diverged (step, "loss" or "weights").
 
     For each (player, loss) that `network.losses(batch)` yields, the gradients of that player's weights alone are
@@ -20,9 +20,9 @@ def fit(network, batches, players, steps, *, rate=lambda step: 1.0, clip=None, l
     with the norm before clipping; validation rows the mean over `validation` in evaluation mode, and no norm.
     Nothing waits for the device within a step: losses are read every `log_every` steps, and before the first of
     those at 1, 2, 4, 8, ... When a loss or a weight is not finite, training ends there and the network goes back
-    to the state at the last reading where everything was finite. `look(step)` is called beside every validation.
+    to the state at the last reading where everything was finite. `on_validate(step)` is called beside every validation.
 
-    At every reading `keep` gets a function whose result, passed as `state` to a call with equal arguments and
+    At every reading `on_checkpoint` gets a function whose result, passed as `state` to a call with equal arguments and
     `batches` from their start, continues from there and ends with the same weights as a run without interruption.
     What a network carries from step to step beside its weights it holds in the dictionary `carried`.
     """
@@ -39,7 +39,7 @@ def fit(network, batches, players, steps, *, rate=lambda step: 1.0, clip=None, l
     for step in range(first, steps):
         if validate_every and step % validate_every == 0:
             rows += _validated(network, validation, step)
-            look(step)
+            on_validate(step)
         reading = step % log_every == 0 or step == steps - 1 or (step < log_every and step & (step - 1) == 0)
         losses, norms = {}, {}
         for player, loss in network.losses(next(batches)):
@@ -70,15 +70,15 @@ def fit(network, batches, players, steps, *, rate=lambda step: 1.0, clip=None, l
             bad = (~read.isfinite().all(1)).nonzero()
             logged = dict(zip(losses, read[-1].tolist(), strict=True))
             rows += [(step, "training", player, loss, float(norms[player])) for player, loss in logged.items()]
-            watch(step, logged)
+            on_log(step, logged)
             if len(bad) or not _is_finite(network):
                 network.load_state_dict(finite_state)
                 place = (step + 1 - len(read) + int(bad[0]), "loss") if len(bad) else (step + 1, "weights")
                 return rows, place
             unread, finite_state = [], _copy_of_state(network)
-            keep(lambda: _snapshot(step + 1, rows, network, optimizers))  # noqa: B023, called before the next step
+            on_checkpoint(lambda: _snapshot(step + 1, rows, network, optimizers))  # noqa: B023, called before the next step
     rows += _validated(network, validation, steps)
-    look(steps)
+    on_validate(steps)
     return rows, None
 
 

@@ -1,121 +1,162 @@
 """One run: one seed of one experiment, from its entry in params.yaml and its data to a trained network."""
 
-import ast
 import hashlib
-import inspect
 import json
+import resource
 import time
 import zipfile
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy
 import torch
 
-from zoo import files, params
+from zoo import code, files, hardware
 from zoo.graphs import verbs
-from zoo.models import layers
+from zoo.params import experiments
+from zoo.records.cost import Training as Cost
 from zoo.train import batches, checkpoints, loop, seeding
 
 BATCHES = {"images": batches.of_images, "text": batches.of_text}
 SECONDS_BETWEEN_STATES = 30
 
 
-def train(everything, entry, profile, seed, arrays, facts, watch):
-    """Return (network, curve rows, record, progress); `watch(step, losses)` is called whenever losses are read.
+class Outcome(NamedTuple):
+    """What a run comes to.
 
-    The record is what the checkpoint and every graph made of it say of their origin: data, recipe and its sha256,
-    seed, steps, `diverged_at_step` (null for a run that stayed finite) and `diverged_in`, device, threads, torch
-    version. `progress` is {"steps": [k], "images": uint8 [k, 10, 28, 28]}: what a network that generates drew,
-    from one noise, beside every validation; None for the others.
-
-    An interrupted run goes on from its last state, and a finished one is not run again, as long as recipe, data,
-    code, device, threads and torch are the same: `files.unfinished` holds both until the stage removes them.
+    `rows` are those of the curve, `metadata` what the checkpoint says of its origin: experiment, profile, seed, recipe
+    and its sha256, data, number of parameters, `diverged_at_step` (null for a run that stayed finite) and
+    `diverged_in`. None of it depends on where it was computed. `progress` is {"steps": [k], "images": uint8
+    [k, 10, 28, 28]}: what a network that generates drew, from one noise, beside every validation; None for the others.
+    `cost` is None where a finished run was kept, and nothing was computed.
     """
-    fit = {key: value[profile] if key == "labelled" else value for key, value in entry["fit"].items()}
-    steps, curve = entry["steps"][profile], everything["curve"]
-    device = seeding.prepare(seed, everything["threads"], everything["device"])
+
+    network: torch.nn.Module
+    rows: list
+    metadata: dict[str, Any]
+    progress: dict | None
+    device: torch.device
+    processor: str
+    cost: Cost | None
+
+
+def train(experiment, settings, seed, arrays, facts, on_log):
+    """The `Outcome` of one seed of an `experiments.Experiment`, with the `params.training.Training` settings.
+
+    `on_log(step, losses)` is called whenever losses are read. An interrupted run goes on from its last state, and a
+    finished one is not run again, as long as recipe, data, code, device, processor, threads and torch are the same:
+    `files.unfinished` holds both until `zoo clean`.
+    """
+    device = seeding.prepare(seed, settings.threads, settings.device)
+    processor = torch.cuda.get_device_name() if device.type == "cuda" else hardware.cpu()
+    where = f"models.{experiment.name}.net"
     # channels_last changes how convolutions are computed, not what: 1.4 times faster on a CPU
-    network = params.build(entry, facts).to(device, memory_format=torch.channels_last)
-    begun_from = None
-    if entry["start"].startswith("checkpoints/"):
-        start = Path("artifacts", profile, entry["start"], f"{seed}.safetensors")
-        checkpoints.begin_from(start, network)
-        begun_from = hashlib.sha256(start.read_bytes()).hexdigest()
-    recipe = {key: entry[key] for key in ("file", "data", "start", "net", "players")} | {"fit": fit, "steps": steps}
-    record = {
-        "seed": seed,
-        "data": facts,
-        "recipe": recipe,
-        "params_sha256": hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest(),
-        "parameters": sum(weight.numel() for weight in network.parameters() if weight.requires_grad),
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
-        "threads": everything["threads"],
-        "torch": torch.__version__.split("+")[0],
-    }
-    rows, diverged, progress = [], None, None
-    if steps:
-        place, identity = files.unfinished(profile, entry["name"], seed), _identity(record, curve, begun_from, network)
-        state, progress = _state(place, identity, device), _progress(network)
+    network = experiments.build(experiment.file, experiment.net, facts, where)
+    network = network.to(device, memory_format=torch.channels_last)
+    begun_from = _begin(experiment, seed, network)
+    metadata = _metadata(experiment, seed, facts, network)
+    rows, diverged, progress, cost = [], None, None, None
+    if experiment.steps:
+        place, progress = files.unfinished(experiment.profile, experiment.name, seed), _progress(network)
+        identity = _identity(metadata, settings, begun_from, device, processor)
+        state = _state(place, identity, device)
         if state is not None and progress is not None:
             progress |= state["progress"]
-        kept_at = time.monotonic()
-
-        def keep(snapshot, finished=None):
-            nonlocal kept_at
-            if finished is None and time.monotonic() - kept_at < SECONDS_BETWEEN_STATES:
-                return
-            with files.replacing(place) as temporary:
-                kept = {"identity": identity, "finished": finished, "progress": progress}
-                torch.save(snapshot() | kept, temporary)
-            kept_at = time.monotonic()
-
         if state is not None and state["finished"]:
             network.load_state_dict(state["network"])
-            rows, diverged = state["rows"], state["finished"]["diverged"]
+            rows, diverged, cost = state["rows"], state["finished"]["diverged"], state["finished"]["cost"]
         else:
-            order = seeding.generator(seed, device)
-            stream, held_out, epoch = BATCHES[entry["data"]](arrays, fit, curve["validation_items"], device, order)
-            rows, diverged = loop.fit(
-                network, stream, entry["players"], steps, rate=_rate(fit, steps, epoch), clip=fit.get("clip"),
-                log_every=loop.round_steps(max(steps // curve["training_rows"], 1)), watch=watch,
-                validate_every=loop.round_steps(max(steps // curve["validation_rows"][profile], 1)),
-                validation=held_out, look=lambda step: _look(network, progress, step), state=state, keep=keep,
-            )  # fmt: skip
-            keep(lambda: {"network": network.state_dict(), "rows": rows}, finished={"diverged": diverged})
-    step, where = diverged or (None, None)
-    return network, rows, record | {"diverged_at_step": step, "diverged_in": where}, progress
+            began, began_cpu = time.perf_counter(), time.process_time()
+            keep = _Keeper(place, identity, progress)
+            rows, diverged = _fit(experiment, settings, seed, network, arrays, device, progress, state, on_log, keep)
+            cost = Cost(
+                seconds=time.perf_counter() - began,
+                cpu_seconds=time.process_time() - began_cpu,
+                memory_peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                processor=processor,
+                resumed_at_step=state["step"] if state else None,
+            )
+            keep.finish({"network": network.state_dict(), "rows": rows}, {"diverged": diverged, "cost": cost})
+    step, part = diverged or (None, None)
+    metadata |= {"diverged_at_step": step, "diverged_in": part}
+    return Outcome(network, rows, metadata, progress, device, processor, cost)
+
+
+def _begin(experiment, seed, network):
+    """Take weights from the checkpoint that `start` names; its sha256, or None where there is none."""
+    if not experiment.start.startswith("checkpoints/"):
+        return None
+    start = Path("artifacts", experiment.profile, experiment.start, f"{seed}.safetensors")
+    checkpoints.begin_from(start, network)
+    return hashlib.sha256(start.read_bytes()).hexdigest()
+
+
+def _metadata(experiment, seed, facts, network):
+    return {
+        "experiment": experiment.name,
+        "profile": experiment.profile,
+        "seed": seed,
+        "data": facts,
+        "recipe": experiment.recipe,
+        "params_sha256": hashlib.sha256(json.dumps(experiment.recipe, sort_keys=True).encode()).hexdigest(),
+        "parameters": sum(weight.numel() for weight in network.parameters() if weight.requires_grad),
+    }
+
+
+def _fit(experiment, settings, seed, network, arrays, device, progress, state, on_log, keep):
+    fit, steps, curve = experiment.fit, experiment.steps, settings.curve
+    order = seeding.generator(seed, device)
+    stream, held_out, epoch = BATCHES[experiment.data](
+        arrays, fit, experiment.labelled, curve.validation_items, device, order
+    )
+    return loop.fit(
+        network, stream, experiment.recipe["players"], steps, rate=_rate(fit, steps, epoch), clip=fit.clip,
+        log_every=loop.round_steps(max(steps // curve.training_rows, 1)), on_log=on_log,
+        validate_every=loop.round_steps(max(steps // curve.validation_rows, 1)), validation=held_out,
+        on_validate=lambda step: _draw(network, progress, step), state=state, on_checkpoint=keep.save,
+    )  # fmt: skip
 
 
 def _rate(fit, steps, steps_per_epoch):
-    if "decay" in fit:
-        return loop.decayed(steps_per_epoch, **fit["decay"])
-    if "cooldown" in fit:
-        return loop.cooled(steps, fit["cooldown"])
+    if fit.decay is not None:
+        return loop.decayed(steps_per_epoch, fit.decay.after_epochs, fit.decay.factor)
+    if fit.cooldown is not None:
+        return loop.cooled(steps, fit.cooldown)
     return lambda step: 1.0
 
 
-def _identity(record, curve, begun_from, network):
+class _Keeper:
+    """Writes the states of a run at `place`, one in SECONDS_BETWEEN_STATES, and how it finished."""
+
+    def __init__(self, place, identity, progress):
+        self._place, self._kept, self._at = place, {"identity": identity, "progress": progress}, time.monotonic()
+
+    def save(self, snapshot):
+        """Write what `snapshot()` returns, if it is time."""
+        if time.monotonic() - self._at >= SECONDS_BETWEEN_STATES:
+            self.finish(snapshot(), None)
+
+    def finish(self, state, finished):
+        """Write a state; `finished` is None for a run that is to go on from it."""
+        with files.replacing(self._place) as temporary:
+            torch.save(state | self._kept | {"finished": finished}, temporary)
+        self._at = time.monotonic()
+
+
+def _identity(metadata, settings, begun_from, device, processor):
     """What a kept state must agree with to be gone on from: everything that the weights and the curve depend on."""
-    code = [_code(inspect.getfile(part)) for part in (train, loop, seeding, batches, layers, type(network))]
-    return hashlib.sha256(json.dumps([record, curve, begun_from, code], sort_keys=True).encode()).hexdigest()
+    computed = code.identity(["train", f"models/{metadata['recipe']['file']}"])
+    parts = [metadata, settings.model_dump(), begun_from, device.type, processor, computed]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _code(path):
-    """A source file as Python reads it: another comment, layout or docstring is not another computation."""
-    tree = ast.parse(Path(path).read_text(encoding="utf-8"))
-    for part in ast.walk(tree):
-        if isinstance(part, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(part) is not None:
-            del part.body[0]
-    return ast.dump(tree)
-
-
-def _state(path, identity, device):
-    """The kept state at `path`, or None where there is none, a damaged one, or that of another run."""
+def _state(place, identity, device):
+    """The kept state at `place`, or None where there is none, a damaged one, or that of another run."""
     try:
-        with zipfile.ZipFile(path) as file:
+        with zipfile.ZipFile(place) as file:
             if file.testzip():  # torch.load does not look at the checksums that torch.save writes
                 return None
-        state = torch.load(path, map_location=device, weights_only=False)
+        state = torch.load(place, map_location=device, weights_only=False)
         if state["identity"] != identity:
             return None
     except Exception:  # each byte of it, when wrong, raises its own
@@ -129,7 +170,7 @@ def _progress(network):
     return {"steps": [], "images": []} if hasattr(network, "generate") else None
 
 
-def _look(network, progress, step):
+def _draw(network, progress, step):
     """Let a network that generates draw ten images, one of each class where it is told which, from one noise."""
     if progress is None:
         return
