@@ -1,7 +1,7 @@
 # Two commands do everything: `make repro` and `make test`. Both begin with `make setup`.
 PYTHON ?= python3
 IN = PATH="$(CURDIR)/.venv/bin:$$PATH"
-# How many stages run at a time, as in make repro JOBS=2; as many as there are cores, if not said.
+# How many stages run at a time, as in make repro JOBS=2; default: the number of usable cores.
 AT_A_TIME = $(if $(JOBS),--jobs $(JOBS))
 COMPILE = .venv/bin/uv pip compile pyproject.toml --extra dev --extra ray --quiet --no-header --no-annotate --no-emit-index-url
 
@@ -13,12 +13,10 @@ help:  ## this list
 setup: .venv/installed .dvc/plots.html  ## create .venv and install the pinned versions; nothing when nothing changed
 
 repro: setup  ## run the quick pipeline: bundled data, CPU, minutes (two stages at a time: make repro JOBS=2)
-	$(IN) zoo check
 	$(IN) zoo repro $(AT_A_TIME)
 	@echo "Report: reports/quick/index.html"
 
 full: setup  ## run the full pipeline: MNIST and PTB, the write-ups' budgets
-	$(IN) zoo check
 	$(IN) zoo repro $(AT_A_TIME) full/dvc.yaml
 	@echo "Report: reports/full/index.html"
 

@@ -1,18 +1,17 @@
-"""Proof of the clock of `zoo.timing`, and of the rule by which `zoo compare` calls a latency better or worse.
+"""Check the clock of `zoo.latency.timing`, and the rule by which `zoo compare` calls a latency better or worse.
 
-    python benchmarks/latency.py [PART...]     # clock, rule; all of them if none is named. After `make repro`.
-    python benchmarks/page.py                  # only write README.md again
+    python benchmarks/latency.py [PART...]    # clock, rule; default: both. After `make repro`.
+    python benchmarks/latency.py --page       # only rewrite README.md
 
-clock  five graphs, each timed by `zoo.timing` and by a plain loop that knows nothing of it, in turns, until there are
-       five rounds in which the reference graph kept its pace; 15 rounds at most, then those that are there count.
-rule   every graph of the quick profile, in every mode, measured by the quick profile's rule with the full profile's
-       patience in a process of its own: twice as it is (what is then called different is a false alarm), and with each
-       call made longer by a known share (what is then not called worse was missed), by threads and class of latency.
+clock  Five graphs, each timed by `zoo.latency.timing` and by an independent plain loop, in turns, until the reference
+       graph kept its pace in five rounds, or for 15 rounds.
+rule   One graph of every structure of the quick profile, in every mode, measured in a process of its own with the rule
+       of the quick profile and the patience of the full one: twice unchanged (a difference is a false alarm), and with
+       every call prolonged by a known share (a difference that is not found was missed), by threads and latency.
 
-Results go to measure.json beside this file.
+Results go to latency.json beside this file.
 """
 
-import argparse
 import gc
 import json
 import statistics
@@ -24,13 +23,15 @@ from pathlib import Path
 
 import numpy
 import onnxruntime
+import page
 
 from zoo import files, params
+from zoo.compare.changes import disturbed, latency_change
 from zoo.graphs import sessions
-from zoo.latency import measure, timing
-from zoo.statistics import disturbed, latency_change
+from zoo.latency import measure, structures, timing
+from zoo.params import benchmark, comparison
+from zoo.records.latency import Times
 
-HERE = Path(__file__).resolve().parent
 CLOCKED = {
     "op_upsample_nearest": "apply", "mlp_relu": "classify", "cae_strided": "reconstruct", "vae_bce": "decode",
     "resnet": "classify",
@@ -46,41 +47,19 @@ KINDS = [f"{threads}, {name}" for threads in (ONE_THREAD, ALL_THREADS) for name 
 ENOUGH = 0.95
 
 
-def main():
-    parts = {"clock": clock, "rule": rule}
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(parts))
-    parser.add_argument("--rows", nargs=3, metavar=("FACTOR", "EACH", "FILE"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.rows:
-        factor, each, file = arguments.rows
-        return files.write_json(file, rows(float(factor), int(each)))
-    if unknown := set(arguments.parts) - set(parts):
-        parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
-    path = HERE / "latency.json"
-    results = files.read_json(path) if path.exists() else {}
-    for name in arguments.parts or list(parts):
-        print(f"---- {name}", flush=True)
-        results[name] = {"commit": timing.commit(), "machine": timing.machine(), **parts[name]()}
-        files.write_json(path, results)
-    import page  # which imports this file
-
-    page.write()
-
-
 # ---- the clock
 
 
 def clock():
-    """p50 of five graphs, by `zoo.timing` and by a plain loop, host and bound: the median of rounds at an even pace."""
-    everything = params.load()
-    most_drift = everything["compare"]["latency"]["drift"]
-    settings = measure.settings(everything, "full")
+    """p50 of five graphs, host and bound, by `zoo.latency.timing` and by a plain loop: medians of quiet rounds."""
+    values = params.read()
+    most_drift = comparison.rules(values).latency.drift
+    settings = benchmark.settings(values, "full", sessions.cores())
+    graphs = {(graph.experiment, graph.verb): graph for group in structures.graphs("quick").values() for graph in group}
     chosen = {key: settings[key] for key in timing.RULE} | {"seconds": PLAIN_SECONDS, "calls": PLAIN_CALLS}
     reference, found = measure.reference(sessions.CPU, 1), []
     for name, verb in CLOCKED.items():
-        path = files.graph("quick", name, everything["seeds"]["quick"][0], verb)
-        session = sessions.open_session(path)
+        session = sessions.open_session(structures.path("quick", graphs[name, verb]))
         feeds = sessions.random_feeds(session, {"batch": 1, "time": settings["time"]})
         ways = {
             "host": (sessions.host(session, feeds), (session.run, None, feeds)),
@@ -135,10 +114,10 @@ def binding_of(session, feeds):
 
 def rule():
     """What `by_class` counts where nothing changed, and where each call took longer."""
-    rules = params.load()["compare"]["latency"]
+    rules = comparison.rules(params.read()).latency
     before, again, longer = (in_a_process(factor, 1) for factor in (1, 1, INJECTED))
     found = {
-        "rule": rules,
+        "rule": rules.model_dump(),
         "unchanged": by_class(before, again, rules),
         "injected": {str(INJECTED): by_class(before, longer, rules)},
         "graphs": graphs_by_class(before),
@@ -149,39 +128,40 @@ def rule():
 
 
 def in_a_process(factor, each):
-    """{call: row} of a fresh process, as another commit's measurement would be."""
+    """{call: Times} of a fresh process, as another commit's measurement would be."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "rows.json")
         subprocess.run([sys.executable, __file__, "--rows", str(factor), str(each), str(file)], check=True)
-        measured = files.read_json(file)
+        measured = {call: Times(**times) for call, times in files.read_json(file).items()}
     print(f"factor {factor}: {len(measured)} rows", flush=True)
     return measured
 
 
 def rows(factor, each):
-    """{call: row} of every `each`-th graph of the quick profile, in all modes; calls take `factor` times as long."""
-    everything = params.load()
-    settings = measure.settings(everything, "quick")
-    patience = everything["benchmark"]["patience_seconds"]["full"]
-    chosen = {key: settings[key] for key in timing.RULE} | {"patience_seconds": patience}
-    seed, found = everything["seeds"]["quick"][0], {}
-    paths = [(name, path) for name in everything["models"] for path in measure.graphs("quick", name, seed).values()]
-    for (name, path), batch in ((graph, batch) for graph in paths[::each] for batch in settings["batches"]):
-        sizes = {"batch": batch, "time": settings["time"]}
+    """{call: Times} of every `each`-th structure of the quick profile, in all modes, prolonged `factor` times."""
+    values, found = params.read(), {}
+    settings = benchmark.settings(values, "quick", sessions.cores())
+    patience = benchmark.benchmark(values, "full").patience_seconds
+    rule = {key: settings[key] for key in timing.RULE} | {"patience_seconds": patience}
+    graphs = [group[0] for group in structures.graphs("quick").values()][::each]
+    for graph, batch in ((graph, batch) for graph in graphs for batch in settings["batches"]):
+        path, sizes = structures.path("quick", graph), {"batch": batch, "time": settings["time"]}
         calls = {
-            one: (
-                slowed(measure.prepare(path, sessions.CPU, sizes, one, tf32=False)[0], factor),
-                measure.reference(sessions.CPU, one.threads),
+            configuration: (
+                slowed(measure.prepare(path, sessions.CPU, sizes, configuration, tf32=False)[0], factor),
+                measure.reference(sessions.CPU, configuration.threads),
             )
-            for one in measure.grid(sessions.CPU, path.stem, settings)
+            for configuration in measure.grid(sessions.CPU, graph.verb, settings)
         }
-        for one, row in timing.measure(calls, **chosen).items():
-            found[f"{name} {path.stem}, batch {batch}, {one.mode}, {one.threads} threads, {one.optimisation}"] = row
+        for configuration, row in timing.measure(calls, **rule).items():
+            options = f"{configuration.mode}, {configuration.threads} threads, {configuration.optimisation}"
+            times = measure.times(row, batch).model_dump()
+            found[f"{graph.experiment} {graph.verb}, batch {batch}, {options}"] = times
     return found
 
 
 def slowed(call, factor):
-    """A call that does the same and then waits, busily, until it has taken `factor` times as long."""
+    """A call that does the same and then spins until it has taken `factor` times as long."""
     if factor == 1:
         return call
 
@@ -196,50 +176,40 @@ def slowed(call, factor):
 
 
 def by_class(before, after, rules):
-    """{(threads, class) in words: {verdict: number of rows}}, by the latency in `before`; no p50, not counted."""
+    """{class: {verdict: number of rows}}, by threads and the latency in `before`."""
     counts = {name: dict.fromkeys(("better", "same", "worse", "not comparable"), 0) for name in KINDS}
     for call, row in after.items():
-        if row["p50_us"] is not None and before[call]["p50_us"] is not None:
-            verdict, _ = latency_change(before[call], row, rules)
-            said = "not comparable" if disturbed(before[call], row, rules) else verdict
-            counts[kind_of(call, before[call])][said] += 1
+        verdict, _ = latency_change(before[call], row, rules)
+        verdict = "not comparable" if disturbed(before[call], row, rules) else verdict
+        counts[kind_of(call, before[call])][verdict] += 1
     return counts
 
 
 def compared(counts):
-    """How many rows could be compared."""
+    """The number of rows that could be compared."""
     return sum(counts.values()) - counts["not comparable"]
 
 
 def graphs_by_class(measured):
-    """{kind: experiments whose calls are of it}."""
+    """{class: experiments that have a call in it}."""
     named = {name: {} for name in KINDS}
     for call, row in measured.items():
-        if row["p50_us"] is not None:
-            named[kind_of(call, row)][call.split()[0]] = None
+        named[kind_of(call, row)][call.split()[0]] = None
     return {name: list(found) for name, found in named.items()}
 
 
 def kind_of(call, row):
     threads = ONE_THREAD if f", {ONE_THREAD}s, " in call else ALL_THREADS
-    return f"{threads}, {next(name for name, most in CLASSES.items() if row['p50_us'] < most)}"
+    return f"{threads}, {next(name for name, most in CLASSES.items() if row.p50_us < most)}"
 
 
 # ---- tables
 
 
-def render(results):
-    """What README.md shows of the results, in Markdown."""
-    from page import place  # which imports this file
-
-    tables = {"clock": clock_table, "rule": rule_table}
-    return "\n\n".join(f"{tables[name](results[name])}\n\n{place(results[name])}" for name in tables if name in results)
-
-
 def clock_table(part):
     lines = [
-        "**The clock**: p50 of a call by `zoo.timing` and by a plain Python loop, µs, batch 1, one thread.\n",
-        "| graph | mode | `zoo.timing` | plain loop | ratio | difference, µs | rounds | left out: pace changed |",
+        "**The clock**: p50 of a call by `zoo.latency.timing` and by a plain Python loop, µs, batch 1, one thread.\n",
+        "| graph | mode | `timing` | plain loop | ratio | difference, µs | rounds | left out: pace changed |",
         "|:--|:--|--:|--:|--:|--:|--:|--:|",
     ]
     for row in part["rows"]:
@@ -264,8 +234,8 @@ def rule_table(part):
     lines = [
         f"**The rule** (the faster half of the blocks changed by more than {rules['relative']:.0%}, "
         f"{rules['noise_times']} times the noise of both sides and {rules['microseconds']} µs, and intervals of p50 do "
-        "not overlap): share of calls that it calls worse (or, where nothing changed, different), of so many that "
-        f"could be compared: those for which the reference graph's pace stayed within {rules['drift']:.0%}.\n",
+        "not overlap): share of calls that it calls worse (where nothing changed: different), and the number of calls "
+        f"that could be compared, for which the reference graph's pace stayed within {rules['drift']:.0%}.\n",
         f"| threads, class of latency | nothing changed | {' | '.join(names)} | smallest that is found |",
         f"|:--|--:|{'--:|' * len(names)}--:|",
     ]
@@ -290,7 +260,7 @@ def rule_table(part):
 
 
 def smallest(part, name, factors):
-    """The smallest injected share that, like all larger ones, was found in 95 % of the calls."""
+    """The smallest injected share that was found in 95 % of the calls, as were all larger ones."""
     found = None
     for factor in reversed(factors):
         counts = part["injected"][factor][name]
@@ -302,6 +272,15 @@ def smallest(part, name, factors):
 
 def share(count, total):
     return f"{count / total:.1%} of {total}" if total else "—"
+
+
+def main():
+    if sys.argv[1:2] == ["--rows"]:  # in a process of its own, see `in_a_process`
+        factor, each, file = sys.argv[2:]
+        files.write_json(file, rows(float(factor), int(each)))
+    else:
+        parts, tables = {"clock": clock, "rule": rule}, {"clock": clock_table, "rule": rule_table}
+        page.run(__file__, __doc__.splitlines()[0], parts, tables)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,21 @@
-"""What `zoo repro` costs and saves against plain `dvc repro`, and whether it survives being killed.
+"""Compare `zoo repro` with plain `dvc repro` in time and result, also when it is killed at random moments.
 
-    python benchmarks/repro.py [PART...]     # overhead, kills, quick, quick_kills; all of them if none is named
-    python benchmarks/page.py                # only write README.md again
+    python benchmarks/repro.py [PART...]    # overhead, kills, quick, quick_kills; default: all
+    python benchmarks/repro.py --page       # only rewrite README.md
 
 overhead     trivial stages (`echo`), 20 to 540 of them: CPU seconds of a first run and of one with nothing to do. Plain
              `dvc repro` reads params.yaml for each stage and rewrites dvc.lock after each, so its cost grows with the
-             square of the stages; that of `zoo repro` should grow with their number.
+             square of their number; that of `zoo repro` should grow linearly.
 quick        the quick profile in fresh clones of the commit, nothing cached: plain, -j 1, -j 2, one after another. The
-             entries in dvc.lock must be equal, those of timed stages and of the report excepted.
+             entries in dvc.lock must be equal, except for measured times and the report that shows them.
 kills        a pipeline of small stages, killed at ten random moments by SIGTERM or SIGKILL and run again each time:
-             dvc.lock must be, to the byte, that of a run which nobody disturbed.
-quick_kills  the same within one run of the quick profile: at ten moments of the time that an undisturbed run takes.
+             dvc.lock must be byte for byte that of an undisturbed run.
+quick_kills  the same at ten moments within one run of the quick profile.
 
-Ratios are taken within one part of one run. Results go to repro.json beside this file; README.md shows them.
+Ratios are taken within one part of one run. Results go to repro.json beside this file.
 """
 
-import argparse
+import functools
 import itertools
 import json
 import os
@@ -29,36 +29,26 @@ import tempfile
 import time
 from pathlib import Path
 
+import page
 import yaml
 
-from zoo import files
-from zoo.latency import timing
-
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
+ROOT = Path(__file__).resolve().parents[1]
 SIZES = (20, 60, 180, 540)
-PLAIN_MOST_SECONDS = 300  # then plain `dvc repro` is stopped, and the number of stages that it came to is noted
-KILLS = 10
+PLAIN_MOST_SECONDS = 300  # then plain `dvc repro` is stopped, and the number of stages that it began is kept
+KILLS, SEED = 10, 0  # the seed draws the moments
 
 
 def main():
     parts = {"overhead": overhead, "kills": kills, "quick": quick, "quick_kills": quick_kills}
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(parts))
-    parser.add_argument("--seed", type=int, default=0, help="of the moments at which runs are killed")
-    arguments = parser.parse_args()
-    if unknown := set(arguments.parts) - set(parts):
-        parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
-    results = files.read_json(HERE / "repro.json") if (HERE / "repro.json").exists() else {}
-    for name in arguments.parts or list(parts):
-        print(f"---- {name}", flush=True)
-        with tempfile.TemporaryDirectory(prefix="zoo-") as folder:
-            outcome = parts[name](Path(folder), random.Random(arguments.seed))
-        results[name] = {"commit": timing.commit(), "machine": timing.machine(), **outcome}
-        files.write_json(HERE / "repro.json", results)
-    import page  # which imports this file
+    tables = {"overhead": overhead_table, "quick": quick_table, "kills": kills_table, "quick_kills": kills_table}
+    in_folders = {name: functools.partial(in_a_folder, part) for name, part in parts.items()}
+    page.run(__file__, __doc__.splitlines()[0], in_folders, tables)
 
-    page.write()
+
+def in_a_folder(part):
+    """The result of a part in a temporary folder."""
+    with tempfile.TemporaryDirectory(prefix="zoo-") as folder:
+        return part(Path(folder), random.Random(SEED))
 
 
 # ---- parts
@@ -134,7 +124,7 @@ def quick_kills(folder, moments):
 
 
 def trivial(folder, size, slow=""):
-    """A DVC project of `size` stages: the shape of the zoo's pipeline (train, export, evaluate, time; one report)."""
+    """A DVC project of `size` stages in the shape of the zoo's pipeline: train, export, evaluate, benchmark, report."""
     (folder / "stages").mkdir(parents=True)
     (folder / "stages" / "stage.py").write_text("# what every stage depends on\n")
     experiment = {
@@ -142,9 +132,9 @@ def trivial(folder, size, slow=""):
         "steps": {"quick": 300, "full": 5000},
         "players": {"model": {"algorithm": "Adam", "lr": 1.0e-5, "moves": "all"}},
     }  # fmt: skip
-    count = (size - 1) // 4 + 1
+    count = -(-(size - 2) // 3)
     models = {f"m{number:03}": experiment for number in range(count)}
-    extra = count * 4 + 1 - size  # so many of the last stages are left out
+    extra = count * 3 + 2 - size  # the last experiments, which are not evaluated
     each = {
         "train": {
             "cmd": "mkdir -p a/weights r/curves && echo ${key} > a/weights/${key} && echo 1 > r/curves/${key}.csv",
@@ -157,21 +147,20 @@ def trivial(folder, size, slow=""):
             "metrics": [{"r/parity/${key}": {"cache": False}}],
         },
         "evaluate": {
-            "cmd": "mkdir -p r/metrics && echo '{\"mse\": 1}' > r/metrics/${key}.json",
-            "deps": ["a/graphs/${key}"], "metrics": [{"r/metrics/${key}.json": {"cache": False}}],
-        },
-        "benchmark": {
-            "cmd": "mkdir -p r/latency/${item} && echo 5 > r/latency/${item}/cpu.json", "meta": {"alone": True},
-            "deps": ["a/graphs/${item}"], "outs": [{"r/latency/${item}": {"cache": False, "persist": True}}],
+            "cmd": "mkdir -p r/metrics && echo '{\"mse\": 1}' > r/metrics/${item}.json",
+            "deps": ["a/graphs/${item}"], "metrics": [{"r/metrics/${item}.json": {"cache": False}}],
         },
     }  # fmt: skip
-    for entry in each.values():
-        entry |= {"cmd": slow + entry["cmd"], "deps": ["stages/stage.py", *entry.get("deps", [])]}
     stages = {name: {"foreach": "${models}", "do": entry} for name, entry in each.items()}
-    stages["benchmark"]["foreach"] = list(models)[: count - extra]
-    folders = ["r/curves", "r/parity", "r/metrics", *(["r/latency"] if count > extra else [])]
-    stages["report"] = {"cmd": "ls r/curves > r/index.txt", "deps": folders, "params": ["models"],
-                        "outs": [{"r/index.txt": {"cache": False}}]}  # fmt: skip
+    stages["evaluate"]["foreach"] = list(models)[: count - extra]
+    stages["benchmark"] = {
+        "cmd": "mkdir -p r/latency && echo 5 > r/latency/structure.json", "meta": {"alone": True},
+        "deps": ["a/graphs"], "outs": [{"r/latency": {"cache": False, "persist": True}}],
+    }  # fmt: skip
+    for entry in (*each.values(), stages["benchmark"]):
+        entry |= {"cmd": slow + entry["cmd"], "deps": ["stages/stage.py", *entry.get("deps", [])]}
+    stages["report"] = {"cmd": "ls r/curves > r/index.txt", "deps": ["r/curves", "r/parity", "r/metrics", "r/latency"],
+                        "params": ["models"], "outs": [{"r/index.txt": {"cache": False}}]}  # fmt: skip
     (folder / "params.yaml").write_text(json.dumps({"models": models}))
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
     timed(folder, "git", "init", "--quiet")
@@ -183,8 +172,7 @@ def trivial(folder, size, slow=""):
 def clone(folder):
     """A fresh clone of the commit with nothing run and nothing measured."""
     timed(ROOT, "git", "clone", "--quiet", "--no-hardlinks", str(ROOT), str(folder))
-    shutil.rmtree(folder / "reports" / "quick")
-    (folder / "dvc.lock").unlink()
+    (folder / "dvc.lock").unlink(missing_ok=True)
     return folder
 
 
@@ -197,8 +185,12 @@ def entries(project):
 
 
 def without_times(entries):
-    """The entries of a lock without what a clock has a part in: timed stages, and the report that shows them."""
-    return {name: entry for name, entry in entries.items() if not name.startswith(("benchmark@", "peers", "report"))}
+    """The entries of a lock without measured times: timed stages, the report that shows them, records of cost."""
+    untimed = {name: entry for name, entry in entries.items() if name not in ("benchmark", "peers", "report")}
+    return {
+        name: entry | {"outs": [out for out in entry.get("outs", []) if "/cost/" not in out["path"]]}
+        for name, entry in untimed.items()
+    }
 
 
 # ---- processes
@@ -213,7 +205,7 @@ def start(project, command):
 
 
 def timed(project, *command, most_seconds=None, expected=""):
-    """Run a command to its end: wall seconds, CPU seconds of it and of all its children, whether it was stopped."""
+    """Run a command; return its wall seconds, the CPU seconds of it and its children, and whether it was stopped."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     process, stopped = start(project, command), False
     try:
@@ -231,7 +223,7 @@ def timed(project, *command, most_seconds=None, expected=""):
 
 
 def kill(project, how, after):
-    """Run `zoo repro` and send it a signal after so many seconds, if it has not ended by then."""
+    """Run `zoo repro` and send it the signal `how` after `after` seconds, unless it has ended."""
     process = start(project, ["zoo", "repro", "-j", "2"])
     try:
         process.communicate(timeout=after)
@@ -241,14 +233,6 @@ def kill(project, how, after):
 
 
 # ---- tables
-
-
-def render(results):
-    """What README.md shows of the results, in Markdown."""
-    from page import place  # which imports this file
-
-    tables = {"overhead": overhead_table, "quick": quick_table, "kills": kills_table, "quick_kills": kills_table}
-    return "\n\n".join(f"{tables[name](results[name])}\n\n{place(results[name])}" for name in tables if name in results)
 
 
 def overhead_table(part):
@@ -284,7 +268,7 @@ def quick_table(part):
         wall = row["wall_seconds"]
         lines.append(f"| `{command}` | {wall:.0f} | {plain / wall:.2f} | {row['cpu_seconds']:.0f} |")
     same = "equal" if part["same_entries"] else "**NOT equal**"
-    lines.append(f"\nEntries in dvc.lock, those of timed stages and the report excepted: {same}.")
+    lines.append(f"\nEntries in dvc.lock, except for measured times and the report: {same}.")
     return "\n".join(lines)
 
 
@@ -295,7 +279,7 @@ def kills_table(part):
     )
     if "same_entries" in part:
         title = f"**Killed {len(rows)} times within one run of the quick profile**"
-        end = "dvc.lock equal in the end, timed stages and the report excepted: " + (
+        end = "dvc.lock equal in the end, except for measured times and the report: " + (
             "yes" if part["same_entries"] else "**NO**"
         )
     else:

@@ -3,15 +3,28 @@
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "src"))
+HERE = Path(__file__).resolve().parent
+SCRIPT = Path(getattr(sys.modules["__main__"], "__file__", None) or "").resolve()
+
+try:
+    from importlib.metadata import version  # missing in Python 3.7
+
+    version("repro-zoo")
+except ImportError:
+    remedy = "run `. .venv/bin/activate` first, or `make setup` where there is no .venv"
+    sys.exit(f"{SCRIPT.name}: {sys.executable} has none of this project's packages: {remedy}")
+
+sys.path.insert(0, str(HERE.parent / "src"))
 
 from zoo import code  # noqa: E402, the path comes first
 from zoo.errors import InputError  # noqa: E402
 
-_script = Path(getattr(sys.modules["__main__"], "__file__", None) or "").resolve()
-if _script.parent == Path(__file__).resolve().parent:  # not where a test imports a stage
+if SCRIPT.parent == HERE:  # not where a test imports a stage
+    if HERE.parent != code.ROOT:
+        remedy = "remove what imports it at Python's start, sitecustomize or a .pth file"
+        sys.exit(f"{SCRIPT.name}: zoo was imported from {code.ROOT}, not from {HERE.parent}: {remedy}")
     try:
-        code.hold(_script.stem)
+        if SCRIPT.stem != "digest":  # which writes the records
+            code.hold(SCRIPT.stem)
     except InputError as error:
-        sys.exit(f"{_script.name}: {error}")
+        sys.exit(f"{SCRIPT.name}: {error}")

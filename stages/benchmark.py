@@ -1,30 +1,47 @@
-"""Time every verb of one experiment: graphs -> latencies, one file a provider."""
+"""Time one graph of every structure with every provider: graphs -> latencies, one file a structure."""
 
-from zoo import files, params
+import _checkout  # noqa: F401, the stage runs this checkout's code
+import numpy
+
+from zoo import params
 from zoo.graphs import sessions
-from zoo.latency import measure, timing
+from zoo.latency import machine, measure, structures
+from zoo.params import benchmark as section
+from zoo.records import latency
 from zoo.stage import run
 
 
-def benchmark(profile, name, again=False):
-    """Time every verb of one experiment; what was measured here of equal graphs stands, but with --again."""
-    everything, _ = params.experiment(profile, name)
-    settings = measure.settings(everything, profile)
-    paths = measure.graphs(profile, name, everything["seeds"][profile][0])
-    hashes = {verb: measure.sha256(path) for verb, path in paths.items()}
-    for provider in settings.pop("providers"):
-        path = files.latency(profile, name) / f"{provider.removesuffix('ExecutionProvider').lower()}.json"
-        here = {"provider": provider, "machine": timing.machine(), "settings": settings}
-        missing = sessions.why_unavailable(provider)
-        if measure.stands(files.read_json(path) if path.exists() else {}, hashes, here, missing, again):
-            print(f"{path}: equal graphs, the measurement stands")
-        elif missing:
-            files.write_json(path, {"provider": provider, "not_measured": missing})
-        else:
-            before = timing.conditions()
-            found = measure.measure(paths, provider, settings)
-            conditions = {"before": before, "after": timing.conditions()}
-            files.write_json(path, here | found | {"conditions": conditions, "commit": timing.commit()})
+def benchmark(profile, again=False, control=False):
+    """Time one graph of every structure that was not measured on this machine yet; with --again, of every structure.
+
+    --control writes nothing: it times graphs of equal structure separately and prints how far they differ.
+    """
+    settings = section.settings(params.read(), profile, sessions.cores())
+    groups = structures.graphs(profile)
+    if control:
+        return print_control(profile, [graphs for graphs in groups.values() if len(graphs) > 1], settings)
+    missing = {provider: sessions.why_unavailable(provider) for provider in settings.pop("providers")}
+    here = {"machine": machine.describe(), "settings": settings}
+    for structure, (graph, *_) in groups.items():
+        path = latency.path(profile, structure)
+        saved = latency.read(profile, structure).sources if path.exists() else {}
+        sources = {provider: saved[provider] for provider in missing if provider in saved}
+        due = [key for key in missing if not missing[key] and not structures.is_current(saved.get(key), here, again)]
+        for provider in due:
+            sources[provider] = measure.measure(graph, structures.path(profile, graph), provider, settings)
+        reasons = {provider: reason for provider, reason in missing.items() if provider not in sources}
+        found = latency.Latency(structure_sha256=structure, verb=graph.verb, sources=sources, not_measured=reasons)
+        latency.write(found, profile)
+        print(f"{path}: {graph.experiment} {graph.verb}: {', '.join(due) or 'nothing'} measured", flush=True)
+    structures.drop_others(latency.folder(profile), [latency.path(profile, structure) for structure in groups])
+
+
+def print_control(profile, groups, settings):
+    """Print how far the times of graphs of equal structure differ, by number of threads."""
+    print(f"{sum(map(len, groups))} graphs of {len(groups)} structures that several graphs have", flush=True)
+    for threads, differences in sorted(measure.control(profile, groups, settings).items()):
+        within, p90 = numpy.mean(numpy.array(differences) <= 0.05), numpy.quantile(differences, 0.9)
+        print(f"threads {threads}: {within:.0%} of {len(differences)} pairs of rows within 5 %, p90 {p90:.1%}")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
 """Get one data set, from its source in params.yaml, and say what a reader can check of it."""
 
+import _checkout  # noqa: F401, the stage runs this checkout's code
+
 from zoo import data, files, params
 from zoo.data import archive
+from zoo.params.data import source
 from zoo.stage import run
 
 
 def download(profile, key):
     """Write the data set of a key (images or text) for a profile."""
-    arrays, facts = data.load(params.load()["data"], key, profile)
+    arrays, facts = data.load(source(params.read(), key, profile))
     path = files.data(profile, key)
     archive.write(path, arrays, facts)
     for name, array in sorted(arrays.items()):

@@ -1,44 +1,40 @@
-"""Time ONNX Runtime beside its peers: graphs and checkpoints -> latencies, one file an experiment, in one process."""
+"""Time ONNX Runtime beside its peers: graphs, checkpoints and advice -> latencies, one file a structure."""
 
-import functools
+import _checkout  # noqa: F401, the stage runs this checkout's code
 
 from zoo import files, params
-from zoo.latency import measure, peers, timing
+from zoo.graphs import sessions
+from zoo.latency import machine, peers, structures
+from zoo.params import benchmark as section
+from zoo.records import latency
+from zoo.records import peers as record
 from zoo.stage import run
 
 
 def time_peers(profile, again=False):
-    """Time every experiment on every runtime; what was measured here of equal graphs stands, but with --again."""
-    everything = params.load(profile=profile)
-    for name, entry in everything["models"].items():
-        time_one(profile, name, entry | {"name": name}, everything, again)
-    for path in files.peers(profile, "").parent.glob("*.json"):
-        if path.stem not in everything["models"]:  # an experiment that is no more
-            path.unlink()
+    """Time one graph of every structure that was not measured on this machine yet; with --again, of every structure.
 
-
-def time_one(profile, name, entry, everything, again):
-    settings, seed = peers.settings(everything, profile), everything["seeds"][profile][0]
-    paths = {verb: at for verb, at in measure.graphs(profile, name, seed).items() if verb in settings["verbs"]}
-    load = functools.partial(peers.network, entry, files.checkpoint(profile, name, seed))
-    devices = peers.devices(settings)
-    advice = {device: peers.advice(profile, name, device, settings) for device in devices}
-    here = {"machine": timing.machine(), "openvino": peers.VERSION, "settings": settings, "advice": advice}
-    path = files.peers(profile, name)
-    kept = files.read_json(path) if path.exists() else {}
-    hashes = {verb: measure.sha256(at) for verb, at in paths.items()}
-    if measure.stands(kept, hashes, here, missing=None, again=again):
-        print(f"{path}: equal graphs, the measurement stands")
-        return
-    before, rows = timing.conditions(), []
-    for device in devices:
-        best = {(one["verb"], one["batch"]): one["best"] for one in advice[device]}
-        for verb, at in paths.items():
-            for batch in settings["batches"]:
-                rows += peers.measure(at, load, batch, device, best.get((verb, batch)), settings)
-    conditions = {"before": before, "after": timing.conditions()}
-    files.write_json(path, here | {"conditions": conditions, "commit": timing.commit(), "rows": rows})
-    print(f"{path}: {len(rows)} rows", flush=True)
+    Measurements on a GPU are kept on a machine without one.
+    """
+    settings = section.settings(params.read(), profile, sessions.cores(), with_peers=True)
+    devices, kept = peers.devices(settings), []
+    for structure, (graph, *_) in structures.graphs(profile).items():
+        if graph.verb not in settings["verbs"]:
+            continue
+        path = record.path(profile, structure)
+        kept.append(path)
+        saved = record.read(profile, structure) if path.exists() else None
+        advice = peers.advice(latency.read(profile, structure), devices, settings)
+        here = {"machine": machine.describe(), "openvino": peers.VERSION, "settings": settings, "advice": advice}
+        with_gpu = saved is not None and any(row.device not in devices for row in saved.rows)
+        if with_gpu or structures.is_current(saved, here, again):
+            print(f"{path}: {graph.experiment} {graph.verb}: nothing measured", flush=True)
+            continue
+        checkpoint = files.checkpoint(profile, graph.experiment, graph.seed)
+        measured = peers.compare(graph, structures.path(profile, graph), checkpoint, devices, here)
+        record.write(measured, profile)
+        print(f"{path}: {graph.experiment} {graph.verb}: {len(measured.rows)} rows measured", flush=True)
+    structures.drop_others(record.folder(profile), kept)
 
 
 if __name__ == "__main__":

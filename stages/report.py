@@ -1,13 +1,16 @@
 """Draw the report of a profile: index.html, README.md, summary.csv, summary.json, charts/."""
 
+import _checkout  # noqa: F401
+
 from zoo import params
 from zoo.report import render, results
 from zoo.stage import run
 
 
 def report(profile):
-    """Report what every experiment of params.yaml came to in a profile."""
-    render.write(results.gather(profile, params.load(profile=profile)))
+    """Report every experiment of a profile, from the records of the stages before."""
+    params.known_profile(profile)
+    render.write(results.gather(profile, params.read()))
 
 
 if __name__ == "__main__":

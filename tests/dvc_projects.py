@@ -40,9 +40,10 @@ def inside(folder):
 
 def zoo(folder, *arguments):
     """`zoo` with arguments, started in the folder."""
-    code = "import sys; sys.argv[0] = 'zoo'; from zoo.cli import main; main()"
+    path = os.pathsep.join(filter(None, [str(SOURCES), os.environ.get("PYTHONPATH")]))
+    code = "import sys; sys.argv[0] = 'zoo'; from zoo.cli import main; sys.exit(main())"
     return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], cwd=folder, env=os.environ | {"PYTHONPATH": str(SOURCES)},
+        [sys.executable, "-c", code, *arguments], cwd=folder, env=os.environ | {"PYTHONPATH": path},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 

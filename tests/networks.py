@@ -5,23 +5,25 @@ from pathlib import Path
 import torch
 
 from zoo import params
+from zoo.params import experiments
 
 torch.set_num_threads(1)
-EVERYTHING = params.load(Path(__file__).parent.parent / "params.yaml")
+EVERYTHING = params.read(Path(__file__).parent.parent / "params.yaml")
 MODELS = EVERYTHING["models"]
+ENTRIES = experiments.entries(EVERYTHING)
 FACTS = {"images": {"classes": 10}, "text": {"vocabulary": 30}}
 
 
 def of_file(file):
     """Names of the experiments whose network is of that model file."""
-    return [name for name, entry in MODELS.items() if entry["file"] == file]
+    return [name for name, entry in ENTRIES.items() if entry.file == file]
 
 
 def build(name, seed=0, **net):
-    """The untrained network of an experiment, with changes to its `net`."""
-    entry = MODELS[name]
+    """The untrained network of an experiment in the quick profile, with changes to its `net`."""
+    entry = experiments.in_profile(name, ENTRIES[name], "quick")
     torch.manual_seed(seed)
-    return params.build(entry | {"net": entry["net"] | net}, FACTS[entry["data"]])
+    return experiments.build(entry.file, entry.net | net, FACTS[entry.data], f"models.{name}.net")
 
 
 def build_small(name, seed=0):
@@ -41,7 +43,7 @@ def batch_for(name, count=12):
         words = torch.randint(30, (4, 7), generator=torch.Generator().manual_seed(0))
         return words[:, :-1], words[:, 1:], True
     batch = image_batch(count)
-    return (*batch, *image_batch(count, seed=1)) if "labelled" in MODELS[name]["fit"] else batch
+    return (*batch, *image_batch(count, seed=1)) if ENTRIES[name].size.quick.labelled else batch
 
 
 def losses(network, batch, seed=0):

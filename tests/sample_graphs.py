@@ -6,6 +6,10 @@ import numpy
 import onnx
 from onnx import helper, numpy_helper
 
+from zoo import files
+from zoo.graphs import identity
+from zoo.records import parity
+
 IMAGE = "float[batch,1,28,28]"
 FLAT = "shape = Constant <value = int64[2] {-1, 784}> () flat = Reshape(image, shape)"
 SQUARE = "square = Constant <value = int64[4] {-1, 1, 28, 28}> () image = Reshape(pixels, square)"
@@ -32,3 +36,12 @@ def save_scale(path, weight=2.0):
         "factor = Gather(table, label) scaled = Mul(image, factor) carried = Relu(state)",
         table=(numpy.arange(10) * weight).astype(numpy.float32).reshape(10, 1, 1, 1),
     )
+
+
+def write_parity(profile, name):
+    """Write the parity record of an experiment's graphs, as the stage `export` does."""
+    graphs, check = {}, parity.Check(largest_difference=0.0, bound=1e-6, calls=1, finite=True)
+    for path in sorted(files.graphs(profile, name).glob("*/*.onnx")):
+        of_verb = graphs.setdefault(path.stem, {})
+        of_verb[path.parent.name] = parity.Export(graph=identity.of_file(path), check=check)
+    parity.write(parity.Exports(experiment=name, profile=profile, versions={}, graphs=graphs))

@@ -1,17 +1,27 @@
-"""Bad input to the stages, run as DVC runs them: one line that names it and its remedy, and nothing is touched."""
+"""Bad input to the stages: one line that names it and its remedy, and nothing is touched."""
 
+import contextlib
+import hashlib
+import importlib
+import json
 import os
+import shutil
 import subprocess
 import sys
 
 import numpy
 import pytest
+import sample_records
 import yaml
 from safetensors.numpy import save_file
-from sample_graphs import FLAT, IMAGE, SQUARE, save
+from sample_graphs import FLAT, IMAGE, SQUARE, save, write_parity
 
 from zoo import files, params
 from zoo.data import archive
+from zoo.errors import InputError
+from zoo.params import experiments
+from zoo.records import cost, curve, judged, latency, metrics, parity, peers, run
+from zoo.stage import run as run_stage
 
 PARAMS = params.PATH
 AGAIN = "delete it and run `dvc repro` again"
@@ -21,52 +31,49 @@ GRAPH = files.graph("quick", "cae_strided", 0, "reconstruct")
 CLASSIFIER = files.graph("quick", "resnet", 0, "classify")
 PROGRESS = files.progress("quick", "gan", 0)
 GENERATOR = files.graph("quick", "gan", 0, "generate")
+EXPORTS = parity.path("quick", "cae_strided")
+RECORDS = (run, cost, curve, parity, metrics, judged, latency, peers)
 
 
 @pytest.fixture
 def tree(root, tmp_path, monkeypatch):
     """A folder with params.yaml, small inputs for every stage, and earlier outputs of all of them."""
     monkeypatch.chdir(tmp_path)
-    parameters = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
-    write(parameters)
+    shutil.copy(root / PARAMS, PARAMS)
     images = numpy.zeros((20, 28, 28), numpy.uint8)
     labels = (numpy.arange(20) % 10).astype(numpy.uint8)
     splits = ("train", "validation", "test")
     arrays = {f"{split}_{kind}": value for split in splits for kind, value in (("images", images), ("labels", labels))}
-    archive.write(DATA, arrays, {"classes": 10, "source": "digits"})
-    identity = (f"({IMAGE} image) => ({IMAGE} reconstruction)", "reconstruction = Identity(image)")
-    save(GRAPH, *identity, {"recipe": {}})
+    archive.write(DATA, arrays, {"classes": 10, "source": "digits", "sha256": "0"})
+    recipe = {"recipe": {"data": "images", "net": {}}}  # evaluate reads no more of it
+    save(GRAPH, f"({IMAGE} image) => ({IMAGE} reconstruction)", "reconstruction = Identity(image)", recipe)
     weights = {"weights": numpy.zeros((784, 10), numpy.float32)}
     for verb, name in (("classify", "logits"), ("encode", "code")):
         signature = f"({IMAGE} image) => (float[batch,10] {name})"
-        save(CLASSIFIER.with_stem(verb), signature, f"{FLAT} {name} = MatMul(flat, weights)", **weights)
+        save(CLASSIFIER.with_stem(verb), signature, f"{FLAT} {name} = MatMul(flat, weights)", recipe, **weights)
     weights = {"weights": numpy.zeros((2, 784), numpy.float32)}
-    save(
-        GENERATOR, f"(float[batch,2] noise) => ({IMAGE} image)", f"pixels = MatMul(noise, weights) {SQUARE}",
-        {"recipe": {}}, **weights,
-    )  # fmt: skip
+    signature = f"(float[batch,2] noise) => ({IMAGE} image)"
+    save(GENERATOR, signature, f"pixels = MatMul(noise, weights) {SQUARE}", recipe, **weights)
+    for name in ("cae_strided", "gan", "resnet"):
+        write_parity("quick", name)
     PROGRESS.parent.mkdir(parents=True)
     numpy.savez(PROGRESS, steps=numpy.arange(2), images=numpy.zeros((2, 10, 28, 28), numpy.uint8))
     CHECKPOINT.parent.mkdir(parents=True)
-    save_file({"weight": numpy.zeros(3)}, CHECKPOINT, {"run": '{"data": {"classes": 10}}'})
+    trained = {"recipe": experiments.experiment(params.read(), "quick", "cae_strided").recipe, "data": {"classes": 10}}
+    save_file({"weight": numpy.zeros(3)}, CHECKPOINT, {"run": json.dumps(trained)})
     earlier = (
         TEXT,
-        files.curve("quick", "cae_strided"),
-        files.parity("quick", "cae_strided"),
-        files.metrics("quick", "cae_strided"),
+        *(of.path("quick", "cae_strided") for of in (run, cost, curve, metrics)),
         files.predictions("quick", "cae_strided"),
         files.figures("quick", "cae_strided") / "reconstruct.png",
-        files.judged("quick", "gan"),
-        files.latency("quick", "cae_strided") / "cpu.json",
+        judged.path("quick", "gan"),
+        latency.path("quick", "of_no_graph"),
+        peers.path("quick", "of_no_graph"),
     )
     for path in earlier:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{}")
     return tmp_path
-
-
-def write(parameters):
-    PARAMS.write_text(yaml.safe_dump(parameters, sort_keys=False), encoding="utf-8")
 
 
 def setting(key, value):
@@ -78,7 +85,7 @@ def setting(key, value):
         for name in parents:
             place = place[name]
         place[last] = value
-        write(parameters)
+        PARAMS.write_text(yaml.safe_dump(parameters, sort_keys=False), encoding="utf-8")
 
     return change
 
@@ -107,79 +114,153 @@ def content(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def finished(root, command):
+def ended(command):
+    """The exit status of a stage's function: a number, or the text that a program's end prints."""
     stage, *arguments = command.split()
-    environment = os.environ | {"PYTHONPATH": str(root / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run(
-        [sys.executable, root / "stages" / f"{stage}.py", *arguments], env=environment, capture_output=True, text=True
-    )
+    name = {"export": "export_graphs", "peers": "time_peers"}.get(stage, stage)
+    function = getattr(importlib.import_module(stage), name)
+    with pytest.raises(SystemExit) as end:
+        run_stage(function, arguments)
+    return end.value.code
 
 
 @pytest.mark.parametrize(
     ("command", "change", "words"),
     [
-        ("evaluate quick cae_stridde", nothing, ("'cae_stridde'", "use one of ae_dense32,", "cae_strided,")),
-        ("evaluate fast cae_strided", nothing, ("'fast'", "use one of quick, full")),
+        ("download quick sounds", nothing, ("data.sounds is missing",)),
+        ("download quick images", setting("data/images/quick/test", 1797), ("digits", "test: 1797")),
+        ("download quick images", setting("data/images/quick/source", "digitz"), ("source = 'digitz'", "digits, ")),
+        ("download quick images", setting("data/images/quick/test", -1), ("data.images.quick.test = -1",)),
+        ("train quick cae_stridde", nothing, ("no experiment 'cae_stridde'", "mend the name")),
+        ("train fast cae_strided", nothing, ("'fast'", "use one of quick, full")),
+        ("train quick cae_strided", cut(DATA), (str(DATA), AGAIN)),
+        ("export quick cae_strided", cut(CHECKPOINT), (str(CHECKPOINT), AGAIN)),
+        ("export quick cae_strided", nothing, (str(CHECKPOINT), "of another network", AGAIN)),
+        ("export quick cae_strided", CHECKPOINT.unlink, (str(CHECKPOINT.parent), "no checkpoints: run `dvc repro`")),
+        ("evaluate quick cae_stridde", nothing, ("cae_stridde.json is missing: run `dvc repro`",)),
+        ("evaluate quick cae_strided", cut(EXPORTS), (str(EXPORTS), AGAIN)),
         ("evaluate quick cae_strided", cut(DATA), (str(DATA), AGAIN)),
         ("evaluate quick cae_strided", flipped(DATA), (str(DATA), AGAIN)),
         ("evaluate quick cae_strided", DATA.unlink, (str(DATA), "missing: run `dvc repro`")),
         ("evaluate quick cae_strided", cut(GRAPH), (str(GRAPH), AGAIN)),
-        ("evaluate quick cae_strided", GRAPH.unlink, (str(GRAPH.parent), "no graphs: run `dvc repro`")),
+        ("evaluate quick cae_strided", flipped(GRAPH), (str(GRAPH), "run `dvc repro` again")),
+        ("evaluate quick cae_strided", GRAPH.unlink, (str(GRAPH), "missing: run `dvc repro`")),
         ("evaluate quick cae_strided", setting("evaluate/batch", 0), ("evaluate.batch = 0", "equal to 1")),
         ("evaluate quick gan", cut(PROGRESS), (str(PROGRESS), AGAIN)),
         ("evaluate quick gan", flipped(PROGRESS), (str(PROGRESS), AGAIN)),
         ("judge quick gan", CLASSIFIER.unlink, (str(CLASSIFIER), "missing: run `dvc repro`")),
         ("judge quick gan", cut(GENERATOR, 0), (str(GENERATOR), AGAIN)),
-        ("benchmark quick cae_strided", cut(GRAPH), (str(GRAPH), AGAIN)),
-        ("benchmark quick cae_strided", setting("benchmark/providers", ["CUDA"]), ("'CUDA'", "CUDAExecutionProvider")),
-        ("download quick sounds", nothing, ("data.sounds.quick", "images.quick")),
-        ("download quick images", setting("data/images/quick/test", 1797), ("digits", "test: 1797")),
-        ("download quick images", setting("data/images/quick/source", "digitz"), ("source = digitz", "data/digitz.py")),
-        ("report quick", setting("claims/maps_empty/test", ["cae_strided.encode.dead_share"]),
-         ("claims.maps_empty.test.0 = 'cae_strided.encode.dead_share'", "such as `experiment.verb.metric < 0.5`")),
-        ("report quick", setting("claims/maps_empty/explains", ["lstm.perplexity"]), ("explains = lstm.perplexity",)),
-        ("report quick", setting("published_curves/cae_strided", [{}]), ("cae_strided.0.player", "is missing")),
-        ("report quick", nothing, ("reports/quick/metrics/ae_dense32.json is missing", "run `dvc repro`")),
-        # Each of these imports torch, which takes seconds.
-        ("train quick cae_strided", cut(DATA), (str(DATA), AGAIN)),
-        ("export quick cae_strided", cut(CHECKPOINT), (str(CHECKPOINT), AGAIN)),
-        ("export quick cae_strided", nothing, (str(CHECKPOINT), "of another network", AGAIN)),
+        ("judge quick cae_strided", nothing, ("judge.of = cae_strided", "remove it")),
+        ("benchmark quick", cut(GRAPH), (str(GRAPH), str(EXPORTS), "run `dvc repro`")),
+        ("benchmark quick", GRAPH.unlink, (str(GRAPH), "missing: run `dvc repro`")),
+        ("benchmark quick", setting("benchmark/both/providers", ["CUDA"]), ("'CUDA'", "CUDAExecutionProvider")),
+        ("benchmark full", nothing, ("reports/full/parity has no records", "run `dvc repro`")),
+        ("peers quick", setting("peers/quick/runtimes", ["jax"]), ("'jax'", "openvino")),
+        ("peers quick", nothing, ("latency", "missing: run `dvc repro`")),
+        ("report fast", nothing, ("'fast'", "use one of quick, full")),
+        ("report quick", nothing, ("code/experiments/quick.json is missing", "run `dvc repro`")),
     ],
 )  # fmt: skip
-def test_one_line_and_nothing_touched(root, tree, command, change, words):
+def test_one_line_and_nothing_touched(tree, command, change, words):
     change()
     before = content(tree)
-    done = finished(root, command)
-    assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1, done.stderr
-    for part in words:
-        assert part in done.stderr
+    line = ended(command)
+    assert len(line.splitlines()) == 1
+    assert not [word for word in words if word not in line], line
     assert content(tree) == before
 
 
 @pytest.mark.parametrize(
     ("command", "named"),
     [("evaluate quick", "required: name"), ("judge quick gan 3", "unrecognized arguments: 3"),
-     ("benchmark quick gan --agian", "unrecognized arguments: --agian")],
+     ("benchmark quick --agian", "unrecognized arguments: --agian")],
 )  # fmt: skip
-def test_wrong_arguments(root, tree, command, named):
+def test_wrong_arguments(command, named, capsys):
     """The usage, and one line that names the argument: argparse's own words."""
-    before = content(tree)
-    done = finished(root, command)
-    assert done.returncode == 2
-    usage, error = done.stderr.splitlines()
-    assert usage.startswith(f"usage: {command.split()[0]}.py")
+    assert ended(command) == 2
+    usage, error = capsys.readouterr().err.splitlines()
+    assert usage.startswith("usage: ")
     assert named in error
+
+
+# ---- records
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory):
+    """A folder in which every record of a profile was written."""
+    folder = tmp_path_factory.mktemp("reports")
+    with contextlib.chdir(folder):
+        sample_records.write("quick")
+    return folder
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
+def test_a_record_that_cannot_be_read(reports, record, monkeypatch):
+    """Of every kind: missing, damaged, and of another version of this project."""
+    monkeypatch.chdir(reports)
+    path = min(record.path("quick", "name").parent.iterdir())
+    whole, name = path.read_text(), path.stem
+    record.read("quick", name)
+    cases = [("", "damaged"), ("{}", "damaged")]
+    if path.suffix == ".json":
+        cases += [(whole[:-10], "damaged"), (whole.replace("{", '{"foreign": 1,', 1), "foreign.*of another version")]
+    for text, reason in cases:
+        path.write_text(text)
+        with pytest.raises(InputError, match=rf"{path}.*{reason}.*run `dvc repro`") as caught:
+            record.read("quick", name)
+        assert "\n" not in str(caught.value)
+    path.unlink()
+    with pytest.raises(InputError, match=rf"{path} is missing: run `dvc repro`, which makes it"):
+        record.read("quick", name)
+    path.write_text(whole)
+
+
+# ---- stages as programs
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory):
+    """The stages of a checkout whose code was hashed."""
+    folder, root = tmp_path_factory.mktemp("checkout"), files.Path(__file__).parents[1]
+    for name in ("src", "stages"):
+        shutil.copytree(root / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("constraints.txt", PARAMS):
+        shutil.copy(root / name, folder)
+    subprocess.run([sys.executable, "stages/digest.py"], cwd=folder, check=True)
+    return folder / "stages"
+
+
+def finished(stages, command):
+    """A stage's process, run in the working folder."""
+    stage, *arguments = command.split()
+    script = [sys.executable, stages / f"{stage}.py"]
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run([*script, *arguments], env=environment, capture_output=True, text=True)
+
+
+def test_bad_input_ends_a_process_with_one_line(stages, tree):
+    cut(GRAPH)()
+    before = content(tree)
+    done = finished(stages, "evaluate quick cae_strided")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"evaluate.py: {GRAPH} is damaged (")
+    assert done.stderr.endswith(f"): {AGAIN}\n")
     assert content(tree) == before
 
 
-def test_the_same_stages_work_on_good_input(root, tree):
+def test_the_same_stages_work_on_good_input(stages, tree):
     """Otherwise whatever is wrong with this tree, rather than the damage, could be what the stages complain of."""
     before = content(tree)
-    for command in ("judge quick gan", "benchmark quick cae_strided"):
-        assert finished(root, command).returncode == 0
-    assert files.read_json(files.judged("quick", "gan"))["judge_accuracy"]["mean"] == 0.1
-    assert [row["verb"] for row in files.read_json(files.latency("quick", "cae_strided") / "cpu.json")["rows"]]
-    assert {path for path, old in before.items() if content(tree)[path] != old} == {
-        files.judged("quick", "gan"), files.latency("quick", "cae_strided") / "cpu.json"
-    }  # fmt: skip
+    done = finished(stages, "judge quick gan")
+    assert (done.returncode, done.stderr) == (0, "")
+    record = judged.read("quick", "gan")
+    assert record.metrics["judge_accuracy"].mean == 0.1
+    named = {path: identity.graph_sha256 for path, identity in (
+        (GENERATOR, record.graphs["0"]["generate"]), (CLASSIFIER, record.judge.graphs["classify"]),
+        (CLASSIFIER.with_stem("encode"), record.judge.graphs["encode"]),
+    )}  # fmt: skip
+    assert named == {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in named}
+    after = content(tree)
+    assert {path for path, old in before.items() if after[path] != old} == {judged.path("quick", "gan")}
+    assert after.keys() == before.keys()

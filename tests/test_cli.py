@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -56,11 +57,14 @@ def folder(root, tmp_path, monkeypatch):
     return tmp_path
 
 
+def names_of(folder):
+    return list(yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))["models"])
+
+
 def test_check_counts_the_experiments(zoo, folder):
     done = zoo("check")
-    count = len(yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))["models"])
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"params.yaml: {count} experiments" in done.stdout
+    assert f"params.yaml: {len(names_of(folder))} experiments" in done.stdout
 
 
 def test_check_names_what_is_wrong(zoo, folder):
@@ -78,17 +82,83 @@ def test_check_in_another_folder(zoo, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("arguments", [[], ["chekc"], ["--help"]])
-def test_without_a_command_all_are_listed(zoo, arguments):
+def test_without_a_command_all_are_named(zoo, arguments):
     done = zoo(*arguments)
-    assert done.returncode == 1
-    assert done.stderr.startswith("usage: zoo COMMAND\n")
-    assert [line.split()[0] for line in done.stderr.splitlines()[1:]] == list(cli.COMMANDS)
+    assert done.returncode == (0 if arguments == ["--help"] else 2)
+    for name in ("check", "repro", "compare", "benchmark", "readme", "plots", "twin"):
+        assert name in done.stdout + zoo("chekc").stderr
 
 
-def test_too_many_arguments(zoo, folder):
-    done = zoo("check", "quick")
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [(["check", "quick"], "unrecognized arguments: quick"), (["benchmark", "fast"], "invalid choice: 'fast'"),
+     (["repro", "--jobs", "0"], "0 is not a number of stages"), (["compare"], "required: REV")],
+)  # fmt: skip
+def test_wrong_arguments(zoo, folder, arguments, named):
+    done = zoo(*arguments)
     assert done.returncode == 2
-    assert "unrecognized arguments: quick" in done.stderr
+    assert named in done.stderr
+
+
+# ---- zoo repro
+
+
+@pytest.fixture
+def checkout(root, tmp_path):
+    """A copy of the code and of params.yaml: another checkout of this project, without an environment."""
+    shutil.copytree(root / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("params.yaml", "dvc.yaml", "constraints.txt"):
+        shutil.copy(root / name, tmp_path / name)
+    (tmp_path / "full").mkdir()
+    return tmp_path
+
+
+def test_repro_checks_params_yaml_first(zoo, checkout, monkeypatch):
+    text = (checkout / "params.yaml").read_text(encoding="utf-8")
+    (checkout / "params.yaml").write_text(text.replace("by: resnet", "by: resnt"), encoding="utf-8")
+    for folder in (checkout, checkout / "full"):
+        monkeypatch.chdir(folder)
+        assert zoo("repro", "--dry").stderr == (
+            "zoo: params.yaml: judge.by = 'resnt': unknown name; did you mean resnet?\n"
+        )
+
+
+def test_a_checkout_runs_its_own_code_in_the_environment_of_another(zoo, checkout, monkeypatch):
+    """As in a git worktree, whose `zoo` is that of the first checkout."""
+    cli_file = checkout / "src" / "zoo" / "cli.py"
+    text = cli_file.read_text(encoding="utf-8")
+    cli_file.write_text(text.replace("experiments, nothing wrong", "experiments in a copy"), encoding="utf-8")
+    for folder in (checkout, checkout / "full"):
+        (folder / "params.yaml").write_bytes((checkout / "params.yaml").read_bytes())
+        monkeypatch.chdir(folder)
+        done = zoo("check")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "experiments in a copy" in done.stdout
+
+
+# ---- zoo twin
+
+
+def test_full_is_the_twin_of_dvc_yaml(root):
+    """full/dvc.yaml is what `zoo twin` writes, and differs from dvc.yaml in the profile, in `code` and in flags."""
+    text, twin = (path.read_text(encoding="utf-8") for path in (root / cli.PIPELINE, root / cli.TWIN))
+    assert cli.twin_of(text) == twin
+    quick, full = yaml.safe_load(text), yaml.safe_load(twin)
+    assert full.pop("vars") == [{"profile": "full", "root": ".."}, "../params.yaml"]
+    assert quick.pop("vars") == [{"profile": "quick", "root": "."}]
+    assert quick["stages"].pop("code")["outs"] == [{"code": {"cache": False}}]
+    assert "code" not in full["stages"]
+    assert json.dumps(full).replace("item.full.", "item.quick.") == json.dumps(quick).replace(
+        '"cache": true', '"cache": false'
+    )
+
+
+def test_twin_writes_the_file(zoo, checkout, monkeypatch, root):
+    monkeypatch.chdir(checkout)
+    assert zoo("twin").stderr == ""
+    assert (checkout / cli.TWIN).read_bytes() == (root / cli.TWIN).read_bytes()
+    monkeypatch.chdir(checkout / "src")
+    assert zoo("twin").stderr == "zoo: dvc.yaml is missing: run this from the project's top folder\n"
 
 
 # ---- zoo readme
@@ -116,6 +186,14 @@ def test_readme_changes_between_the_markers_alone(readme):
     assert "| Pictures are sharp. | write-up 001 | **holds** | cae_strided MSE 0.0009500 (claimed < 0.01) |" in block
 
 
+def test_readme_says_where_the_records_are_missing(zoo, readme):
+    assert zoo("readme").stdout.startswith(
+        "reports/full/metrics is missing: reports/full/summary.json is of an earlier"
+    )
+    files.report("full", "metrics").mkdir()
+    assert zoo("readme").stdout == ""
+
+
 def test_readme_again_changes_nothing(readme):
     cli.readme()
     first = readme.read_bytes()
@@ -128,7 +206,7 @@ def test_readme_again_changes_nothing(readme):
     [
         ("README.md", "# Zoo\nno markers\n", ("README.md", render.START, "add them")),
         ("README.md", None, ("README.md is missing",)),
-        ("reports/full/summary.json", None, ("reports/full/summary.json is missing", "dvc repro")),
+        ("reports/full/summary.json", None, ("reports/full/summary.json is missing", "zoo repro full/dvc.yaml")),
         ("reports/full/summary.json", '{"order": [', ("reports/full/summary.json is damaged", "dvc repro")),
         ("reports/full/summary.json", '{"order": []}', ("summary.json lacks claims", "dvc repro")),
     ],
@@ -151,28 +229,30 @@ def test_readme_without_what_it_needs(zoo, folder, readme, name, text, words):
 
 
 @pytest.fixture
-def stages(folder):
-    """Stand-ins for the stages: they note how they were called, and fail where the folder has a file `fail`."""
+def calls(folder):
+    """Stand-ins for the stages, which note their arguments and fail where there is a file `fail`; reads the notes."""
     (folder / "stages").mkdir()
     for name in ("benchmark", "peers"):
         (folder / "stages" / f"{name}.py").write_text(
             "import json, pathlib, sys\n"
             "with open('calls.json', 'a') as stream: print(json.dumps(sys.argv), file=stream)\n"
-            "sys.exit(3 if pathlib.Path('fail').exists() and sys.argv[2] == 'ae_dense2' else 0)\n"
+            "sys.exit(3 if pathlib.Path('fail').exists() else 0)\n"
         )
+    return lambda: [json.loads(line) for line in (folder / "calls.json").read_text().splitlines()]
 
 
-def test_benchmark_measures_in_order_and_stops_at_a_failure(zoo, folder, stages):
+def test_benchmark_measures_all_again(zoo, calls):
+    assert zoo("benchmark", "quick").returncode == 0
+    assert calls() == [[f"stages/{name}.py", "quick", "--again"] for name in ("benchmark", "peers")]
+
+
+def test_benchmark_of_controls(zoo, calls):
+    assert zoo("benchmark", "full", "--control").returncode == 0
+    assert calls() == [["stages/benchmark.py", "full", "--control"]]
+
+
+def test_benchmark_stops_at_a_failure(zoo, folder, calls):
     (folder / "fail").touch()
     done = zoo("benchmark", "quick")
-    assert done.returncode == 1
-    assert "benchmark quick ae_dense2 failed" in done.stderr
-    calls = [json.loads(line) for line in (folder / "calls.json").read_text().splitlines()]
-    names = list(yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))["models"])
-    assert calls == [["stages/benchmark.py", "quick", name, "--again"] for name in names[:2]]
-    (folder / "calls.json").unlink()
-    (folder / "fail").unlink()
-    assert zoo("benchmark", "quick").returncode == 0
-    calls = [json.loads(line) for line in (folder / "calls.json").read_text().splitlines()]
-    assert len(calls) == len(names) + 1
-    assert calls[-1] == ["stages/peers.py", "quick", "--again"]
+    assert (done.returncode, len(calls())) == (1, 1)
+    assert "benchmark quick failed" in done.stderr

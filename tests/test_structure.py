@@ -1,6 +1,10 @@
-"""The shape of the code: imports point one way, and DVC knows every file that a stage's outcome depends on."""
+"""The shape of the code: imports point down, and dvc.yaml depends on what is imported and lists what is written."""
 
 import ast
+import fnmatch
+import functools
+import graphlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,13 +12,44 @@ from pathlib import Path
 import pytest
 import yaml
 
-from zoo import data
+from zoo import files
+from zoo.records import cost, curve, judged, latency, metrics, parity, peers, run
 
 ROOT = Path(__file__).parent.parent
-STAGES = sorted(path.stem for path in (ROOT / "stages").glob("*.py"))
-TORCH_FREE = ("download", "evaluate", "judge", "benchmark", "report")
-LEAVES = ("training", "scores", "timing", "figures", "files", "layers", "statistics", "sessions", "verbs", "errors")
-PROFILES = {"quick": ROOT / "dvc.yaml", "full": ROOT / "full" / "dvc.yaml"}
+# From the top; a room imports from those of lower floors alone. On the first and the last, also from each other.
+FLOORS = (
+    ("cli", "check", "signatures", "stages", "benchmarks"),
+    ("report", "compare", "release"),
+    ("latency",),
+    ("evaluate", "train"),
+    ("graphs", "data", "runner"),
+    ("params", "records", "files", "errors", "statistics", "stage", "code", "hardware", "models"),
+)
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+FILES = [path for folder in ("src/zoo", "stages", "benchmarks") for path in sorted((ROOT / folder).rglob("*.py"))]
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+SCRIPTS = [stage for stage in STAGES if stage != "code"]
+# What each stage writes below reports/, the report apart; * is an experiment.
+WRITTEN = {
+    "train": [of.path("quick", "*") for of in (run, cost, curve)],
+    "export": [parity.path("quick", "*")],
+    "evaluate": [metrics.path("quick", "*"), files.predictions("quick", "*"), files.figures("quick", "*")],
+    "judge": [judged.path("quick", "*")],
+    "benchmark": [latency.folder("quick")],
+    "peers": [peers.folder("quick")],
+}
+# Stages that import what params.yaml names, or read its experiments, beside their own code.
+NAMED = {
+    "train": "code/models/${item.file}.json",
+    "export": "code/models/${item.file}.json",
+    "peers": "code/models",
+    "download": "code/data/${item.quick.source}.json",
+    "report": "code/experiments/${profile}.json",
+}
+
+
+def relative(path):
+    return path.relative_to(ROOT).as_posix()
 
 
 def imported(path):
@@ -28,94 +63,120 @@ def imported(path):
     return names
 
 
-def file_of(module):
-    base = ROOT / "src" / Path(*module.split("."))
-    return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.exists()), None)
-
-
-def own_imports(path):
-    """The project's own files that a file imports, with the packages above them."""
+@functools.cache
+def own(path):
+    """The project's own files that a file imports."""
     found = set()
-    for module in imported(path):
-        parts = module.split(".")
-        if parts[0] == "zoo":
-            found |= {file_of(".".join(parts[:length])) for length in range(1, len(parts) + 1)}
-    return found - {None}
+    for name in imported(path):
+        parts = name.split(".")
+        folders = [ROOT / "src"] if parts[0] == "zoo" else [path.parent] * (path.parts[-2] in ("stages", "benchmarks"))
+        bases = [folder.joinpath(*parts) for folder in folders]
+        found |= {file for base in bases for file in (base.with_suffix(".py"), base / "__init__.py") if file.exists()}
+    return found
 
 
-def closure(path):
-    """Every file of the project that a file imports, directly or through others."""
-    seen, todo = set(), [path]
-    while todo:
-        for found in own_imports(todo.pop()) - seen:
-            seen.add(found)
-            todo.append(found)
-    return seen
+def room(path):
+    """The wing of a module, or its own name where it stands in none."""
+    first, *parts = path.relative_to(ROOT).parts
+    if first != "src":
+        return first
+    return parts[1] if len(parts) > 2 else path.stem
 
 
-def modules(*folders):
-    return [path for folder in folders for path in sorted((ROOT / "src" / "zoo" / folder).glob("*.py"))]
+def may_import(path, target):
+    here, there = room(path), room(target)
+    beside = FLOOR[here] in (0, len(FLOORS) - 1) and FLOOR[here] == FLOOR[there]
+    return here == there or beside or FLOOR[here] < FLOOR[there]
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_deps_cover_imports(stage):
-    """What the script imports, transitively, is in `deps`: nothing can change a result behind DVC's back."""
-    stages = yaml.safe_load(PROFILES["quick"].read_text())["stages"]
-    definition = stages[stage].get("do", stages[stage])
-    needed = {str(path.relative_to(ROOT)) for path in closure(ROOT / "stages" / f"{stage}.py")}
-    # A package's empty __init__ holds a docstring alone.
-    needed -= {"src/zoo/__init__.py", "src/zoo/models/__init__.py"}
-    assert f"stages/{stage}.py" in definition["deps"]
-    assert needed <= set(definition["deps"])
-    unused = {dep for dep in definition["deps"] if dep.startswith("src/") and dep.endswith(".py")} - needed
-    by_name = ("models/", "layers.py", *(f"data/{name}.py" for name in (*data.SOURCES, "fetch")))
-    assert not {dep for dep in unused if not dep.removeprefix("src/zoo/").startswith(by_name)}
+def definition(stage):
+    return STAGES[stage].get("do", STAGES[stage])
 
 
-@pytest.mark.parametrize("stage", ["train", "export"])
-def test_the_model_file_is_a_dep(stage):
-    """Model files are found by name at run time, where no import shows: the entry's own file must be listed."""
-    deps = yaml.safe_load(PROFILES["quick"].read_text())["stages"][stage]["do"]["deps"]
-    assert {"src/zoo/models/${item.file}.py", "src/zoo/layers.py"} <= set(deps)
+def paths(stage, *keys):
+    """Paths under keys of a stage in the quick profile, * in the place of an experiment or data set."""
+    entries = [entry for key in keys for entry in definition(stage).get(key, [])]
+    flat = [path for entry in entries for path in ([entry] if isinstance(entry, str) else entry)]
+    return {re.sub(r"\$\{[\w.]+\}", "*", path.replace("${profile}", "quick")) for path in flat}
 
 
-def test_data_sources_are_deps():
-    """Sources are found by name as well; all of them and what they import are listed."""
-    deps = yaml.safe_load(PROFILES["quick"].read_text())["stages"]["download"]["do"]["deps"]
-    sources = {ROOT / "src" / "zoo" / "data" / f"{name}.py" for name in data.SOURCES}
-    needed = sources.union(*map(closure, sources)) - {ROOT / "src" / "zoo" / "__init__.py"}
-    assert {str(path.relative_to(ROOT)) for path in needed} <= set(deps)
+def outputs(stage):
+    return paths(stage, "outs", "metrics", "plots")
 
 
-@pytest.mark.parametrize("path", modules("models"), ids=lambda path: path.stem)
-def test_models_import_layers_alone(path):
-    assert own_imports(path) <= {file_of("zoo"), file_of("zoo.layers")}
+# ---- imports
 
 
-@pytest.mark.parametrize("name", LEAVES)
-def test_leaves_import_no_other_module(name):
-    assert own_imports(file_of(f"zoo.{name}")) <= {file_of("zoo"), file_of("zoo.errors")}
+def test_every_room_has_a_floor():
+    assert {room(path) for path in FILES} - {"__init__"} <= FLOOR.keys()
 
 
-@pytest.mark.parametrize("path", modules(".", "data", "models"), ids=lambda path: path.stem)
-def test_the_library_imports_no_stage_and_no_command(path):
-    names = imported(path)
-    assert not {name for name in names if name.split(".")[0] == "stages"}
-    assert path.name == "cli.py" or "zoo.cli" not in names
+def test_imports_point_down():
+    arrows = ((path, target) for path in FILES for target in own(path) - {ROOT / "src" / "zoo" / "__init__.py"})
+    assert not [f"{relative(path)} -> {relative(target)}" for path, target in arrows if not may_import(path, target)]
 
 
-@pytest.mark.parametrize("stage", TORCH_FREE)
-def test_stages_after_export_import_no_torch(stage):
-    """Seen in a process of its own: everything the script imports, ours or not, leaves torch alone."""
-    code = f"import sys; sys.path.insert(0, 'stages'); import {stage}; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+def test_no_module_imports_itself_through_others():
+    graphlib.TopologicalSorter({path: own(path) - {path} for path in FILES}).prepare()  # raises CycleError
 
 
-def test_profiles_are_twins():
-    """full/dvc.yaml is dvc.yaml but for its first line of YAML."""
-    quick, full = (
-        [line for line in path.read_text().splitlines() if not line.startswith("#")] for path in PROFILES.values()
-    )
-    assert (quick[0], full[0]) == (
-        "vars: [{profile: quick, root: .}]", "vars: [{profile: full, root: ..}, ../params.yaml]")  # fmt: skip
-    assert quick[1:] == full[1:]
+def test_models_import_layers_alone():
+    targets = set().union(*(own(path) for path in FILES if room(path) == "models"))
+    assert {relative(path) for path in targets} == {"src/zoo/models/layers.py"}
+
+
+def test_the_runner_knows_nothing_of_experiments():
+    targets = set().union(*(own(path) for path in FILES if room(path) == "runner"))
+    assert {room(path) for path in targets} <= {"__init__", "runner", "errors", "files", "code"}
+
+
+def test_stages_after_export_import_no_torch():
+    """Seen in a process of its own: nothing that they import, ours or not, imports torch. Peers runs torch itself."""
+    free = [stage for stage in SCRIPTS if stage not in ("train", "export", "peers")]
+    script = f"""import sys
+sys.path.insert(0, "stages")
+for stage in {free}:
+    __import__(stage)
+    if "torch" in sys.modules:
+        sys.exit(stage)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# ---- dvc.yaml
+
+
+def test_every_script_is_a_stage():
+    scripts = {path.stem for path in (ROOT / "stages").glob("[!_]*.py")}
+    assert scripts == {*SCRIPTS, "digest"}
+    assert STAGES["code"]["cmd"] == "python stages/digest.py"
+
+
+@pytest.mark.parametrize("stage", SCRIPTS)
+def test_a_stage_runs_its_script_and_depends_on_its_code(stage):
+    assert definition(stage)["cmd"].startswith(f"python stages/{stage}.py ${{profile}}")
+    code = {dep for dep in definition(stage)["deps"] if dep.startswith("code/")}
+    assert code == {f"code/{stage}.json"} | ({NAMED[stage]} if stage in NAMED else set())
+
+
+@pytest.mark.parametrize(("stage", "written"), WRITTEN.items())
+def test_records_are_outputs(stage, written):
+    assert {path for path in outputs(stage) if path.startswith("reports/")} == {str(path) for path in written}
+
+
+@pytest.mark.parametrize("stage", SCRIPTS)
+def test_what_a_stage_depends_on_is_an_output_of_another(stage):
+    """Or a folder of outputs."""
+    made = set().union(*(outputs(other) for other in STAGES if other != stage))
+    for dep in paths(stage, "deps") - {"artifacts/quick/*", f"code/{stage}.json"}:
+        assert any(fnmatch.fnmatch(dep, out) or out.startswith(f"{dep}/") or dep.startswith(f"{out}/") for out in made)
+
+
+def test_records_alone_spell_their_paths():
+    folders = {path.parts[2] for written in WRITTEN.values() for path in written} - {"predictions", "figures"}
+    spelled = re.compile(rf"(^|reports/\w+)/({'|'.join(folders)})/")
+    readers = [path for path in FILES if room(path) not in ("records", "benchmarks")]
+    nodes = ((path, node) for path in readers for node in ast.walk(ast.parse(path.read_text())))
+    words = ((path, node.value) for path, node in nodes if isinstance(node, ast.Constant))
+    assert not [f"{relative(path)}: {word}" for path, word in words if spelled.search(str(word))]

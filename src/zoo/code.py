@@ -9,6 +9,7 @@ This module needs the standard library alone: a stage imports it before anything
 """
 
 import ast
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -30,35 +31,42 @@ DISTRIBUTIONS = {
     "sklearn": "scikit-learn",
     "torch": "torch",
 }
-# What makes a module of these folders a unit: it is found by the name that params.yaml gives, where no import shows.
+# A module of these folders that defines this is a unit: params.yaml names it, so that no import statement shows it.
 DEFINITIONS = {"models": "Network", "data": "load"}
 AGAIN = "run `dvc repro` again, which begins with the stage `code`"
-_held = {}  # unit: {path: (modification time in ns, size)}, what this process was found to run
+_held = {}  # (unit, root): {path: (modification time in ns, size)} of the files that agreed with the record
 
 
 def digest(source):
     """The sha256 of a module's syntax tree, without docstrings, comments, layout and positions.
 
-    Equal on Python 3.11 to 3.13, whose `ast.dump` differ: empty fields are left out.
+    Equal on Python 3.11 to 3.13, whose `ast.dump` differ: empty fields are left out. Raises SyntaxError.
     """
-    return hashlib.sha256(_syntax(ast.parse(source)).encode()).hexdigest()
+    return _read(source)[0]
 
 
-def unit(path, root=ROOT):
-    """The record of the unit whose file is `path`: {"modules": {path: digest}, "data": {...}, "packages": {...}}."""
-    modules, data, packages, todo = {}, {}, set(), [Path(path)]
+def unit(name, root=ROOT):
+    """The record of a unit: {"modules": {path: digest}, "data": {path: sha256}, "packages": {distribution: version}}.
+
+    Raises InputError where a file is missing or is not Python.
+    """
+    modules, data, packages = {}, {}, set()
+    todo = _files(f"zoo.{name.replace('/', '.')}", root) if "/" in name else [root / "stages" / f"{name}.py"]
     while todo:
         module = todo.pop()
-        name = module.relative_to(root).as_posix()
-        if name in modules:
+        path = module.relative_to(root).as_posix()
+        if path in modules:
             continue
-        source = module.read_text(encoding="utf-8")
-        tree = _parsed(name, source)
-        modules[name] = hashlib.sha256(_syntax(tree).encode()).hexdigest()
-        for file in _data_files(tree, module):
+        try:
+            modules[path], imports, named = _read(module.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise InputError(f"{path} is missing: restore it") from None
+        except SyntaxError as error:
+            raise InputError(f"{path}, line {error.lineno}: {error.msg}") from None
+        for file in (file for one in named for file in _inside(module.with_name(one))):
             data[file.relative_to(root).as_posix()] = hashlib.sha256(file.read_bytes()).hexdigest()
-        for imported in _imported(tree):
-            files = list(_files(imported, root))
+        for imported in imports:
+            files = _files(imported, root)
             todo += files
             if not files:
                 packages.add(imported.partition(".")[0])
@@ -71,23 +79,23 @@ def unit(path, root=ROOT):
 
 
 def units(root=ROOT):
-    """{unit: its file}: train, models/gan, data/mnist and so on."""
-    stages = {path.stem: path for path in sorted((root / "stages").glob("[a-z]*.py"))}
-    return stages | {
-        f"{folder}/{path.stem}": path
+    """The names of all units: train, models/gan, data/mnist and so on. The script that writes the records is none."""
+    stages = [path.stem for path in sorted((root / "stages").glob("[a-z]*.py")) if path.stem != "digest"]
+    return stages + [
+        f"{folder}/{path.stem}"
         for folder, definition in DEFINITIONS.items()
         for path in sorted((root / "src" / "zoo" / folder).glob("[a-z]*.py"))
-        if _defines(path, definition)
-    }
+        if re.search(rf"^(class|def) {definition}\b", path.read_text(encoding="utf-8"), re.MULTILINE)
+    ]
 
 
 def hold(name, root=ROOT):
-    """Check that the unit of this checkout is what DVC hashed, and keep it in mind for `verify`.
+    """Check that the unit of this checkout is what DVC hashed, and remember it for `verify`.
 
     Raises InputError where code/<name>.json is missing, the code or a data file differs from it, or an installed
     package has another version than the pin.
     """
-    record, found = _record(name, root), unit(units(root)[name], root)
+    record, found = _record(name, root), unit(name, root)
     _compare(name, record, found)
     for distribution, pinned in found["packages"].items():
         installed = _installed(distribution)
@@ -98,6 +106,13 @@ def hold(name, root=ROOT):
     _held[name, root] = {path: _version(root / path) for kind in ("modules", "data") for path in found[kind]}
 
 
+def module(name):
+    """Import the module of a unit that params.yaml names, such as models/gan. A stage is held to its record first."""
+    if _held:
+        hold(name)
+    return importlib.import_module(f"zoo.{name.replace('/', '.')}")
+
+
 def verify():
     """Check again all that `hold` checked, before outputs are renamed into place.
 
@@ -105,17 +120,12 @@ def verify():
     """
     for (name, root), versions in _held.items():
         if any(_version(root / path) != version for path, version in versions.items()):
-            _compare(name, _record(name, root), unit(units(root)[name], root))
-
-
-def is_held():
-    """True in a stage whose code was checked."""
-    return bool(_held)
+            _compare(name, _record(name, root), unit(name, root))
 
 
 def identity(names, root=ROOT):
-    """One sha256 over the records of several units: what a kept state of a training has to agree with."""
-    records = {name: unit(units(root)[name], root) for name in names}
+    """One sha256 over the records of several units: the saved state of a training is valid for equal code only."""
+    records = {name: unit(name, root) for name in names}
     return hashlib.sha256(json.dumps(records, sort_keys=True).encode()).hexdigest()
 
 
@@ -136,7 +146,7 @@ def _compare(name, record, found):
         before, now = record.get(kind, {}), found[kind]
         for key in sorted({*before, *now}):
             if before.get(key) != now.get(key):
-                raise InputError(f"{key} is not what {FOLDER}/{name}.json says DVC hashed: {AGAIN}")
+                raise InputError(f"{key} is not as {FOLDER}/{name}.json has it: {AGAIN}")
     raise InputError(f"{FOLDER}/{name}.json has unknown keys: {AGAIN}")
 
 
@@ -160,11 +170,11 @@ def _pins(root):
     return dict(re.findall(r"^([A-Za-z0-9._-]+)==([^\s;]+)", text, re.MULTILINE))
 
 
-def _parsed(name, source):
-    try:
-        return ast.parse(source)
-    except SyntaxError as error:
-        raise InputError(f"{name}, line {error.lineno}: {error.msg}") from None
+@functools.cache  # by its text: many units share a module
+def _read(source):
+    """(digest, names that are imported, names of the data files) of a module's source."""
+    tree = ast.parse(source)
+    return hashlib.sha256(_syntax(tree).encode()).hexdigest(), list(_imported(tree)), list(_named(tree))
 
 
 def _syntax(node):
@@ -209,15 +219,13 @@ def _files(imported, root):
     return [path for path in candidates if path.exists()]
 
 
-def _data_files(tree, module):
-    """The files that a module names as `Path(__file__).with_name("...")`; of a folder all that are in it."""
+def _named(tree):
+    """What a module names as `Path(__file__).with_name("...")`: a data file, or a folder of them."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Path(__file__).with_name":
-            path = module.with_name(ast.literal_eval(node.args[0]))
-            yield from sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", None) == "with_name":
+            yield from map(ast.literal_eval, node.args if ast.unparse(node.func.value) == "Path(__file__)" else [])
 
 
-def _defines(path, name):
-    """True where the module at `path` defines a class or a function of that name."""
-    body = _parsed(path.name, path.read_text(encoding="utf-8")).body
-    return any(isinstance(part, (ast.ClassDef, ast.FunctionDef)) and part.name == name for part in body)
+def _inside(path):
+    """The file itself, or all files in a folder."""
+    return sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]

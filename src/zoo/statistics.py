@@ -1,8 +1,8 @@
-"""What a few seeds say: mean, interval, and how that lies to another mean, a published figure or another commit."""
+"""Seeds as a sample: mean and interval, the difference of two means, a mean beside a published one."""
 
 import math
 
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 
 def interval(values, confidence=0.95):
@@ -32,6 +32,14 @@ def difference(left, right, confidence=0.95):
     return gap - half, gap + half
 
 
+def share(count, of, confidence=0.95):
+    """Wilson's score interval (low, high) of a share that was counted as `count` in `of` (Wilson 1927)."""
+    square = float(ndtri((1 + confidence) / 2)) ** 2
+    centre = (count + square / 2) / (of + square)
+    half = math.sqrt(square * (count * (of - count) / of + square / 4)) / (of + square)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
 def summary(values):
     """{"mean", "seeds"} of {seed: value}, and {"low", "high"} (95 %) from three seeds on.
 
@@ -51,9 +59,10 @@ def summary(values):
 
 
 def flat(metrics, path=()):
-    """((name, ...), value) of every number in nested dictionaries."""
+    """((name, ...), value) of every number in nested dictionaries; a class is named by its number as text."""
     for name, value in metrics.items():
-        yield from flat(value, (*path, name)) if isinstance(value, dict) else [((*path, name), value)]
+        place = (*path, str(name))
+        yield from flat(value, place) if isinstance(value, dict) else [(place, value)]
 
 
 def nested(measured):
@@ -68,22 +77,20 @@ def nested(measured):
 
 
 def verdict(measured, value, better, tolerance):
-    """Set a `summary` beside a published `value`: "reproduced", "better", "not reproduced" or "undecided".
+    """Compare a `summary` with a published `value`: "reproduced", "better", "not reproduced" or "undecided".
 
-    Reproduced within the relative `tolerance` of `value`; beyond it, `better` ("lower" or "higher") says
-    which side is good. From three seeds on the interval decides: touching the tolerance band is reproduced, but one
-    that reaches beyond it on both sides leaves the verdict undecided.
+    Reproduced where the mean lies within the relative `tolerance` of `value`; beyond it, `better` ("lower" or
+    "higher") says which side is good. An interval that leaves the tolerance on both sides decides nothing.
     Raises ValueError for another word than "lower" or "higher".
     """
     if better not in ("lower", "higher"):
         raise ValueError(f"better = {better!r}: use lower or higher")
-    mean = measured["mean"]
+    mean, margin = measured["mean"], tolerance * abs(value)
     if mean is None:
         return "not reproduced"
-    low, high = measured.get("low", mean), measured.get("high", mean)
-    margin = tolerance * abs(value)
+    low, high = (mean if measured.get(end) is None else measured[end] for end in ("low", "high"))
     if low < value - margin and high > value + margin:
         return "undecided"
-    if low <= value + margin and high >= value - margin:
+    if abs(mean - value) <= margin:
         return "reproduced"
     return "better" if (mean < value) == (better == "lower") else "not reproduced"

@@ -1,584 +1,562 @@
-"""`zoo compare` on a small project in git and DVC, where all that should be said of two commits is known beforehand."""
+"""`zoo compare` on constructed records, where the right answer is known beforehand."""
 
 import contextlib
-import copy
+import hashlib
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy
-import onnx
 import pytest
-import yaml
 from dvc.repo import Repo
-from dvc_projects import inside, project, zoo
-from sample_graphs import save
+from dvc_projects import inside, project, write_stages, zoo
 
-from zoo import files
+from zoo import statistics
 from zoo.compare import compare, view
 from zoo.errors import InputError
-from zoo.runner import dvc_graph
+from zoo.params.comparison import Rules
+from zoo.records import judged, latency, metrics, parity, run
+from zoo.records.metrics import Summary
+from zoo.records.parity import Check, Export, Graph
 
-RULES = {
-    "quality": {"relative": 0.01},
-    "latency": {"relative": 0.05, "microseconds": 1.0, "noise_times": 3, "drift": 0.05},
-}
-MACHINE = {"cpu": "EPYC", "cores": 2, "gpu": None}
-SIGNATURE = "(float[batch,2] x) => (float[batch,3] result)"
+RULES = Rules.model_validate(
+    {"quality": {"relative": 0.01}, "latency": {"relative": 0.05, "microseconds": 1.0, "noise_times": 3, "drift": 0.05}}
+)
+SECTION = f"compare: {RULES.model_dump()}\n"
+MACHINE = {"cpu": "EPYC", "cores": 2, "gpu": None, "onnxruntime": "1.31.1"}
 OPPOSITE = {"better": "worse", "worse": "better"}
-STAGES = {
-    "download": {
-        "foreach": ["images", "text"],
-        "do": {
-            "cmd": "mkdir -p artifacts/quick/data && cp made/${item} artifacts/quick/data/${item}.npz",
-            "deps": ["made/${item}"],
-            "outs": ["artifacts/quick/data/${item}.npz"],
-        },
-    },
-    "export": {
-        "foreach": ["ae_dense32", "mlp_relu", "cvae"],
-        "do": {
-            "cmd": "mkdir -p artifacts/quick/graphs && cp -r made/${item} artifacts/quick/graphs/${item}",
-            "deps": ["made/${item}"],
-            "outs": ["artifacts/quick/graphs/${item}"],
-        },
-    },
-    "evaluate": {
-        "foreach": ["ae_dense32", "mlp_relu", "cvae"],
-        "do": {"cmd": "true", "deps": ["artifacts/quick/graphs/${item}"], "params": ["evaluate"]},
-    },
-}
+
+
+# ---- records
+
+
+def sha256(text):
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def seeds(*values):
-    return {"seeds": {str(seed): value for seed, value in enumerate(values)}, "mean": None}
+    return Summary(**statistics.summary(dict(enumerate(values))))
 
 
-def metrics(count=1, diverged=(), steps=100, source="digits", **verbs):
-    numbers = range(count)
-    training = {
-        "steps": steps, "seeds": list(numbers), "source": source,
-        "diverged_at_step": {str(seed): 7 if seed in diverged else None for seed in numbers},
+def graph(structure, weights="", **changes):
+    fields = {
+        "graph_sha256": sha256(structure + weights), "structure_sha256": sha256(structure), "bytes": 1000,
+        "opset": "20", "operators": {"MatMul": 1, "Relu": 1}, "parameters": {"float": 6},
+        "inputs": ["x float[batch, 2]"], "outputs": ["y float[batch, 3]"],
     }  # fmt: skip
-    return verbs | {"training": training}
+    return Graph(**fields | changes)
 
 
-def row(verb, p50, batch=1, sha="a", mode="host", threads=1, **more):
-    return {
-        "verb": verb, "seed": 0, "batch": batch, "graph_sha256": sha, "mode": mode, "threads": threads,
-        "optimisation": "all", "p50_us": p50, "p50_low_us": p50 * 0.99, "p50_high_us": p50 * 1.01,
-        "block_p50_us": [p50 * share for share in (0.995, 1, 1, 1.005, 1.01)],
-        "block_reference_us": [10.0] * 5,
-    } | more  # fmt: skip
+def write(
+    name, verbs, graphs, *, count=1, profile="quick", processor="EPYC", steps=100, diverged=(), source="digits",
+    data="data", samples=50, judge=None,
+):  # fmt: skip
+    """The records of an experiment: `verbs` is {verb: {metric: Summary}}, `graphs` {verb: Graph of every seed}."""
+    numbers = [str(seed) for seed in range(count)]
+    identities = {seed: {verb: {"graph_sha256": one.graph_sha256, "structure_sha256": one.structure_sha256}
+                         for verb, one in graphs.items()} for seed in numbers}  # fmt: skip
+    common = {"experiment": name, "profile": profile, "versions": {}}
+    trained = {
+        seed: {
+            "checkpoint_sha256": sha256(seed), "diverged_at_step": 7 if int(seed) in diverged else None,
+            "diverged_in": "loss" if int(seed) in diverged else None, "device": "cpu", "processor": processor,
+            "threads": 1,
+        } for seed in numbers
+    }  # fmt: skip
+    run.write(run.Runs(**common, recipe={"steps": steps}, data={}, parameters=6, seeds=trained))
+    check = Check(largest_difference=0.0, bound=1e-5, calls=1, finite=True)
+    exports = {verb: {seed: Export(graph=one, check=check) for seed in numbers} for verb, one in graphs.items()}
+    parity.write(parity.Exports(**common, graphs=exports))
+    metrics.write(
+        metrics.Metrics(
+            **common, data_sha256=sha256(data), source=source, importance_samples=samples, graphs=identities,
+            verbs=verbs, confusion=None,
+        )
+    )  # fmt: skip
+    if judge:
+        by, number, value = judge
+        by = {"experiment": by, "seed": 0, "graphs": {"classify": graph(by).model_dump(include=IDENTITY)}}
+        judged.write(
+            judged.Judged(
+                **common, judge=by, samples=number, data_sha256=sha256(data), graphs=identities,
+                metrics={"agreement": value},
+            )
+        )  # fmt: skip
 
 
-def latency(*rows, machine=MACHINE, time=20):
-    return {"provider": "CPUExecutionProvider", "machine": machine, "settings": {"time": time}, "rows": list(rows)}
+IDENTITY = {"graph_sha256", "structure_sha256"}
 
 
-def report(part, name, value, profile="quick"):
-    path = getattr(files, part)(profile, name)
-    files.write_json(path / "cpu.json" if part == "latency" else path, value)
+def row(p50, batch=1, mode="host", threads=1, drift=0.0, reference=10.0, **changes):
+    times = {
+        f"p{name}{end}_us": p50 * (1 + part)
+        for name in ("50", "90", "99", "999")
+        for end, part in (("", 0), ("_low", -0.01), ("_high", 0.01))
+    }
+    times |= {
+        "outlier_share": 0.0, "calls": 700, "seconds": 0.2, "warmup_calls": 50, "items_per_second": 1e6 * batch / p50,
+        "block_calls": [140] * 5, "block_p50_us": [p50 * share for share in (0.995, 1, 1, 1.005, 1.01)],
+        "block_reference_us": [reference] * 5, "noise": 0.005, "drift": drift, "attempts": 5,
+    }  # fmt: skip
+    found = {"mode": mode, "threads": threads, "optimisation": "all", "batch": batch, "graph_sha256": sha256("g"),
+             "times": times}  # fmt: skip
+    return found | changes
 
 
-def parity(*verbs, count=1):
-    return {verb: {str(seed): {"largest_difference": 0.0} for seed in range(count)} for verb in verbs}
-
-
-def graph(name, verb, body="result = Relu(mixed)", seed=0, signature=SIGNATURE, **weights):
-    weights = {"w": numpy.ones((2, 3), numpy.float32)} | weights
-    save(Path("made", name, str(seed), f"{verb}.onnx"), signature, f"mixed = MatMul(x, w) {body}", **weights)
-
-
-def reproduce():
-    with contextlib.closing(Repo()) as repo:
-        repo.reproduce()
-
-
-def save_all(message):
-    subprocess.run(["git", "add", "--all"], check=True)
-    identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
-    subprocess.run(["git", *identity, "commit", "--quiet", "--message", message], check=True)
-
-
-@pytest.fixture(scope="module")
-def commits(tmp_path_factory, request):
-    """Two commits: v1 and v2. The working tree is as v2."""
-    everything = yaml.safe_load((request.path.parents[1] / "params.yaml").read_text())
-    everything["models"] = {name: everything["models"][name] for name in ("ae_dense32", "mlp_relu", "cvae", "lstm")}
-    for key in ("published", "published_curves", "claims"):
-        everything[key] = {}
-    everything["judge"] |= {"by": "mlp_relu", "of": ["cvae"]}
-    folder = project(tmp_path_factory.mktemp("compare") / "zoo", STAGES)
-    with inside(folder):
-        first, second = copy.deepcopy(everything), copy.deepcopy(everything)
-        del second["models"]["lstm"]
-        second["evaluate"]["importance_samples"] = 7
-        _first(first)
-        reproduce()
-        save_all("the first")
-        subprocess.run(["git", "tag", "v1"], check=True)
-        _second(second)
-        reproduce()
-        save_all("the second")
-        subprocess.run(["git", "tag", "v2"], check=True)
-    return folder
-
-
-def _first(everything):
-    Path("params.yaml").write_text(yaml.safe_dump(everything, sort_keys=False))
-    Path("made").mkdir()
-    Path("made", "images").write_text("digits")
-    Path("made", "text").write_text("grammar")
-    for seed in range(3):
-        graph("ae_dense32", "reconstruct", seed=seed)
-    graph("mlp_relu", "classify")
-    graph("cvae", "decode")
-    graph("cvae", "encode")
-    graph("cvae", "reconstruct")
-    report("metrics", "ae_dense32", metrics(3, reconstruct={
-        "mse": seeds(0.0100, 0.0101, 0.0099), "psnr_db": seeds(20.0, 20.1, 19.9), "bce": seeds(0.5, 0.2, 0.8),
-        "floor_mse": seeds(1, 1, 1),
-    }))  # fmt: skip
-    report("parity", "ae_dense32", parity("reconstruct", count=3))
-    report("latency", "ae_dense32", latency(
-        row("reconstruct", 100), row("reconstruct", 500, batch=16), row("reconstruct", 90, threads=2),
-        row("reconstruct", 80, mode="bound"),
-    ))  # fmt: skip
-    classes = {str(digit): seeds(0.5) for digit in range(2)}
-    report("metrics", "mlp_relu", metrics(classify={"accuracy": seeds(0.99), "nll": seeds(0.1), "precision": classes}))
-    report("parity", "mlp_relu", parity("classify"))
-    report("latency", "mlp_relu", latency(row("classify", 10, tf32=False)))
-    report("metrics", "cvae", metrics(
-        decode={"elbo": seeds(-100.0), "kl_nats": seeds(20.0), "importance_bound": seeds(-95.0)},
-        reconstruct={"mse": seeds(0.01)}))  # fmt: skip
-    report("judged", "cvae", {"judge": "mlp_relu", "samples": 100, "agreement": seeds(0.5)})
-    report("parity", "cvae", parity("decode", "encode", "reconstruct"))
-    report("latency", "cvae", latency(row("decode", 50), row("encode", 50), row("reconstruct", 50)))
-    report("metrics", "lstm", metrics(next_word={"perplexity": seeds(80.0)}))
-
-
-def _second(everything):
-    Path("params.yaml").write_text(yaml.safe_dump(everything, sort_keys=False))
-    for seed in range(3):  # other weights, the same graph
-        graph("ae_dense32", "reconstruct", seed=seed, w=numpy.full((2, 3), 0.5, numpy.float32))
-    graph("cvae", "decode", "half = Relu(mixed) result = Sigmoid(half)", bias=numpy.zeros(4, numpy.float32))
-    graph("cvae", "reconstruct", "result = Relu(mixed)", signature="(float[batch,2] x) => (float[n,3] result)")
-    Path("made", "cvae", "0", "encode.onnx").unlink()
-    graph("cvae", "generate")
-    report("metrics", "ae_dense32", metrics(3, steps=200, reconstruct={
-        "mse": seeds(0.0120, 0.0121, 0.0119), "psnr_db": seeds(22.0, 22.1, 21.9), "bce": seeds(0.6, 0.3, 0.9),
-        "floor_mse": seeds(9, 9, 9),
-    }))  # fmt: skip
-    report("latency", "ae_dense32", latency(
-        row("reconstruct", 120, sha="b"), row("reconstruct", 440, batch=16, sha="b"),
-        row("reconstruct", 92, threads=2, sha="b"), row("reconstruct", 80, mode="graph", sha="b"),
-    ))  # fmt: skip
-    classes = {str(digit): seeds(0.6) for digit in range(2)}
-    report("metrics", "mlp_relu", metrics(classify={"accuracy": seeds(0.985), "nll": seeds(0.1), "precision": classes}))
-    report("metrics", "cvae", metrics(
-        diverged=[0], decode={"elbo": seeds(None), "kl_nats": seeds(2.0), "importance_bound": seeds(-90.0)},
-        reconstruct={"mse": seeds(0.01)}))  # fmt: skip
-    report("judged", "cvae", {"judge": "mlp_relu", "samples": 200, "agreement": seeds(0.6)})
-    report("parity", "cvae", parity("decode", "generate", "reconstruct"))
-    report("latency", "cvae", latency(row("decode", 50, sha="b"), row("generate", 9), row("reconstruct", 90, sha="b")))
+def time(structure, *rows, machine=MACHINE, words=20, profile="quick", not_measured=None):
+    timed = {"experiment": "x", "seed": 0, "verb": "v", "graph_sha256": sha256("g"),
+             "structure_sha256": sha256(structure), "bytes": 1}  # fmt: skip
+    source = {"graph": timed, "machine": machine, "settings": {"time": words}, "conditions": {}, "commit": None,
+              "cold": [], "rows": rows, "advice": [], "agreement": []}  # fmt: skip
+    record = latency.Latency(
+        structure_sha256=sha256(structure), verb="v", sources={"cpu": source} if rows else {},
+        not_measured=not_measured or {},
+    )  # fmt: skip
+    latency.write(record, profile)
 
 
 @pytest.fixture
-def there(commits):
-    with inside(commits) as printed:
-        yield printed
+def empty(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
 
 
-@pytest.fixture
-def copied(commits, tmp_path):
-    """A copy of the project to spoil, as the working folder."""
-    subprocess.run(["cp", "-r", commits, tmp_path / "zoo"], check=True)
-    with inside(tmp_path / "zoo"):
-        yield tmp_path / "zoo"
+def snapshot(name):
+    """What was written, as a commit of that name; the next one begins with nothing."""
+    one = compare.side(None)._replace(name=name)
+    shutil.rmtree("reports")
+    return one
 
 
-def found(base, head, table, rules=RULES):
-    """{(experiment, what): Row}"""
-    tables = {one["name"]: one["rows"] for one in compare.compare(base, head, None, rules)["tables"]}
-    keyed = {(one.experiment, one.what): one for one in tables[table]}
+def rows_of(before, after, table, profile=None):
+    """{(experiments, what): Row}"""
+    tables = {one["name"]: one["rows"] for one in compare.compare(before, after, profile, RULES)["tables"]}
+    keyed = {(", ".join(one.experiments), one.what): one for one in tables[table]}
     assert len(keyed) == len(tables[table])
     return keyed
+
+
+def write_first():
+    write("ae", {"reconstruct": {
+        "mse": seeds(0.0100, 0.0101, 0.0099), "psnr_db": seeds(20.0, 20.1, 19.9), "bce": seeds(0.5, 0.2, 0.8),
+        "floor_mse": seeds(1, 1, 1),
+    }}, {"reconstruct": graph("ae")}, count=3)  # fmt: skip
+    classes = {str(digit): seeds(0.5) for digit in range(2)}
+    write(
+        "mlp",
+        {"classify": {"accuracy": seeds(0.99), "nll": seeds(0.1), "precision": classes}},
+        {"classify": graph("mlp")},
+    )
+    write("mlp_twin", {"classify": {"nll": seeds(0.1)}}, {"classify": graph("mlp", "other")})
+    write("cvae", {"decode": {"elbo": seeds(-100.0), "kl_nats": seeds(20.0), "importance_bound": seeds(-95.0)},
+                   "reconstruct": {"mse": seeds(0.01)}},
+          {verb: graph(verb) for verb in ("decode", "encode", "reconstruct")},
+          judge=("mlp", 100, seeds(0.5)))  # fmt: skip
+    write("lstm", {"next_word": {"perplexity": seeds(80.0)}}, {})
+    time("ae", row(100), row(500, batch=16), row(90, threads=2), row(80, mode="bound"))
+    time("mlp", row(10))
+    for verb in ("decode", "encode", "reconstruct"):
+        time(verb, row(50))
+
+
+def write_second():
+    write("ae", {"reconstruct": {
+        "mse": seeds(0.0120, 0.0121, 0.0119), "psnr_db": seeds(22.0, 22.1, 21.9), "bce": seeds(0.6, 0.3, 0.9),
+        "floor_mse": seeds(9, 9, 9),
+    }}, {"reconstruct": graph("ae", "trained longer", bytes=1010)}, count=3, steps=200)  # fmt: skip
+    classes = {str(digit): seeds(0.6) for digit in range(2)}
+    write(
+        "mlp",
+        {"classify": {"accuracy": seeds(0.985), "nll": seeds(0.1), "precision": classes}},
+        {"classify": graph("mlp")},
+    )
+    write("mlp_twin", {"classify": {"nll": seeds(0.1)}}, {"classify": graph("mlp", "other")})
+    write("cvae", {"decode": {"elbo": seeds(None), "kl_nats": seeds(2.0), "importance_bound": seeds(-90.0)},
+                   "reconstruct": {"mse": seeds(0.01)}},
+          {"decode": graph("deeper", operators={"MatMul": 1, "Relu": 1, "Sigmoid": 1}, parameters={"float": 10}),
+           "generate": graph("generate"), "reconstruct": graph("renamed", outputs=["y float[n, 3]"])},
+          judge=("mlp", 200, seeds(0.6)), samples=100, diverged=[0])  # fmt: skip
+    time("ae", row(120), row(440, batch=16), row(92, threads=2), row(80, mode="graph"))
+    time("mlp", row(10))
+    time("deeper", row(60))
+    time("generate", row(9))
+    time("renamed", row(90))
+
+
+@pytest.fixture
+def sides(empty):
+    """Two commits: v1 and v2."""
+    write_first()
+    before = snapshot("v1")
+    write_second()
+    return before, snapshot("v2")
 
 
 # ---- what is said of two commits
 
 
-def test_quality(there):
-    rows = found("v1", "v2", "Quality")
-    verdicts = {key: one.verdict for key, one in rows.items()}
-    assert verdicts == {
-        ("ae_dense32", "reconstruct.mse"): "worse",
-        ("ae_dense32", "reconstruct.psnr_db"): "better",
-        ("ae_dense32", "reconstruct.bce"): "same",  # 0.1 apart, the seeds as far from each other
-        ("ae_dense32", "training.diverged"): "same",
-        ("mlp_relu", "classify.accuracy"): "worse",  # half as many errors again
-        ("mlp_relu", "classify.nll"): "same",
-        ("mlp_relu", "classify.precision"): "better",
-        ("mlp_relu", "training.diverged"): "same",
-        ("cvae", "decode.elbo"): "worse",  # diverged
+def test_quality(sides):
+    rows = rows_of(*sides, "Quality")
+    assert {key: one.verdict for key, one in rows.items()} == {
+        ("ae", "reconstruct.mse"): "worse",
+        ("ae", "reconstruct.psnr_db"): "better",
+        ("ae", "reconstruct.bce"): "same",  # 0.1 apart, the seeds as far from each other
+        ("ae", "training.diverged"): "same",
+        ("mlp", "classify.accuracy"): "changed",  # half as many errors again, of one seed
+        ("mlp", "classify.nll"): "same",
+        ("mlp", "classify.precision"): "changed",
+        ("mlp", "training.diverged"): "same",
+        ("mlp_twin", "classify.nll"): "same",
+        ("mlp_twin", "training.diverged"): "same",
+        ("cvae", "decode.elbo"): "changed",  # diverged
         ("cvae", "decode.importance_bound"): "not comparable",
         ("cvae", "reconstruct.mse"): "same",
         ("cvae", "judge.agreement"): "not comparable",
-        ("cvae", "training.diverged"): "worse",
+        ("cvae", "training.diverged"): "changed",
         ("lstm", "all"): "not comparable",
     }
-    mse = rows["ae_dense32", "reconstruct.mse"]
-    half = 4.3027 * 0.0001 / 3**0.5
-    assert (mse.before, mse.change, mse.note) == (f"0.01 ± {half:.2g}", "+20.0 %", "budget: 100 → 200 steps")
-    accuracy = rows["mlp_relu", "classify.accuracy"]
+    mse, half = rows["ae", "reconstruct.mse"], 4.3027 * 0.0001 / 3**0.5
+    assert (mse.before, mse.change, mse.note) == (f"0.01 ± {half:.2g}", "+20.0 %", "steps: 100 → 200")
+    accuracy = rows["mlp", "classify.accuracy"]
     assert (accuracy.change, accuracy.note) == ("-0.50 points", "1 seed: noise unknown")
     assert rows["cvae", "decode.elbo"].after == "diverged (1 of 1 seeds)"
-    assert rows["cvae", "decode.importance_bound"].note == "another number of importance samples: 100 → 7"
+    assert rows["cvae", "decode.importance_bound"].note == "another number of importance samples: 50 → 100"
     assert rows["cvae", "judge.agreement"].note == "another number of judged samples: 100 → 200"
-    assert rows["lstm", "all"].note == "no such experiment at v2"
+    assert rows["lstm", "all"].note == "no record in reports/quick/metrics at v2"
 
 
-def test_latency(there):
-    rows = found("v1", "v2", "Latency")
-    said = {key: (one.verdict, one.note) for key, one in rows.items()}
-    assert said == {
-        ("ae_dense32", "reconstruct, batch 1: cpu host, 1 thread"): ("worse", ""),
-        ("ae_dense32", "reconstruct, batch 16: cpu host, 1 thread"): ("better", ""),
-        ("ae_dense32", "reconstruct, batch 1: cpu host, 2 threads"): ("same", ""),
-        ("ae_dense32", "reconstruct, batch 1: cpu bound, 1 thread"): ("not comparable", "measured at v1 alone"),
-        ("ae_dense32", "reconstruct, batch 1: cpu graph, 1 thread"): ("not comparable", "measured at v2 alone"),
-        ("mlp_relu", "classify, batch 1: cpu host, 1 thread"): ("same", ""),
-        ("cvae", "decode, batch 1: cpu host, 1 thread"): ("same", ""),
-        ("cvae", "encode, batch 1: cpu host, 1 thread"): ("not comparable", "measured at v1 alone"),
-        ("cvae", "generate, batch 1: cpu host, 1 thread"): ("not comparable", "measured at v2 alone"),
-        ("cvae", "reconstruct, batch 1: cpu host, 1 thread"): (
-            "not comparable", "the graph's inputs or outputs have changed"),
-        ("lstm", "all"): ("not comparable", "no such experiment at v2"),
-    }  # fmt: skip
-    slower = rows["ae_dense32", "reconstruct, batch 1: cpu host, 1 thread"]
+def test_latency(sides):
+    rows = rows_of(*sides, "Latency")
+    assert {key: (one.verdict, one.note) for key, one in rows.items()} == {
+        ("ae", "reconstruct, batch 1: cpu host, 1 thread"): ("worse", ""),
+        ("ae", "reconstruct, batch 16: cpu host, 1 thread"): ("better", ""),
+        ("ae", "reconstruct, batch 1: cpu host, 2 threads"): ("same", ""),
+        ("ae", "reconstruct, batch 1: cpu bound, 1 thread"): ("not comparable", "not measured (no such row) at v2"),
+        ("ae", "reconstruct, batch 1: cpu graph, 1 thread"): ("not comparable", "not measured (no such row) at v1"),
+        ("mlp, mlp_twin", "classify, batch 1: cpu host, 1 thread"): ("same", ""),  # one structure, timed once
+        ("cvae", "decode, batch 1: cpu host, 1 thread"): ("worse", "another structure"),
+        ("cvae", "encode"): ("not comparable", "no such graph at v2"),
+        ("cvae", "generate"): ("not comparable", "no such graph at v1"),
+        ("cvae", "reconstruct"): ("not comparable", "the graph's inputs or outputs have changed"),
+        ("lstm", "all"): ("not comparable", "no record in reports/quick/metrics at v2"),
+    }
+    slower = rows["ae", "reconstruct, batch 1: cpu host, 1 thread"]
     assert (slower.before, slower.after, slower.change) == ("100 (99–101)", "120 (118.8–121.2)", "+20.0 %")
 
 
-def test_graphs(there):
-    rows = found("v1", "v2", "Graphs")
-    assert {key: one.verdict for key, one in rows.items()} == {
-        ("ae_dense32", "reconstruct"): "same",
-        ("mlp_relu", "classify"): "same",
-        ("cvae", "decode"): "different",
-        ("cvae", "encode"): "not comparable",
-        ("cvae", "generate"): "not comparable",
-        ("cvae", "reconstruct"): "different",
-        ("lstm", "all"): "not comparable",
+def test_graphs(sides):
+    rows = rows_of(*sides, "Graphs")
+    assert {key: (one.verdict, one.note) for key, one in rows.items()} == {
+        ("ae", "reconstruct"): ("same", "other weights or metadata; bytes 1,000 → 1,010"),
+        ("mlp", "classify"): ("same", ""),
+        ("mlp_twin", "classify"): ("same", ""),
+        ("cvae", "decode"): ("different", "parameters float 6 → 10; operators Sigmoid 0 → 1"),
+        ("cvae", "encode"): ("not comparable", "no such graph at v2"),
+        ("cvae", "generate"): ("not comparable", "no such graph at v1"),
+        ("cvae", "reconstruct"): ("different", "outputs y float[batch, 3] → y float[n, 3]"),
+        ("lstm", "all"): ("not comparable", "no record in reports/quick/metrics at v2"),
     }
-    decode = rows["cvae", "decode"].note
-    assert re.fullmatch(r"operator Sigmoid 0 → 1; parameters float 6 → 10; bytes \d+ → \d+", decode)
-    reconstruct = rows["cvae", "reconstruct"].note
-    assert reconstruct.startswith("outputs result float[batch, 3] → result float[n, 3]")
-    assert rows["cvae", "encode"].note == "only at v1"
-    assert rows["cvae", "generate"].note == "only at v2"
 
 
-def test_the_other_way_round_better_and_worse_change_places(there):
-    for table in ("Quality", "Latency", "Graphs"):
-        back = found("v2", "v1", table)
-        for key, one in found("v1", "v2", table).items():
-            assert back[key].verdict == OPPOSITE.get(one.verdict, one.verdict), key
+def test_a_stride_is_no_operator_and_makes_a_graph_different(empty):
+    write("conv", {}, {"encode": graph("stride 1")})
+    before = snapshot("v1")
+    write("conv", {}, {"encode": graph("stride 2")})
+    one = rows_of(before, compare.side(None), "Graphs")["conv", "encode"]
+    assert (one.verdict, one.note) == ("different", "other attributes, connections or constants")
 
 
-def test_a_commit_against_itself_is_the_same(there):
-    for base, head in (("v1", "v1"), ("v2", None)):
-        for table in ("Quality", "Latency", "Graphs"):
-            assert {one.verdict for one in found(base, head, table).values()} <= {"same", "not comparable"}
-    assert {one.note for one in found("v2", "v2", "Quality").values()} >= {"1 seed: noise unknown"}
+@pytest.mark.parametrize("table", ["Quality", "Latency", "Graphs"])
+def test_the_other_way_round_better_and_worse_change_places(sides, table):
+    back = rows_of(*sides[::-1], table)
+    for key, one in rows_of(*sides, table).items():
+        assert back[key].verdict == OPPOSITE.get(one.verdict, one.verdict), key
 
 
-def test_equal_locks_are_the_same_without_opening_a_graph(there, monkeypatch):
-    monkeypatch.setattr(dvc_graph, "cache_path", None)
-    assert {one.verdict for one in found("v2", None, "Graphs").values()} == {"same"}
-
-
-def test_graphs_that_are_not_in_the_cache(copied):
-    subprocess.run(["rm", "-r", ".dvc/cache"], check=True)
-    rows = found("v1", "v2", "Graphs")
-    gone = "the graphs at v1 are not in DVC's cache: git checkout v1, then dvc fetch"
-    assert rows["ae_dense32", "reconstruct"].verdict == "not comparable"
-    assert rows["ae_dense32", "reconstruct"].note.startswith(gone)
-    assert rows["mlp_relu", "classify"].verdict == "same"
-    times = found("v1", "v2", "Latency")
-    assert gone in times["ae_dense32", "reconstruct, batch 1: cpu host, 1 thread"].note
-    assert times["mlp_relu", "classify, batch 1: cpu host, 1 thread"].verdict == "same"
+@pytest.mark.parametrize("table", ["Quality", "Latency", "Graphs"])
+def test_a_commit_against_itself_is_the_same(sides, table):
+    for one in sides:
+        assert {row.verdict for row in rows_of(one, one, table).values()} == {"same"}
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("before", "after", "weights", "processor", "verdict", "note"),
     [
-        (lambda whole: whole["machine"].update(gpu="H200"), "another machine: gpu None → H200"),
-        (lambda whole: [one.pop("mode") for one in whole["rows"]], "measured by an earlier protocol at working tree"),
-        (lambda whole: whole.update(not_measured="no driver"), "not measured at working tree: no driver"),
-        (lambda whole: whole["rows"][0].update(not_measured="refused"), "not measured at working tree: refused"),
-        (lambda whole: whole["rows"][0].update(p50_low_us=None), "too few calls at working tree"),
-        (lambda whole: whole["rows"][0].update(tf32=True), "TF32 on one side alone"),
-        (lambda whole: whole["rows"][0].update(drift=0.2), "the machine's pace changed by 20% within a measurement"),
+        ([0.1], [0.2], "other", "EPYC", "changed", "1 seed: noise unknown"),
+        ([0.2], [0.1], "other", "EPYC", "changed", "1 seed: noise unknown"),
+        ([0.1], [0.1005], "other", "EPYC", "same", "1 seed: noise unknown"),
+        ([0.1] * 2, [0.2] * 3, "other", "EPYC", "changed", "seeds: 0, 1 → 0, 1, 2; 2 seeds: noise unknown"),
+        ([0.1], [0.2], "other", "Xeon", "not comparable", "trained on another processor, 1 seed"),
+        ([0.1], [0.1005], "other", "Xeon", "not comparable", "trained on another processor, 1 seed"),
+        ([0.1], [0.1], "", "Xeon", "same", "1 seed: noise unknown"),  # the same graph
+        ([0.1] * 3, [0.2] * 3, "other", "Xeon", "worse", ""),
+        ([0.2] * 3, [0.1] * 3, "other", "Xeon", "better", ""),
     ],
 )
-def test_latencies_that_are_not_comparable(copied, change, says):
-    path = files.latency("quick", "mlp_relu") / "cpu.json"
-    whole = files.read_json(path)
-    change(whole)
-    files.write_json(path, whole)
-    (one,) = (one for (name, _), one in found("v2", None, "Latency").items() if name == "mlp_relu")
-    assert (one.verdict, one.note[: len(says)]) == ("not comparable", says)
-
-
-def test_another_version_is_compared_and_named(copied):
-    path = files.latency("quick", "mlp_relu") / "cpu.json"
-    whole = files.read_json(path)
-    whole["machine"]["onnxruntime"] = "9.9"
-    files.write_json(path, whole)
-    one = found("v2", None, "Latency")["mlp_relu", "classify, batch 1: cpu host, 1 thread"]
-    assert one.verdict == "same"
-    assert one.note.startswith("onnxruntime ")
-    assert one.note.endswith(" → 9.9")
-
-
-def test_another_number_of_words_a_call(copied):
-    report("latency", "mlp_relu", latency(row("next_word", 50), time=20))
-    save_all("words")
-    report("latency", "mlp_relu", latency(row("next_word", 50), time=35))
-    one = found("HEAD", None, "Latency")["mlp_relu", "next_word, batch 1: cpu host, 1 thread"]
-    assert (one.verdict, one.note) == ("not comparable", "another number of words a call: 20 → 35")
-
-
-def test_what_is_not_measured_on_both_sides_is_said_once(copied):
-    for name in ("ae_dense32", "mlp_relu", "cvae"):
-        files.write_json(files.latency("quick", name) / "cuda.json", {"not_measured": "no driver"})
-    save_all("no driver")
-    table = compare.compare("HEAD", None, "quick", RULES)["tables"][1]
-    assert table["reasons"] == [("quick", "not measured: no driver", 3, ["ae_dense32", "mlp_relu", "cvae"])]
+def test_few_seeds_and_processors(empty, before, after, weights, processor, verdict, note):
+    write("mlp", {"classify": {"nll": seeds(*before)}}, {"classify": graph("mlp")}, count=len(before))
+    first = snapshot("v1")
+    write("mlp", {"classify": {"nll": seeds(*after)}}, {"classify": graph("mlp", weights)}, count=len(after),
+          processor=processor)  # fmt: skip
+    one = rows_of(first, compare.side(None), "Quality")["mlp", "classify.nll"]
+    assert (one.verdict, one.note) == (verdict, note)
 
 
 @pytest.mark.parametrize(
-    ("path", "change", "metric", "says"),
+    ("changes", "metric", "note"),
     [
-        ("metrics", lambda whole: whole["training"].update(source="mnist"), "classify.nll",
-         "other data: digits → mnist"),
-        ("metrics", lambda whole: whole["classify"]["nll"]["seeds"].update({"0": None}), "classify.nll",
-         "without a value at working tree"),
-        ("metrics", lambda whole: whole["classify"].pop("nll"), "classify.nll", "measured at v2 alone"),
-        ("judged", lambda whole: whole.pop("agreement"), "judge.agreement", "measured at v2 alone"),
-        ("judged", lambda whole: whole.update(judge="resnet"), "judge.agreement", "another judge: mlp_relu → resnet"),
+        ({"source": "mnist"}, "classify.nll", "another data set: digits → mnist"),
+        ({"data": "x"}, "classify.nll",
+         f"another version of the data: {sha256('data')[:8]} → {sha256('x')[:8]}"),
+        ({"verbs": {"classify": {"nll": seeds(None)}}}, "classify.nll", "no value at working tree"),
+        ({"verbs": {}}, "classify.nll", "not measured at working tree"),
+        ({"judge": None}, "judge.agreement", "not measured at working tree"),
+        ({"judge": ("resnet", 100, seeds(0.5))}, "judge.agreement", "another judge: mlp, seed 0 → resnet, seed 0"),
     ],
 )  # fmt: skip
-def test_quality_that_is_not_comparable(copied, path, change, metric, says):
-    name = "cvae" if path == "judged" else "mlp_relu"
-    path = getattr(files, path)("quick", name)
-    whole = files.read_json(path)
-    change(whole)
-    files.write_json(path, whole)
-    one = found("v2", None, "Quality")[name, metric]
-    assert (one.verdict, one.note) == ("not comparable", says)
+def test_quality_that_is_not_comparable(empty, changes, metric, note):
+    usual = {"verbs": {"classify": {"nll": seeds(0.1)}}, "graphs": {"classify": graph("mlp")}}
+    usual["judge"] = ("mlp", 100, seeds(0.5))
+    write("mlp", **usual)
+    before = snapshot("v1")
+    write("mlp", **usual | changes)
+    one = rows_of(before, compare.side(None), "Quality")["mlp", metric]
+    assert (one.verdict, one.note) == ("not comparable", note)
 
 
-def test_data_that_changed_under_the_same_name(copied):
-    Path("made", "images").write_text("other digits")
-    reproduce()
-    rows = found("v2", None, "Quality").values()
-    assert {one.note for one in rows} == {"other data: what was made of digits has changed"}
+@pytest.mark.parametrize(
+    ("changed", "options", "verdict", "note"),
+    [
+        (row(10), {"machine": MACHINE | {"gpu": "H200"}}, "not comparable", "another machine, gpu: None → H200"),
+        (row(10), {"machine": MACHINE | {"onnxruntime": "9.9"}}, "same", "onnxruntime 1.31.1 → 9.9"),
+        (row(10), {"words": 35}, "not comparable", "another number of words a call: 20 → 35"),
+        (row(10, times=None, not_measured="refused"), {}, "not comparable", "not measured (refused) at working tree"),
+        (row(10, tf32=True), {}, "not comparable", "another setting of TF32: None → True"),
+        (row(10, drift=0.2), {}, "not comparable", "the machine's pace changed by 20% within a measurement"),
+        (row(10, reference=12), {}, "not comparable", "the machine's pace changed by 20% between the measurements"),
+        (row(10, times=row(10)["times"] | {"p50_low_us": None}), {}, "not comparable",
+         "too few calls for a median with an interval at working tree"),
+    ],
+)  # fmt: skip
+def test_one_row_of_latency(empty, changed, options, verdict, note):
+    write("lstm", {}, {"next_word": graph("lstm")})
+    time("lstm", row(10))
+    before = snapshot("v1")
+    write("lstm", {}, {"next_word": graph("lstm")})
+    time("lstm", changed, **options)
+    (one,) = rows_of(before, compare.side(None), "Latency").values()
+    assert (one.verdict, one.note) == (verdict, note)
 
 
-def test_an_experiment_that_was_not_run(copied):
-    files.metrics("quick", "mlp_relu").unlink()
-    note = "not run at working tree: there is no reports/quick/metrics/mlp_relu.json"
-    assert found("v2", None, "Quality")["mlp_relu", "all"].note == note
+def test_a_structure_or_provider_that_was_not_timed(empty):
+    write("mlp", {}, {"classify": graph("mlp")})
+    time("mlp", row(10), not_measured={"cuda": "no driver"})
+    before = snapshot("v1")
+    write("mlp", {}, {"classify": graph("mlp")})
+    time("mlp", not_measured={"cuda": "no driver", "cpu": "too slow"})
+    (one,) = rows_of(before, compare.side(None), "Latency").values()  # cuda was measured on neither side
+    assert one.note == "not measured (too slow) at working tree"
+    shutil.rmtree("reports/quick/latency")
+    (one,) = rows_of(before, compare.side(None), "Latency").values()
+    assert one.note == "its structure was not timed at working tree"
 
 
-# ---- structure
+def test_reasons_are_counted(sides):
+    tables = compare.compare(*sides, None, RULES)["tables"]
+    assert tables[1]["counts"] == {"worse": 2, "better": 1, "same": 2, "not comparable": 6}
+    assert ("quick", "no such graph at v2", 1, ["cvae"]) in tables[2]["reasons"]
 
 
-def test_structure_of_a_graph(tmp_path):
-    path = save(
-        tmp_path / "x.onnx", "(float[batch,2] x, int64[1] k) => (float[batch,3] y)",
-        "a = MatMul(x, w) b = Relu(a) y = Relu(b)", w=numpy.ones((2, 3), numpy.float32),
-    )  # fmt: skip
-    assert compare.structure(path.read_bytes()) == {
-        "operator MatMul": 1, "operator Relu": 2, "parameters float": 6, "opset": "20", "bytes": path.stat().st_size,
-        "inputs": "x float[batch, 2]; k int64[1]", "outputs": "y float[batch, 3]",
-    }  # fmt: skip
+# ---- reading commits
 
 
-def test_the_size_alone_is_no_difference(copied):
-    """Metadata tell what a graph was made from: they may change where nothing else does."""
-    path = Path("made", "mlp_relu", "0", "classify.onnx")
-    model = onnx.load(path)
-    onnx.helper.set_model_props(model, {"run": "another, with more to say"})
-    onnx.save(model, path)
-    reproduce()
-    one = found("v2", None, "Graphs")["mlp_relu", "classify"]
-    assert one.verdict == "same"
-    assert re.fullmatch(r"bytes \d+ → \d+", one.note)
+def commit(message):
+    """Commit the records of quick to DVC's cache, all else to git."""
+    outs = [path.as_posix() for path in Path("reports/quick").glob("*/*.json") if path.parent.name != "latency"]
+    write_stages(Path(), {"made": {"cmd": "true", "outs": [*sorted(outs), "reports/quick/latency"]}})
+    with contextlib.closing(Repo()) as repo:
+        repo.commit("made", force=True)
+    save_all(message)
 
 
-def test_an_axis_without_a_name_or_size():
-    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [None, 2])
-    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["x2"])], "g", [value], [])
-    assert compare.structure(onnx.helper.make_model(graph).SerializeToString())["inputs"] == "x float[?, 2]"
+def save_all(message):
+    identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    subprocess.run(["git", "add", "--all"], check=True)
+    subprocess.run(["git", *identity, "commit", "--quiet", "--message", message], check=True)
+    subprocess.run(["git", "tag", message], check=True)
 
 
-# ---- the command
+@pytest.fixture(scope="module")
+def commits(tmp_path_factory):
+    """Two commits with quick in DVC's cache, v1 with full in git. The working tree is as v2."""
+    folder = project(tmp_path_factory.mktemp("compare") / "zoo")
+    with inside(folder):
+        Path("params.yaml").write_text(SECTION)
+        Path(".gitignore").write_text("/reports/quick/\n")
+        write_first()
+        write("mlp", {"classify": {"nll": seeds(0.1)}}, {"classify": graph("mlp")}, profile="full")
+        commit("v1")
+        shutil.rmtree("reports")
+        write_second()
+        commit("v2")
+    return folder
 
 
-def test_the_command(there, commits, tmp_path):
-    process = zoo(
-        commits, "compare", "v1", "v2", "--markdown", str(tmp_path / "x.md"), "--html", str(tmp_path / "x.html")
-    )
+@pytest.fixture
+def copied(commits, tmp_path):
+    """A copy of the project to spoil, as the working folder."""
+    shutil.copytree(commits, tmp_path / "zoo")
+    with inside(tmp_path / "zoo"):
+        yield tmp_path / "zoo"
+
+
+def test_a_commit_has_the_records_that_were_there(copied, tmp_path):
+    v1, v2, now = map(compare.side, ("v1", "v2", None))
+    assert v2.texts == now.texts
+    assert v1.about.endswith(" v1")
+    assert {path.split("/")[1] for path in v1.texts} == {"quick", "full"}
+    assert set(rows_of(v1, v2, "Quality")) > {("ae", "reconstruct.mse"), ("lstm", "all")}
+
+
+def test_the_command(commits, tmp_path):
+    files = {"--markdown": tmp_path / "x.md", "--html": tmp_path / "x.html"}
+    options = [str(part) for option in files.items() for part in option]
+    process = zoo(commits, "compare", "v1", "v2", "--profile", "quick", *options)
     printed, errors = process.communicate()
     assert (process.returncode, errors) == (0, "")
     assert "before: v1" in printed
-    assert "the first" in printed
-    assert "Quality: 4 worse, 2 better, 5 same, 3 not comparable" in printed
-    assert "Latency: 1 worse, 1 better, 3 same, 6 not comparable" in printed
-    assert "Graphs: 2 different, 2 same, 3 not comparable" in printed
-    markdown = (tmp_path / "x.md").read_text()
+    assert "Quality: 1 worse, 1 better, 4 changed, 7 same, 3 not comparable" in printed
+    assert "Latency: 2 worse, 1 better, 2 same, 6 not comparable" in printed
+    assert "Graphs: 2 different, 3 same, 3 not comparable" in printed
+    markdown = files["--markdown"].read_text()
     times = "| 100 (99–101) | 120 (118.8–121.2) | +20.0 % | **worse** |"
-    assert f"| quick | ae_dense32 | reconstruct, batch 1: cpu host, 1 thread {times}" in markdown
+    assert f"| quick | ae | reconstruct, batch 1: cpu host, 1 thread {times}" in markdown
     assert "| quick | 1 | another number of judged samples: 100 → 200 | cvae |" in markdown
     assert "reconstruct.bce" not in markdown  # the same
-    assert "more than 5 % of the smaller one" in markdown
-    rows = [line for line in markdown.splitlines() if line.startswith("|")]
-    widths = {line.replace("\\|", "").count("|") for line in rows}
-    assert widths == {5, 6, 8, 9}
-    html = (tmp_path / "x.html").read_text()
+    assert "the change exceeds 5 % of the smaller one" in markdown
+    html = files["--html"].read_text()
     assert "<title>ReproZoo: v1 → v2</title>" in html
-    assert html.count('class="chip worse"') == 5
+    assert html.count('class="chip worse"') == 3
     assert "{{" not in html + markdown
 
 
-def test_all_lists_what_is_the_same(there):
-    compared = compare.compare("v1", "v2", "quick", RULES)
-    for table in compared["tables"]:
-        assert len(view.shown(table["rows"], True)) == len(table["rows"])
-        assert {one.verdict for one in view.shown(table["rows"], False)} <= {"worse", "better", "different"}
-    order = [one.verdict for one in view.shown(compared["tables"][0]["rows"], True)]
-    assert order == sorted(order, key=compare.VERDICTS.index)
-
-
 @pytest.mark.parametrize(
-    ("revisions", "fail_on", "status", "says"),
+    ("revisions", "profile", "fail_on", "status", "says"),
     [
-        (("v1", "v2"), ["worse"], 1, "zoo compare: failed on rows that are worse: 4 of Quality, 1 of Latency\n"),
-        (("v1", "v2"), [], 0, ""),
-        (("v2", None), ["worse"], 0, ""),
-        (("v2", None), ["worse", "not-comparable"], 0, ""),
-        (("v1", "v2"), ["not-comparable"], 1,
+        (("v1", "v2"), "quick", ["worse"], 1,
+         "zoo compare: failed on rows that are worse: 1 of Quality, 2 of Latency\n"),
+        (("v1", "v2"), "quick", [], 0, ""),
+        (("v2", None), None, ["worse", "not-comparable"], 0, ""),
+        (("v1", "v2"), "quick", ["not-comparable"], 1,
          "zoo compare: failed on rows that are not comparable: 3 of Quality, 6 of Latency, 3 of Graphs\n"),
+        (("v1", "v2"), "full", [], 0, ""),
+        (("v1", "v2"), "full", ["worse"], 2, ""),
+        (("v2", "v2"), "full", ["not-comparable"], 2, ""),
     ],
 )  # fmt: skip
-def test_exit_status(there, capsys, revisions, fail_on, status, says):
-    assert view.run(revisions, None, False, fail_on, None, None) == status
+def test_exit_status(copied, capsys, revisions, profile, fail_on, status, says):
+    assert view.run(revisions, profile, False, fail_on, None, None) == status
     assert capsys.readouterr().err == says
 
 
-def test_names_of_commits_are_no_markup(there, capsys):
-    subprocess.run(["git", "tag", "--force", "a|b", "v1"], check=True)
-    compared = compare.compare("a|b", "v2", None, RULES)
-    view = compared | {"tables": [table | {"shown": table["rows"]} for table in compared["tables"]]}
-    markdown = view.render(view, "compare.md.j2")
-    assert "| a\\|b |" in markdown
-    view.show(view)
-    assert "before: a|b" in capsys.readouterr().out
-    subprocess.run(["git", "tag", "--delete", "a|b"], check=True, capture_output=True)
+def test_a_side_without_records_is_told_what_to_run(copied):
+    def missing(base, head, profile):
+        compared = compare.compare(compare.side(base), compare.side(head), profile, RULES)
+        return bool(compared["tables"]), compared["missing"]
 
-
-# ---- bad input
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (("nothing",), ("'nothing' is unknown", "git log")),
-        (("v1", "v9"), ("'v9' is unknown", "git log")),
-        (("v1", "--profile", "full"), ("reports/full/metrics holds nothing at v1",)),
-    ],
-)
-def test_bad_input(commits, arguments, says):
-    process = zoo(commits, "compare", *arguments)
-    printed, errors = process.communicate()
-    assert (process.returncode, printed, errors.count("\n")) == (1, "", 1)
-    assert errors.startswith("zoo: ")
-    assert all(words in errors for words in says)
+    full = "There are no records of the full profile at"
+    run_full = "run `dvc repro full/dvc.yaml`"
+    assert missing("v1", "v2", None) == (True, [f"{full} v2: {run_full} there, and commit reports/full."])
+    assert missing("v1", None, "full") == (False, [f"{full} working tree: {run_full}."])
+    shutil.rmtree(".dvc/cache")
+    quick = "There are no records of the quick profile at"
+    assert missing("v2", None, None) == (False, [f"{quick} v2: run `dvc repro` there, and commit dvc.lock."])
+    assert missing("v2", "v2", None) == (False, [f"{quick} v2: run `dvc repro` there, and commit dvc.lock."])
+    assert missing("v2", None, "full") == (
+        False, [f"{full} v2 and at working tree: {run_full} there, and commit reports/full."]
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("path", "text"),
     [
-        ("reports/quick/metrics/mlp_relu.json", "{"),
-        ("reports/quick/metrics/mlp_relu.json", "[1]"),
-        ("reports/quick/metrics/mlp_relu.json", '{"training": {}}'),
-        ("reports/quick/metrics/mlp_relu.json", b"\xff\x00"),
+        ("reports/full/metrics/mlp.json", "{"),
+        ("reports/full/parity/mlp.json", "[1]"),
+        ("reports/full/runs/mlp.json", b"\xff\x00"),
         ("reports/quick/judged/cvae.json", '{"agreement": {"seeds": {}}}'),
-        ("reports/quick/parity/cvae.json", "3"),
-        ("reports/quick/latency/mlp_relu/cpu.json", '{"rows": [{"mode": "host"}]}'),
-        ("params.yaml", "a: ["),
-        ("params.yaml", "models: 3"),
-        ("dvc.lock", "stages: 3"),
+        (f"reports/quick/latency/{sha256('ae')[:16]}.json", "3"),
     ],
 )
-def test_a_damaged_file_is_named_with_its_revision(copied, path, text):
+def test_a_damaged_record_is_named_with_its_revision(copied, path, text):
+    write("mlp", {"classify": {"nll": seeds(0.1)}}, {"classify": graph("mlp")}, profile="full")
     Path(path).write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(InputError, match=f"^{re.escape(path)} at working tree is missing or damaged .*dvc repro"):
-        compare.compare("v2", None, None, RULES)
+    first, now = compare.side("v1"), compare.side(None)
+    with pytest.raises(InputError, match=f"^{re.escape(path)}.*delete it and run `dvc repro`"):
+        compare.compare(first, now, None, RULES)
+    commit("damaged")
+    with pytest.raises(InputError, match=f"^at damaged, {re.escape(path)}.*; compare with another commit"):
+        compare.compare(first, compare.side("damaged"), None, RULES)
+
+
+def test_a_damaged_lock(copied):
+    Path("dvc.lock").write_text("stages: 3")
     save_all("damaged")
-    with pytest.raises(InputError, match=f"^{re.escape(path)} at HEAD is missing or damaged .*another commit"):
-        compare.compare("v2", "HEAD", None, RULES)
+    with pytest.raises(InputError, match=r"^dvc\.lock at damaged is damaged .*another commit"):
+        compare.side("damaged")
 
 
-def test_a_damaged_graph_in_the_cache(copied):
-    for path in Path(".dvc", "cache", "files").rglob("*"):
-        if path.is_file() and path.suffix != ".dir":
-            path.chmod(0o644)
-            path.write_bytes(b"\xff\xff no graph")
-    with pytest.raises(InputError, match="damaged in DVC's cache"):
-        compare.compare("v1", "v2", None, RULES)
+def test_names_of_commits_are_no_markup(sides, capsys):
+    compared = compare.compare(sides[0]._replace(name="a|b[red]"), sides[1], None, RULES)
+    shown = compared | {"tables": [one | {"shown": view.shown(one["rows"], True)} for one in compared["tables"]]}
+    assert "| a\\|b[red] |" in view.render(shown, "compare.md.j2")
+    view.show(shown)
+    assert "before: a|b[red]" in capsys.readouterr().out
 
 
-def test_a_profile_that_was_run_on_one_side_alone(copied):
-    report("metrics", "mlp_relu", metrics(), profile="full")
-    compared = compare.compare("v2", None, None, RULES)
-    assert compared["skipped"] == ["The full profile was run at working tree alone: it is not compared."]
-    subprocess.run(["rm", "-r", "reports/quick"], check=True)
-    with pytest.raises(InputError, match="no profile was run both at v2 and at working tree"):
-        compare.compare("v2", None, None, RULES)
+def test_all_lists_what_is_the_same_and_the_worst_comes_first(sides):
+    for table in compare.compare(*sides, "quick", RULES)["tables"]:
+        everything = [one["verdict"] for one in view.shown(table["rows"], True)]
+        assert len(everything) == len(table["rows"])
+        assert everything == sorted(everything, key=compare.VERDICTS.index)
+        verdicts = {one["verdict"] for one in view.shown(table["rows"], False)}
+        assert verdicts <= {"worse", "better", "changed", "different"}
+
+
+# ---- bad input
+
+
+def test_an_unknown_revision(commits):
+    process = zoo(commits, "compare", "v1", "v9")
+    printed, errors = process.communicate()
+    assert (process.returncode, printed, errors.count("\n")) == (1, "", 1)
+    assert errors.startswith("zoo: revision 'v9' is unknown here: `git log --oneline`")
 
 
 def test_a_folder_that_is_no_repository(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     with pytest.raises(InputError, match="in no git repository"):
-        compare.compare("HEAD", None, None, RULES)
+        compare.side("HEAD")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match="git is not installed"):
-        compare.compare("HEAD", None, None, RULES)
+        compare.side("HEAD")
 
 
 def test_options_are_checked(commits):
     for wrong in (["--fail-on", "better", "v1"], ["--profile", "slow", "v1"], [], ["a", "b", "c"]):
         process = zoo(commits, "compare", *wrong)
-        assert process.communicate()[1].startswith("usage: zoo compare")
+        assert process.communicate()[1].startswith("usage: zoo")
         assert process.returncode == 2
 
 
 # ---- this repository
 
 
-def test_this_repository_against_its_last_commit(capsys):
-    """Whatever stands in the working tree, and however few commits a clone has."""
+def test_this_repository_against_its_last_commit():
+    """Whatever is in the working tree, and however few commits a clone has."""
     assert view.run(("HEAD", None), None, False, [], None, None) == 0
-    printed = capsys.readouterr().out
-    assert all(f"\n{table}: " in printed for table in ("Quality", "Latency", "Graphs"))
 
 
-def test_torch_is_not_imported():
-    code = "import sys, zoo.compare_view, zoo.dvc_graph; sys.exit('torch' in sys.modules)"
+def test_neither_torch_nor_dvc_is_imported():
+    code = "import sys, zoo.compare.view; sys.exit('torch' in sys.modules or 'dvc' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

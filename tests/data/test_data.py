@@ -1,18 +1,19 @@
 """Data sources and their archive: splits, IDX files and vocabularies against counts made independently."""
 
 import hashlib
+import re
 import struct
-import subprocess
-import sys
 from collections import Counter
 
 import numpy
 import pytest
 from sklearn.datasets import load_digits
 
-from zoo import data
+from zoo import data, params
 from zoo.data import archive, digits, mnist, ptb
 from zoo.errors import InputError
+from zoo.params import data as data_params
+from zoo.params.data import Source
 
 SPLITS = ("train", "validation", "test")
 
@@ -179,9 +180,12 @@ def test_ptb_words_by_hand(monkeypatch):
     assert facts["floor_nats_per_word"] is None
 
 
+def source(**values):
+    return Source.model_validate(values)
+
+
 def test_load_adds_source_and_digest():
-    sources = {"text": {"quick": {"source": "grammar", "train": 50, "validation": 20, "test": 30, "seed": 0}}}
-    arrays, facts = data.load(sources, "text", "quick")
+    arrays, facts = data.load(source(source="grammar", train=50, validation=20, test=30, seed=0))
     assert facts["source"] == "grammar"
     expected = hashlib.sha256()
     for name in sorted(arrays):
@@ -191,26 +195,27 @@ def test_load_adds_source_and_digest():
 
 
 @pytest.mark.parametrize(
-    ("entry", "message"),
+    ("values", "message"),
     [
-        ({"source": "cifar"}, r"data\.images\.quick\.source: 'cifar' is unknown; choose one of digits"),
-        ({"source": "archive"}, "unknown"),
-        ({}, "None is unknown"),
-        ({"source": "mnist"}, r"data\.images\.quick: missing a required argument: 'validation'"),
-        ({"source": "mnist", "validation": 5, "tset": 1}, "'tset'; source mnist takes validation"),
-        ({"source": "ptb", "words": 1}, "source ptb takes no further keys"),
+        ({"source": "cifar"}, "source = 'cifar' is unknown: use one of digits, grammar, mnist, ptb"),
+        ({"source": "archive"}, "source = 'archive' is unknown"),
+        ({"source": "mnist"}, "source mnist: missing a required argument: 'validation'; it takes validation"),
+        ({"source": "mnist", "validation": 5, "tset": 1}, "unexpected keyword argument 'tset'; it takes validation"),
+        ({"source": "ptb", "words": 1}, "it takes no further keys"),
     ],
 )
-def test_wrong_entry_is_named(entry, message):
+def test_wrong_source_is_named(values, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        data.load(source(**values))
+
+
+@pytest.mark.parametrize(
+    ("profile", "key", "message"),
+    [
+        ("fast", "images", "profile 'fast' is unknown: use one of quick, full"),
+        ("quick", "sounds", "data.sounds is missing"),
+    ],
+)
+def test_download_refuses_what_is_not_there(profile, key, message):
     with pytest.raises(InputError, match=message):
-        data.load({"images": {"quick": entry}}, "images", "quick")
-
-
-def test_download_refuses_an_unknown_profile_in_one_line(root):
-    for profile, key in (("fast", "images"), ("quick", "sounds")):
-        done = subprocess.run(
-            [sys.executable, "stages/download.py", profile, key], cwd=root, capture_output=True, text=True
-        )
-        assert done.returncode == 1
-        assert f"params.yaml data.{key}.{profile}" in done.stderr
-        assert len(done.stderr.splitlines()) == 1
+        data_params.source(params.read(), key, profile)

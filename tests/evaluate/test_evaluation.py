@@ -1,8 +1,10 @@
 """Each verb's evaluation on graphs whose behaviour is known beforehand, against written-out NumPy and scikit-learn."""
 
-import importlib.util
+import hashlib
+import importlib
 import itertools
 import math
+import shutil
 
 import numpy
 import pandas
@@ -11,15 +13,19 @@ import scipy.special
 import scipy.stats
 import sklearn.metrics
 from PIL import Image
-from sample_graphs import FLAT, IMAGE, SQUARE, save
+from sample_graphs import FLAT, IMAGE, SQUARE, save, write_parity
 
 from zoo import files, params
 from zoo.data import archive
+from zoo.errors import InputError
 from zoo.evaluate import evaluation
 from zoo.graphs import sessions
+from zoo.params import experiments
+from zoo.params.evaluation import Evaluation
+from zoo.records import metrics
 
 RANDOM_STATE = 5
-SETTINGS = {"batch": 7, "importance_samples": 60}
+SETTINGS = Evaluation(batch=7, importance_samples=60)
 WORDS, VOCABULARY, END = 60, 9, 4
 NEXT_WORD = "(int64[batch,time] words, float[1,batch,9] hidden) => (float[batch,time,9] logits, float[1,batch,9] next)"
 
@@ -290,7 +296,9 @@ def test_one_at_a_time_shows_a_network_that_looks_at_its_batch(tmp_path):
     arrays["test_images"][:] = 0
     arrays["test_images"][numpy.arange(120), 0, arrays["test_labels"]] = 255  # the label is written in the image
     graphs = {"classify": (signature, body, constants)}
-    metrics, _ = evaluation.classify(case(tmp_path, graphs, arrays, settings={"batch": 120}))
+    metrics, _ = evaluation.classify(
+        case(tmp_path, graphs, arrays, settings=Evaluation(batch=120, importance_samples=1))
+    )
     assert metrics["accuracy"] == 1
     assert metrics["accuracy_one_at_a_time"] == (arrays["test_labels"][:100] == 0).mean()
 
@@ -300,7 +308,7 @@ def test_one_at_a_time_shows_a_network_that_looks_at_its_batch(tmp_path):
 
 def next_word_case(folder, body, arrays=None, facts=None, batch=7, **constants):
     graphs = {"next_word": (NEXT_WORD, body, constants)}
-    return case(folder, graphs, arrays or text_arrays(), facts, settings={"batch": batch})
+    return case(folder, graphs, arrays or text_arrays(), facts, settings=Evaluation(batch=batch, importance_samples=1))
 
 
 def uniform(folder, **how):
@@ -428,7 +436,7 @@ def test_bounds_agree_with_numpy_on_draws_of_its_own(tmp_path):
     """All four written out in NumPy, an image at a time; they agree within what the draws scatter."""
     arrays, inwards, outwards = image_arrays(12), random_weights(784, 2, scale=0.02), random_weights(2, 784, scale=0.05)
     graphs = {"encode": posterior(inwards, -1), "decode": decoder(outwards)}
-    settings = {"batch": 5, "importance_samples": 400}
+    settings = Evaluation(batch=5, importance_samples=400)
     metrics, _ = evaluation.decode(case(tmp_path, graphs, arrays, settings=settings))
     random, samples, expected, scatter = numpy.random.default_rng(99), 4000, [], []
     prior = scipy.stats.multivariate_normal([0, 0])
@@ -461,7 +469,7 @@ def test_without_a_posterior_there_is_nothing_to_bound(tmp_path):
 def pictured(tmp_path, verb, graphs, **how):
     folder = tmp_path / "pictures"
     folder.mkdir()
-    evaluation.EVALUATORS[verb](case(tmp_path, graphs, pictures=folder, **how))
+    getattr(evaluation, verb)(case(tmp_path, graphs, pictures=folder, **how))
     return folder
 
 
@@ -496,7 +504,7 @@ def rows(monkeypatch):
     def note(blocks, labels, path):
         drawn[path.stem] = numpy.asarray(blocks), list(labels)
 
-    monkeypatch.setattr(evaluation.figures, "image_rows", note)
+    monkeypatch.setattr(evaluation.pictures, "image_rows", note)
     return drawn
 
 
@@ -616,7 +624,7 @@ def test_an_operators_result_may_be_larger_than_its_input(tmp_path, operator):
 def test_a_diverged_network_is_scored_and_drawn(tmp_path, verb, metric, graph, bad):
     folder = tmp_path / "pictures"
     folder.mkdir()
-    metrics, _ = evaluation.EVALUATORS[verb](case(tmp_path, {verb: graph(bad)}, pictures=folder))
+    metrics, _ = getattr(evaluation, verb)(case(tmp_path, {verb: graph(bad)}, pictures=folder))
     assert [path.stem for path in folder.iterdir()] == [verb]
     assert not math.isfinite(metrics[metric])
 
@@ -650,22 +658,20 @@ def test_a_diverged_language_model_guesses_nothing_right(tmp_path):
 @pytest.fixture
 def evaluate(root, tmp_path, monkeypatch):
     """The stage's function, run in a folder with params.yaml, data and graphs of our own."""
-    (tmp_path / "params.yaml").write_text((root / "params.yaml").read_text())
+    shutil.copy(root / "params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
-    spec = importlib.util.spec_from_file_location("evaluate", root / "stages" / "evaluate.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    monkeypatch.syspath_prepend(root / "stages")
+    module = importlib.import_module("evaluate")
 
-    def written(name, graphs, arrays):
-        entry = params.load()["models"][name]
-        recipe = {"net": entry["net"], "steps": 3, "fit": entry["fit"]}
-        run = {"recipe": recipe, "data": {"source": "ours"}, "diverged_at_step": 2, "diverged_in": "loss",
-               "device": "cpu", "parameters": 7, "threads": 1, "torch": "2", "params_sha256": "0"}  # fmt: skip
-        archive.write(files.data("quick", entry["data"]), arrays, {"classes": 10, "end_of_sentence": END})
-        for verb, (signature, body, constants) in graphs.items():
-            save(files.graph("quick", name, 0, verb), signature, body, run, **constants)
+    def written(name, graphs, arrays, seeds=(0,)):
+        experiment = experiments.experiment(params.read(), "quick", name)
+        facts = {"classes": 10, "end_of_sentence": END, "source": "ours", "sha256": "0"}
+        archive.write(files.data("quick", experiment.data), arrays, facts)
+        for seed, (verb, (signature, body, constants)) in itertools.product(seeds, graphs.items()):
+            save(files.graph("quick", name, seed, verb), signature, body, {"recipe": experiment.recipe}, **constants)
+        write_parity("quick", name)
         module.evaluate("quick", name)
-        return files.read_json(files.metrics("quick", name)), pandas.read_csv(files.predictions("quick", name))
+        return metrics.read("quick", name), pandas.read_csv(files.predictions("quick", name))
 
     return written
 
@@ -674,35 +680,60 @@ def test_accuracy_follows_from_the_predictions(evaluate):
     arrays = image_arrays(50)
     weights = random_weights(784, 10)
     graphs = {"classify": classifier(weights), "encode": encoder(weights[:, :2])}
-    metrics, table = evaluate("resnet", graphs, arrays)
+    record, table = evaluate("resnet", graphs, arrays)
     assert list(table.columns) == ["item", "actual", "predicted", "loss"]
     assert table["item"].tolist() == list(range(50))
     assert table["actual"].tolist() == arrays["test_labels"].tolist()
-    accuracy = sklearn.metrics.accuracy_score(table["actual"], table["predicted"])
-    assert metrics["classify"]["accuracy"] == {"mean": pytest.approx(accuracy), "seeds": {"0": pytest.approx(accuracy)}}
-    assert metrics["classify"]["nll"]["mean"] == pytest.approx(table["loss"].mean(), rel=1e-5)
+    measured, accuracy = record.verbs["classify"], sklearn.metrics.accuracy_score(table["actual"], table["predicted"])
+    assert measured["accuracy"].seeds == {"0": pytest.approx(accuracy)}
+    assert (measured["accuracy"].mean, measured["accuracy"].low) == (pytest.approx(accuracy), None)
+    assert measured["nll"].mean == pytest.approx(table["loss"].mean(), rel=1e-5)
     recall = sklearn.metrics.recall_score(table["actual"], table["predicted"], labels=range(10), average=None)
-    assert [metrics["classify"]["recall"][str(digit)]["mean"] for digit in range(10)] == pytest.approx(recall.tolist())
+    assert [measured["recall"][str(digit)].mean for digit in range(10)] == pytest.approx(recall.tolist())
+    for part, rows in (("tenth", table[:5]), ("all", table)):
+        expected = sklearn.metrics.confusion_matrix(rows["actual"], rows["predicted"], labels=range(10))
+        assert record.confusion[part] == expected.tolist()
     assert_pictures(files.figures("quick", "resnet"), "classify", "encode")
-    assert metrics["training"]["steps"] == 3
-    assert metrics["training"]["diverged_at_step"] == {"0": 2}
-    assert metrics["training"]["diverged_in"] == {"0": "loss"}
+
+
+def test_every_number_names_its_graph(evaluate):
+    """The sha256 of the very files that were scored, of every seed and verb."""
+    graphs = {"classify": classifier(random_weights(784, 10)), "encode": encoder(random_weights(784, 2))}
+    record, _ = evaluate("resnet", graphs, image_arrays(), seeds=(0, 2, 10))
+    assert set(record.verbs["encode"]["spread"].seeds) == set(record.graphs) == {"0", "2", "10"}
+    for seed, of_verb in record.graphs.items():
+        for verb in graphs:
+            content = files.graph("quick", "resnet", seed, verb).read_bytes()
+            assert of_verb[verb].graph_sha256 == hashlib.sha256(content).hexdigest()
+
+
+def test_a_graph_that_export_did_not_write(evaluate, root):
+    """It is refused, and what was evaluated before stays."""
+    evaluate("cae_strided", {"reconstruct": scaling(0.8)}, image_arrays())
+    before = metrics.path("quick", "cae_strided").read_bytes()
+    path = files.graph("quick", "cae_strided", 0, "reconstruct")
+    signature, body, constants = scaling(0.7)
+    save(path, signature, body, **constants)
+    with pytest.raises(InputError, match=rf"{path} is not the graph that .*cae_strided\.json names: run `dvc repro`"):
+        importlib.import_module("evaluate").evaluate("quick", "cae_strided")
+    assert metrics.path("quick", "cae_strided").read_bytes() == before
 
 
 def test_mse_follows_from_the_predictions(evaluate):
-    metrics, table = evaluate("cae_strided", {"reconstruct": scaling(0.8)}, image_arrays())
-    assert metrics["reconstruct"]["mse"]["mean"] == pytest.approx(table["loss"].mean(), rel=1e-5)
+    record, table = evaluate("cae_strided", {"reconstruct": scaling(0.8)}, image_arrays())
+    assert record.verbs["reconstruct"]["mse"].mean == pytest.approx(table["loss"].mean(), rel=1e-5)
     assert table["predicted"].isna().all()
+    assert record.confusion is None
 
 
 def test_perplexity_follows_from_the_predictions(evaluate):
     table = numpy.eye(VOCABULARY, dtype=numpy.float32)
-    metrics, items = evaluate("lstm", {"next_word": (NEXT_WORD, COUNTING, {"table": table})}, text_arrays())
+    record, items = evaluate("lstm", {"next_word": (NEXT_WORD, COUNTING, {"table": table})}, text_arrays())
     assert list(items.columns) == ["item", "actual", "predicted", "words", "loss"]
     assert items[["actual", "predicted"]].isna().all(axis=None)
     assert items["words"].sum() == WORDS - 1
     perplexity = math.exp(items["loss"].sum() / items["words"].sum())
-    assert metrics["next_word"]["perplexity"]["mean"] == pytest.approx(perplexity, rel=1e-4)
+    assert record.verbs["next_word"]["perplexity"].mean == pytest.approx(perplexity, rel=1e-4)
 
 
 def test_equal_inputs_give_equal_files(evaluate, tmp_path):
@@ -722,7 +753,7 @@ def test_what_a_generator_drew_while_it_was_trained_is_drawn_from_beside_its_che
 
 
 def test_what_no_verb_predicts_has_an_empty_table(evaluate):
-    metrics, table = evaluate("gan", {"generate": decoder(random_weights(2, 784), "noise")}, image_arrays())
+    record, table = evaluate("gan", {"generate": decoder(random_weights(2, 784), "noise")}, image_arrays())
     assert list(table.columns) == ["item", "actual", "predicted", "loss"]
     assert table.empty
-    assert "generate" not in metrics
+    assert record.verbs == {}

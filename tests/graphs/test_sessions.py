@@ -81,6 +81,16 @@ def test_the_cpu_is_always_there():
     assert sessions.why_unavailable(sessions.CPU) is None
 
 
+@pytest.mark.parametrize(("usable", "physical", "threads"), [({0, 3, 5}, 8, 3), ({3}, 8, 1), (set(range(16)), 8, 8)])
+def test_the_default_number_of_threads(usable, physical, threads, monkeypatch):
+    """Two hardware threads of a core count as one; None where the system does not tell the number of cores."""
+    monkeypatch.setattr(sessions.os, "sched_getaffinity", lambda process: usable)
+    monkeypatch.setattr(sessions.psutil, "cpu_count", lambda logical: physical)
+    assert sessions.cores() == threads
+    monkeypatch.setattr(sessions.psutil, "cpu_count", lambda logical: None)
+    assert sessions.cores() == len(usable)
+
+
 def test_unknown_provider():
     with pytest.raises(InputError, match="'CUDA' is unknown to onnxruntime: use one of"):
         sessions.why_unavailable("CUDA")
@@ -88,7 +98,7 @@ def test_unknown_provider():
 
 @without_cuda
 def test_no_cpu_stands_in_for_cuda(graph):
-    with pytest.raises(sessions.Refused, match="cannot run on CUDAExecutionProvider alone"):
+    with pytest.raises(sessions.UnsupportedGraphError, match="cannot run on CUDAExecutionProvider alone"):
         sessions.open_session(graph, CUDA)
     reason = sessions.why_unavailable(CUDA)
     assert len(reason.splitlines()) == 1
@@ -139,5 +149,5 @@ def test_levels_of_optimisation(tmp_path, level, nodes):
 @without_cuda
 @pytest.mark.parametrize("options", [{"cuda_graph": True}, {"tf32": True}])
 def test_options_of_cuda_change_nothing_about_a_refusal(graph, options):
-    with pytest.raises(sessions.Refused, match="cannot run on CUDAExecutionProvider alone"):
+    with pytest.raises(sessions.UnsupportedGraphError, match="cannot run on CUDAExecutionProvider alone"):
         sessions.open_session(graph, CUDA, **options)

@@ -1,31 +1,40 @@
-"""What is measured of a graph, which measurement stands, and what is advised; the stage that writes it down."""
+"""What is measured of a graph, which configuration is advised, and how outputs are compared."""
 
-import importlib.util
 import itertools
-import json
 import math
 import os
 
 import numpy
 import pytest
 import sample_graphs
-import yaml
 
-from zoo import files, params, statistics
-from zoo.errors import InputError
-from zoo.graphs import sessions
+from zoo import statistics
+from zoo.graphs import identity, sessions
 from zoo.graphs.sessions import CPU, CUDA
 from zoo.latency import measure, timing
-from zoo.latency.measure import Configuration
+from zoo.records.latency import Configuration, TimedGraph
 
 without_cuda = pytest.mark.skipif(sessions.why_unavailable(CUDA) is None, reason="has CUDA")
 TENSORRT = "TensorrtExecutionProvider"
-BENCHMARK = {
+SETTINGS = {
     "batches": [1, 2], "time": 5, "threads": [1, 2], "optimisations": ["none", "all"], "tf32": False, "as_written": [],
     "blocks": 3, "calls": 12, "seconds": 0.001, "most_seconds": 1, "reference_seconds": 0.0005, "most_drift": 9,
-    "patience_seconds": 0.0, "warmup_calls": 1, "warmup_seconds": 0.001, "warmup_most_seconds": 0.01,
+    "patience_seconds": 0.0, "warmup_calls": 1, "warmup_seconds": 0.001, "warmup_most_seconds": 0.01, "cores": 2,
 }  # fmt: skip
-SETTINGS = BENCHMARK | {"cores": 2}
+
+
+def configuration(mode, threads, optimisation="all"):
+    return Configuration(mode=mode, threads=threads, optimisation=optimisation)
+
+
+def timed(path):
+    """The `TimedGraph` of a file."""
+    graph = {key: getattr(identity.of_file(path), key) for key in ("graph_sha256", "structure_sha256", "bytes")}
+    return TimedGraph(experiment="it", seed=0, verb=path.stem, **graph)
+
+
+def measured_by(provider, path, **changes):
+    return measure.measure(timed(path), path, provider, SETTINGS | changes)
 
 
 @pytest.fixture
@@ -34,52 +43,41 @@ def graph(tmp_path):
 
 
 def test_rows_of_a_graph(graph):
-    found = measure.measure({"scale": graph}, CPU, SETTINGS)
+    source = measured_by(CPU, graph)
+    assert source.graph == timed(graph)
     for batch in (1, 2):
-        rows = [row for row in found["rows"] if row["batch"] == batch]
-        configurations = {(row["mode"], row["threads"], row["optimisation"]) for row in rows}
+        rows = [row for row in source.rows if row.batch == batch]
+        configurations = {(row.mode, row.threads, row.optimisation) for row in rows}
         assert set(itertools.product(["host", "bound"], [1, 2], ["all"])) <= configurations
         assert len(configurations) == len(rows) <= 5  # a fifth only where another level of optimisation was found
         for row in rows:
-            assert row["graph_sha256"] == measure.sha256(graph)
-            assert row["nodes"] == {CPU: 3}
-            assert row["calls"] == sum(row["block_calls"]) >= 12
-            assert row["items_per_second"] == pytest.approx(batch * row["calls"] / row["seconds"])
-            assert row["p99_us"] is None
-    assert [(cold["verb"], cold["batch"]) for cold in found["cold"]] == [("scale", 1), ("scale", 2)]
-    assert [advice["batch"] for advice in found["advice"]] == [1, 2]
-    assert found["parity"] == []  # of other providers than the CPU
-
-
-def test_all_threads_are_the_cores_that_may_be_used(monkeypatch):
-    everything = params.load()
-    monkeypatch.setattr(sessions.os, "sched_getaffinity", lambda process: {0, 3, 5})
-    monkeypatch.setattr(sessions.psutil, "cpu_count", lambda logical: 8)
-    chosen = measure.settings(everything, "full")
-    assert chosen["threads"] == [1, 3]
-    assert chosen["batches"] == everything["benchmark"]["batches"]["full"]
-    monkeypatch.setattr(sessions.os, "sched_getaffinity", lambda process: {3})
-    assert measure.settings(everything, "full")["threads"] == [1]
-    monkeypatch.setattr(sessions.os, "sched_getaffinity", lambda process: set(range(16)))
-    assert measure.settings(everything, "full")["threads"] == [1, 8]  # two hardware threads a core are one
+            assert row.graph_sha256 == source.graph.graph_sha256
+            assert row.nodes == {CPU: 3}
+            assert row.times.calls == sum(row.times.block_calls) >= 12
+            assert row.times.items_per_second == pytest.approx(batch * row.times.calls / row.times.seconds)
+            assert row.times.p99_us is None
+    assert [cold.batch for cold in source.cold] == [1, 2]
+    assert [advice.batch for advice in source.advice] == [1, 2]
+    assert source.agreement == []  # only of other providers than the CPU
 
 
 def test_graphs_as_written_are_timed_too():
-    assert Configuration("host", 1, "none") in measure.grid(CPU, "apply", SETTINGS | {"as_written": ["apply"]})
-    assert {one.optimisation for one in measure.grid(CPU, "encode", SETTINGS | {"as_written": ["apply"]})} == {"all"}
+    settings = SETTINGS | {"as_written": ["apply"]}
+    assert configuration("host", 1, "none") in measure.grid(CPU, "apply", settings)
+    assert {one.optimisation for one in measure.grid(CPU, "encode", settings)} == {"all"}
 
 
 def test_a_gpu_has_three_modes_and_no_threads():
-    host, bound, graph = (Configuration(mode, 1, "all") for mode in ("host", "bound", "graph"))
+    host, bound, graph = (configuration(mode, 1) for mode in ("host", "bound", "graph"))
     assert measure.grid(CUDA, "encode", SETTINGS) == [host, bound, graph]
     assert measure.grid(TENSORRT, "encode", SETTINGS) == [host, bound]
-    assert measure.default(CUDA, SETTINGS) == Configuration("host", 1, "all")
-    assert measure.default(CPU, SETTINGS) == Configuration("host", 2, "all")
+    assert measure.default(CUDA, SETTINGS) == host
+    assert measure.default(CPU, SETTINGS) == configuration("host", 2)
 
 
 def test_the_default_is_measured_whichever_threads_are_asked_for():
     alone = measure.grid(CPU, "encode", SETTINGS | {"threads": [1], "cores": 4})
-    assert alone == [Configuration(*one, "all") for one in (("host", 1), ("bound", 1), ("host", 4))]
+    assert alone == [configuration(*one) for one in (("host", 1), ("bound", 1), ("host", 4))]
 
 
 # ---- a cold start
@@ -112,59 +110,61 @@ def test_a_process_that_dies_is_a_reason(graph, monkeypatch):
 
 
 @without_cuda
-def test_what_is_refused_is_a_reason_in_every_row(graph):
+def test_an_unsupported_graph_is_a_reason_in_every_row(graph):
     cold = measure.cold_start(graph, CUDA, {"batch": 1})
     assert "cannot run on CUDAExecutionProvider alone" in cold["not_measured"]
-    found = measure.measure({"scale": graph}, CUDA, SETTINGS | {"batches": [1]})
-    assert [row["mode"] for row in found["rows"]] == ["host", "bound", "graph"]
-    assert {row["not_measured"] for row in [*found["rows"], *found["cold"], *found["parity"]]} == {cold["not_measured"]}
-    assert found["advice"] == []
+    source = measured_by(CUDA, graph, batches=[1])
+    assert [row.mode for row in source.rows] == ["host", "bound", "graph"]
+    assert {row.not_measured for row in [*source.rows, *source.cold, *source.agreement]} == {cold["not_measured"]}
+    assert source.advice == []
 
 
-def test_what_takes_too_long_in_both_of_its_first_calls_is_not_measured(graph, monkeypatch):
+def test_a_graph_whose_first_two_calls_take_too_long_is_not_timed(graph, monkeypatch):
     cold = {"first_call_us": 1.34e6, "second_call_us": 1.52e6}
     monkeypatch.setattr(measure, "cold_start", lambda *_: cold)
-    found = measure.measure({"scale": graph}, CPU, SETTINGS | {"batches": [1]})
-    assert found["advice"] == []
-    assert {row["not_measured"] for row in found["rows"]} == {"a call takes 1.3 s, more than most_seconds (1 s)"}
+    source = measured_by(CPU, graph, batches=[1])
+    assert source.advice == []
+    assert {row.not_measured for row in source.rows} == {"a call takes 1.3 s, more than most_seconds (1 s)"}
     cold["first_call_us"] = 0.9e6
-    found = measure.measure({"scale": graph}, CPU, SETTINGS | {"batches": [1]})
-    assert all(row["p50_us"] for row in found["rows"])
+    assert all(row.times for row in measured_by(CPU, graph, batches=[1]).rows)
 
 
 # ---- advice
 
 
-def measured(**blocks):
-    """A measurement of {configuration: block medians}."""
-    return {Configuration(*key.split("_")): {"block_p50_us": values} for key, values in blocks.items()}
+def rows(**blocks):
+    """Rows of {configuration: block medians}."""
+    configurations = {key: key.split("_") for key in blocks}
+    return {
+        configuration(mode, int(threads)): {"block_p50_us": blocks[key]}
+        for key, (mode, threads) in configurations.items()
+    }
 
 
-USUAL = Configuration("host", "2", "all")
+USUAL = configuration("host", 2)
 
 
 def test_the_fastest_is_advised_with_its_ratio():
-    rows = measured(host_2_all=[20, 21, 22, 20, 21], bound_1_all=[10, 10.5, 11, 10, 10.5], host_1_all=[15] * 5)
-    advice = measure.advise(rows, USUAL)
-    assert advice["verdict"] == "faster"
-    assert advice["best"] == {"mode": "bound", "threads": "1", "optimisation": "all"}
-    assert advice["default"] == USUAL._asdict()
-    assert advice["ratio"] == pytest.approx(2)
+    measured = rows(host_2=[20, 21, 22, 20, 21], bound_1=[10, 10.5, 11, 10, 10.5], host_1=[15] * 5)
+    advice = measure.advise(measured, USUAL, batch=3)
+    assert (advice.verdict, advice.batch) == ("faster", 3)
+    assert (advice.best, advice.default) == (configuration("bound", 1), USUAL)
+    assert advice.ratio == pytest.approx(2)
 
 
 def test_where_blocks_disagree_the_default_is_advised():
     usual, other = [20, 21, 19, 20, 21], [18, 23, 18.5, 22, 19]
     low, _ = statistics.interval([math.log(slow / fast) for slow, fast in zip(usual, other, strict=True)])
     assert low < 0
-    advice = measure.advise(measured(host_2_all=usual, bound_1_all=other), USUAL)
-    assert (advice["verdict"], advice["best"], advice["ratio"]) == ("same", USUAL._asdict(), 1.0)
+    advice = measure.advise(rows(host_2=usual, bound_1=other), USUAL, batch=1)
+    assert (advice.verdict, advice.best, advice.ratio) == ("same", USUAL, 1.0)
 
 
 def test_without_a_default_there_is_no_advice():
-    assert measure.advise(measured(bound_1_all=[1] * 5), USUAL) is None
+    assert measure.advise(rows(bound_1=[1] * 5), USUAL, batch=1) is None
 
 
-# ---- parity
+# ---- outputs beside those of the CPU
 
 
 def another_provider(monkeypatch, path):
@@ -182,38 +182,38 @@ def test_a_provider_that_computes_something_else_is_not_timed(graph, monkeypatch
     """As if CUDA ran the same graph with weights a quarter larger: the largest output, near 18, is off by a quarter."""
     another_provider(monkeypatch, sample_graphs.save_scale(graph.with_name("wrong.onnx"), weight=2.5))
     monkeypatch.setattr(measure, "cold_start", lambda *_: {"first_call_us": 1, "second_call_us": 1})
-    found = measure.measure({"scale": graph}, CUDA, SETTINGS | {"batches": [500]})
-    (check,) = found["parity"]
-    assert check["not_measured"].startswith("it computes something else")
-    assert "by 4.5 at a scale of 18" in check["not_measured"]
-    assert {row["not_measured"] for row in found["rows"]} == {check["not_measured"]}
-    assert found["advice"] == []
+    source = measured_by(CUDA, graph, batches=[500])
+    (check,) = source.agreement
+    assert check.not_measured.startswith("it computes something else")
+    assert "by 4.5 at a scale of 18" in check.not_measured
+    assert {row.not_measured for row in source.rows} == {check.not_measured}
+    assert source.advice == []
 
 
 def test_a_provider_that_agrees_is_timed(graph, monkeypatch):
     """Weights off by a ten-thousandth, as another order of additions might make them."""
     another_provider(monkeypatch, sample_graphs.save_scale(graph.with_name("near.onnx"), weight=2.0002))
     monkeypatch.setattr(measure, "cold_start", lambda *_: {"first_call_us": 1, "second_call_us": 1})
-    found = measure.measure({"scale": graph}, CUDA, SETTINGS | {"batches": [500]})
-    (check,) = found["parity"]
-    assert check["largest_difference"] == pytest.approx(1e-4 * check["scale"], rel=0.01)
-    assert {row["mode"] for row in found["rows"] if "p50_us" in row} == {"host", "bound", "graph"}
+    source = measured_by(CUDA, graph, batches=[500])
+    (check,) = source.agreement
+    assert check.largest_difference == pytest.approx(1e-4 * check.scale, rel=0.01)
+    assert {row.mode for row in source.rows if row.times} == {"host", "bound", "graph"}
 
 
-def test_where_every_configuration_is_refused_each_row_says_why(graph, monkeypatch):
+def test_where_every_configuration_is_unsupported_each_row_says_why(graph, monkeypatch):
     def refuse(*_):
-        raise sessions.Refused("not so")
+        raise sessions.UnsupportedGraphError("not so")
 
     monkeypatch.setattr(measure, "prepare", refuse)
-    rows, advice = measure.steady(graph, CPU, {"batch": 1}, SETTINGS)
+    rows, advice = measure.steady(timed(graph), graph, CPU, {"batch": 1}, SETTINGS)
     assert advice is None
-    assert {row["not_measured"] for row in rows} == {"not so"}
+    assert {row.not_measured for row in rows} == {"not so"}
     assert len(rows) == len(measure.grid(CPU, "scale", SETTINGS))
 
 
 @without_cuda
-def test_parity_without_the_provider_is_a_reason(graph):
-    assert "cannot run on CUDAExecutionProvider" in measure.parity(graph, CUDA, {"batch": 1})["not_measured"]
+def test_a_comparison_without_the_provider_is_a_reason(graph):
+    assert "cannot run on CUDAExecutionProvider" in measure.compare_with_cpu(graph, CUDA, {"batch": 1})["not_measured"]
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_agreement(given, difference, scale):
     ],
 )
 def test_disagreement(given, reason):
-    with pytest.raises(measure.Unequal, match=reason):
+    with pytest.raises(measure.OutputMismatchError, match=reason):
         measure.agreement([numpy.array([1.0, -4.0]), numpy.array([0.5])], [numpy.array(one) for one in given])
 
 
@@ -250,88 +250,3 @@ def test_agreement_of_a_network_that_diverged():
     assert found == {"largest_difference": pytest.approx(0.001), "scale": 2.0}
     assert measure.agreement([ours[:2]], [theirs[:2]]) == {"largest_difference": 0.0, "scale": 0.0}
     assert measure.agreement([numpy.zeros((0, 3))], [numpy.zeros((0, 3))])["scale"] == 0.0
-
-
-# ---- the stage
-
-
-@pytest.fixture
-def bench(root, tmp_path, monkeypatch):
-    """The stage's function, in a folder with one graph of cae_strided and settings that take milliseconds."""
-    parameters = yaml.safe_load((root / "params.yaml").read_text())
-    chosen = BENCHMARK | {"optimisations": ["all"]}
-    by_profile = [key for key, value in parameters["benchmark"].items() if isinstance(value, dict)]
-    parameters["benchmark"] |= chosen | {key: dict.fromkeys(("quick", "full"), chosen[key]) for key in by_profile}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(parameters))
-    monkeypatch.chdir(tmp_path)
-    sample_graphs.save_scale(files.graphs("quick", "cae_strided") / "0" / "reconstruct.onnx")
-    spec = importlib.util.spec_from_file_location("benchmark", root / "stages" / "benchmark.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.benchmark
-
-
-def read(provider):
-    return files.read_json(files.latency("quick", "cae_strided") / f"{provider}.json")
-
-
-def graph_sha256():
-    return measure.sha256(files.graphs("quick", "cae_strided") / "0" / "reconstruct.onnx")
-
-
-def test_what_the_benchmark_writes_down(bench):
-    bench("quick", "cae_strided")
-    found = read("cpu")
-    assert {(row["verb"], row["batch"], row["mode"]) for row in found["rows"]} == set(
-        itertools.product(["reconstruct"], [1, 2], ["host", "bound"])
-    )
-    assert found["machine"] == json.loads(json.dumps(timing.machine()))
-    assert set(found["conditions"]) == {"before", "after"}
-    assert found["settings"]["tf32"] is False
-
-
-def test_equal_graphs_are_measured_once(bench):
-    bench("quick", "cae_strided")
-    first = read("cpu")
-    bench("quick", "cae_strided")
-    assert read("cpu") == first
-    bench("quick", "cae_strided", again=True)
-    assert read("cpu")["rows"] != first["rows"]
-
-
-def test_a_changed_graph_is_measured_again(bench):
-    bench("quick", "cae_strided")
-    sample_graphs.save_scale(files.graphs("quick", "cae_strided") / "0" / "reconstruct.onnx", weight=3.0)
-    bench("quick", "cae_strided")
-    assert {row["graph_sha256"] for row in read("cpu")["rows"]} == {graph_sha256()}
-
-
-@without_cuda
-@pytest.mark.parametrize(("file", "provider"), [("cuda", CUDA), ("tensorrt", TENSORRT)])
-def test_a_missing_provider_is_written_down(bench, file, provider):
-    bench("quick", "cae_strided")
-    assert set(read(file)) == {"provider", "not_measured"}
-    assert read(file)["provider"] == provider
-    assert len(read(file)["not_measured"].splitlines()) == 1
-
-
-@without_cuda
-@pytest.mark.parametrize("again", [False, True])
-def test_a_missing_provider_replaces_no_measurement_of_the_same_graph(bench, again):
-    kept = {"provider": CUDA, "rows": [{"verb": "reconstruct", "batch": 64, "graph_sha256": graph_sha256()}]}
-    files.write_json(files.latency("quick", "cae_strided") / "cuda.json", kept)
-    bench("quick", "cae_strided", again=again)
-    assert read("cuda") == kept
-
-
-@without_cuda
-def test_a_measurement_of_another_graph_is_not_kept(bench):
-    kept = {"provider": CUDA, "rows": [{"verb": "reconstruct", "batch": 64, "graph_sha256": "0" * 64}]}
-    files.write_json(files.latency("quick", "cae_strided") / "cuda.json", kept)
-    bench("quick", "cae_strided")
-    assert "not_measured" in read("cuda")
-
-
-def test_no_graphs(bench):
-    with pytest.raises(InputError, match=r"gan/0 has no graphs: run `dvc repro`"):
-        bench("quick", "gan")

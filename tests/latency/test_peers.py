@@ -9,20 +9,22 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 
 import numpy
 import pytest
+import sample_graphs
 import torch
 import yaml
-from networks import EVERYTHING, FACTS, MODELS, build
+from networks import EVERYTHING, FACTS, build
 from scipy.special import expit
 
 from zoo import files
 from zoo.errors import InputError
-from zoo.graphs import export as onnx_export
-from zoo.graphs import sessions
-from zoo.latency import measure, peers, timing
+from zoo.graphs import export, identity, sessions
+from zoo.latency import peers, timing
+from zoo.params import benchmark, experiments
+from zoo.records import latency
+from zoo.records import peers as records
 from zoo.train import checkpoints
 
 # A classifier, a verb with two inputs, and one with three inputs and three outputs.
@@ -39,14 +41,17 @@ BEST = {"mode": "bound", "threads": 2, "optimisation": "basic"}
 
 
 def settings(**changes):
-    return peers.settings(EVERYTHING, "quick") | SETTINGS | changes
+    return benchmark.settings(EVERYTHING, "quick", sessions.cores(), with_peers=True) | SETTINGS | changes
 
 
-def record(name):
-    facts = FACTS[MODELS[name]["data"]] | {"source": "digits", "sha256": "1" * 64, "licence": "CC BY 4.0"}
+def run_of(name):
+    """What a checkpoint and a graph of the small network say of their run."""
+    experiment = experiments.experiment(EVERYTHING, "quick", name)
+    facts = FACTS[experiment.data] | {"source": "digits", "sha256": "1" * 64, "licence": "CC BY 4.0"}
+    recipe = experiment.recipe | {"net": experiment.net | CASES[name][1]}
     return {
-        "experiment": name, "profile": "quick", "seed": 0, "data": facts, "params_sha256": "2" * 64,
-        "diverged_at_step": None,
+        "experiment": name, "profile": "quick", "seed": 0, "recipe": recipe, "data": facts, "diverged_at_step": None,
+        "params_sha256": "2" * 64,
     }  # fmt: skip
 
 
@@ -70,7 +75,8 @@ def graph(tmp_path_factory):
     def path(name):
         verb, _ = CASES[name]
         at = folder / name / "0" / f"{verb}.onnx"
-        onnx_export.save(onnx_export.export(network(name), verb, record(name)), at)
+        at.parent.mkdir(parents=True, exist_ok=True)
+        at.write_bytes(export.content(export.export(network(name), verb, run_of(name))))
         return at
 
     return path
@@ -79,6 +85,15 @@ def graph(tmp_path_factory):
 def load(name, **changes):
     """What `peers.network` would load: a copy, since `.to` would move the cached one."""
     return lambda: build(name, **CASES[name][1] | changes).eval() if changes else copy.deepcopy(network(name))
+
+
+def measure(path, load, batch, device, best, chosen):
+    exported = identity.of_file(path)
+    graph = latency.TimedGraph(
+        experiment="it", seed=0, verb=path.stem, graph_sha256=exported.graph_sha256,
+        structure_sha256=exported.structure_sha256, bytes=exported.bytes,
+    )  # fmt: skip
+    return peers.measure(graph, path, load, batch, device, best, chosen)
 
 
 def feeds_of(path, batch):
@@ -154,15 +169,15 @@ def test_openvino_computes_in_float32_with_one_thread(graph):
 
 def test_a_row_has_the_calls_that_its_median_needs(graph):
     slow = settings(calls=3, seconds=1e-9, runtimes=["torch"])
-    for row in peers.measure(graph("cvae"), load("cvae"), 1, "cpu", None, slow):
-        assert row["calls"] >= timing.fewest(0.5)
-        assert row["p50_us"] > 0
-        assert row["items_per_second"] > 0
+    for row in measure(graph("cvae"), load("cvae"), 1, "cpu", None, slow):
+        assert row.times.calls >= timing.fewest(0.5)
+        assert row.times.p50_us > 0
+        assert row.times.items_per_second > 0
 
 
 def test_rows(graph):
-    rows = peers.measure(graph("cvae"), load("cvae"), 3, "cpu", BEST, settings())
-    assert {(row["runtime"], row["mode"], row["threads"], row.get("optimisation")) for row in rows} == {
+    rows = measure(graph("cvae"), load("cvae"), 3, "cpu", BEST, settings())
+    assert {(row.runtime, row.mode, row.threads, row.optimisation) for row in rows} == {
         ("onnxruntime", "host", 1, "all"), ("onnxruntime", "bound", 1, "all"),
         ("onnxruntime_default", "host", sessions.cores(), "all"), ("onnxruntime_best", "bound", 2, "basic"),
         ("torch", "host", 1, None), ("torch", "bound", 1, None),
@@ -170,42 +185,43 @@ def test_rows(graph):
     }  # fmt: skip
     assert len(rows) == 8
     for row in rows:
-        assert (row["verb"], row["seed"], row["batch"], row["device"]) == ("decode", 0, 3, "cpu")
-        assert row["graph_sha256"] == measure.sha256(graph("cvae"))
-        assert row["graph_bytes"] == graph("cvae").stat().st_size
-        assert row["calls"] >= 12
-        assert len(row["block_p50_us"]) == 3
-        assert row["items_per_second"] == pytest.approx(3 * row["calls"] / row["seconds"])
-        assert row["build_ms"] > 0
-        assert row["largest_difference"] <= 1e-5 * row["scale"]
-        assert 0 < row["scale"] <= 1  # pixels
+        assert (row.batch, row.device) == (3, "cpu")
+        assert row.graph_sha256 == identity.of_file(graph("cvae")).graph_sha256
+        assert row.times.calls >= 12
+        assert len(row.times.block_p50_us) == 3
+        assert row.times.items_per_second == pytest.approx(3 * row.times.calls / row.times.seconds)
+        assert row.build_ms > 0
+        assert row.largest_difference <= 1e-5 * row.scale
+        assert 0 < row.scale <= 1  # pixels
     assert torch.get_num_threads() == 1
 
 
 def test_the_default_that_is_advised_is_measured_once(graph):
     default = {"mode": "host", "threads": sessions.cores(), "optimisation": "all"}
-    rows = peers.measure(graph("cvae"), load("cvae"), 1, "cpu", default, settings(runtimes=[]))
-    by_runtime = {row["runtime"]: row for row in rows if row["runtime"] != "onnxruntime"}
+    rows = measure(graph("cvae"), load("cvae"), 1, "cpu", default, settings(runtimes=[]))
+    by_runtime = {row.runtime: row for row in rows if row.runtime != "onnxruntime"}
     assert by_runtime.keys() == {"onnxruntime_default", "onnxruntime_best"}
-    assert by_runtime["onnxruntime_best"] == by_runtime["onnxruntime_default"] | {"runtime": "onnxruntime_best"}
+    best = by_runtime["onnxruntime_default"].model_copy(update={"runtime": "onnxruntime_best"})
+    assert by_runtime["onnxruntime_best"] == best
 
 
 def test_a_peer_that_computes_something_else_is_not_timed(graph):
-    other = load("mlp_sigmoid", hidden=[20, 16])  # other weights: biases are 0
-    rows = peers.measure(graph("mlp_sigmoid"), other, 1, "cpu", None, settings())
-    refused = [row for row in rows if "not_measured" in row]
-    assert {(row["runtime"], row["mode"]) for row in refused} == {("torch", "host"), ("torch", "bound")}
+    other = load("mlp_sigmoid", hidden=[20, 16])  # its biases are 0
+    rows = measure(graph("mlp_sigmoid"), other, 1, "cpu", None, settings())
+    refused = [row for row in rows if row.not_measured]
+    assert {(row.runtime, row.mode) for row in refused} == {("torch", "host"), ("torch", "bound")}
     for row in refused:
-        assert row["not_measured"].startswith("it computes something else: its outputs differ from those of ")
-        assert not row.keys() & {"p50_us", "build_ms", "largest_difference"}
-    assert {row["runtime"] for row in rows if "p50_us" in row} == {"onnxruntime", "onnxruntime_default", "openvino"}
+        assert row.not_measured.startswith("it computes something else: its outputs differ from those of ")
+        assert row.times is row.build_ms is row.largest_difference is None
+    assert {row.runtime for row in rows if row.times} == {"onnxruntime", "onnxruntime_default", "openvino"}
 
 
 def test_every_row_has_a_figure_of_parity_or_a_reason(graph):
-    rows = peers.measure(graph("lstm"), load("lstm", units=17), 1, "cpu", None, settings())
-    assert {row["runtime"] for row in rows if "not_measured" in row} == {"torch"}  # its states have another size
+    rows = measure(graph("lstm"), load("lstm", units=17), 1, "cpu", None, settings())
+    assert {row.runtime for row in rows if row.not_measured} == {"torch"}  # its states have another size
     for row in rows:
-        assert ("not_measured" in row) != ({"largest_difference", "scale", "p50_us", "build_ms"} <= row.keys())
+        figures = (row.largest_difference, row.scale, row.times, row.build_ms)
+        assert [figure is None for figure in figures] == [bool(row.not_measured)] * 4
 
 
 @pytest.mark.parametrize(
@@ -221,21 +237,17 @@ def test_what_does_not_compile_says_why(error, reason, graph, monkeypatch):
         raise error
 
     monkeypatch.setattr(torch, "compile", refuse)
-    rows = peers.measure(
-        graph("mlp_sigmoid"), load("mlp_sigmoid"), 1, "cpu", None, settings(runtimes=["torch_compile"])
-    )
-    assert {row["runtime"] for row in rows if "p50_us" in row} == {"onnxruntime", "onnxruntime_default"}
-    refused = [row for row in rows if row["runtime"] == "torch_compile"]
-    assert [(row["mode"], row["not_measured"]) for row in refused] == [("host", reason), ("bound", reason)]
+    rows = measure(graph("mlp_sigmoid"), load("mlp_sigmoid"), 1, "cpu", None, settings(runtimes=["torch_compile"]))
+    assert {row.runtime for row in rows if row.times} == {"onnxruntime", "onnxruntime_default"}
+    refused = [row for row in rows if row.runtime == "torch_compile"]
+    assert [(row.mode, row.not_measured) for row in refused] == [("host", reason), ("bound", reason)]
 
 
 def test_a_long_reason_is_cut(graph, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda *arguments, **options: 1 / len(()))
     monkeypatch.setattr(peers, "REASON_CHARACTERS", 30)
-    rows = peers.measure(
-        graph("mlp_sigmoid"), load("mlp_sigmoid"), 1, "cpu", None, settings(runtimes=["torch_compile"])
-    )
-    assert {row["not_measured"] for row in rows if "not_measured" in row} == {"ZeroDivisionError: ..."}
+    rows = measure(graph("mlp_sigmoid"), load("mlp_sigmoid"), 1, "cpu", None, settings(runtimes=["torch_compile"]))
+    assert {row.not_measured for row in rows if row.not_measured} == {"ZeroDivisionError: ..."}
 
 
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="needs a C++ compiler")
@@ -244,13 +256,13 @@ def test_compiled_and_nothing_left(graph, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     both = settings(runtimes=["torch", "torch_compile"])
-    rows = peers.measure(graph("mlp_sigmoid"), load("mlp_sigmoid"), 1, "cpu", None, both)
-    assert not [row for row in rows if "not_measured" in row]
-    build = {row["runtime"]: row["build_ms"] for row in rows}
+    rows = measure(graph("mlp_sigmoid"), load("mlp_sigmoid"), 1, "cpu", None, both)
+    assert not [row for row in rows if row.not_measured]
+    build = {row.runtime: row.build_ms for row in rows}
     assert build["torch_compile"] > build["torch"]
     # torch compiles no recurrent layer, and would run the network as if it were not compiled.
-    rows = peers.measure(graph("lstm"), load("lstm"), 1, "cpu", None, both)
-    reasons = {row["runtime"]: row["not_measured"] for row in rows if "not_measured" in row}
+    rows = measure(graph("lstm"), load("lstm"), 1, "cpu", None, both)
+    reasons = {row.runtime: row.not_measured for row in rows if row.not_measured}
     assert list(reasons) == ["torch_compile"]
     assert "LSTM" in reasons["torch_compile"]
     assert not list(tmp_path.rglob("*"))
@@ -260,12 +272,12 @@ def test_compiled_and_nothing_left(graph, tmp_path, monkeypatch):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has CUDA")
 def test_without_cuda_nothing_stands_in_for_it(graph):
     assert peers.devices(settings()) == ["cpu"]
-    rows = peers.measure(graph("mlp_sigmoid"), load("mlp_sigmoid"), 1, "cuda", None, settings())
-    assert {(row["runtime"], row["mode"]) for row in rows} == {
+    rows = measure(graph("mlp_sigmoid"), load("mlp_sigmoid"), 1, "cuda", None, settings())
+    assert {(row.runtime, row.mode) for row in rows} == {
         ("onnxruntime_default", "host"),
         *itertools.product(("onnxruntime", "torch"), ("host", "bound")),
     }
-    assert all(row["not_measured"] and row["device"] == "cuda" and "p50_us" not in row for row in rows)
+    assert all(row.not_measured and row.device == "cuda" and not row.times for row in rows)
 
 
 def test_cuda_only_where_it_is_asked_for(monkeypatch):
@@ -278,7 +290,7 @@ def test_cuda_only_where_it_is_asked_for(monkeypatch):
 def test_importing_says_nothing_to_anybody(tmp_path):
     """OpenVINO's own telemetry keeps an identity in ~/intel and reports every import."""
     done = subprocess.run(
-        [sys.executable, "-c", "import zoo.peers, sys; sys.exit('openvino_telemetry.main' in sys.modules)"],
+        [sys.executable, "-c", "import zoo.latency.peers, sys; sys.exit('openvino_telemetry.main' in sys.modules)"],
         env={"HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.environ["PATH"]},
         capture_output=True, text=True,
     )  # fmt: skip
@@ -292,83 +304,110 @@ def test_importing_says_nothing_to_anybody(tmp_path):
 @pytest.fixture
 def stage(root, tmp_path, monkeypatch, graph):
     """The stage's function, in a folder with one experiment and settings that take milliseconds."""
-    parameters = yaml.safe_load((root / "params.yaml").read_text())
-    both = ("calls", "seconds", "reference_seconds", "warmup_seconds", "patience_seconds")
-    parameters["benchmark"] |= {
-        key: {"quick": value, "full": value} if key in both else value
-        for key, value in SETTINGS.items() if key not in ("batches", "runtimes")
-    }  # fmt: skip
-    parameters["peers"] |= {
-        "batches": {"quick": [1], "full": [1]}, "runtimes": {"quick": ["torch", "openvino"], "full": []},
-    }  # fmt: skip
-    parameters["models"] = {"mlp_sigmoid": parameters["models"]["mlp_sigmoid"]}
-    parameters |= {"judge": parameters["judge"] | {"by": "mlp_sigmoid", "of": []}}
-    parameters |= {key: {} for key in ("published", "published_curves", "claims")}
-    parameters["models"]["mlp_sigmoid"]["net"] = MODELS["mlp_sigmoid"]["net"] | CASES["mlp_sigmoid"][1]
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(parameters))
+    changes = {key: value for key, value in SETTINGS.items() if key not in ("batches", "runtimes")}
+    sections = {
+        "benchmark": benchmark.benchmark(EVERYTHING, "quick").model_dump() | changes,
+        "peers": {"verbs": ["classify"], "batches": [1], "runtimes": ["torch", "openvino"]},
+    }
+    sections = {key: {"both": value, "quick": {}, "full": {}} for key, value in sections.items()}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(sections))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(root / "stages")
     place(graph("mlp_sigmoid"), "classify")
     checkpoint = files.checkpoint("quick", "mlp_sigmoid", 0)
     checkpoint.parent.mkdir(parents=True)
-    checkpoints.save(checkpoint, network("mlp_sigmoid"), record("mlp_sigmoid"))
+    checkpoints.save(checkpoint, network("mlp_sigmoid"), run_of("mlp_sigmoid"))
     spec = importlib.util.spec_from_file_location("stage_of_peers", root / "stages" / "peers.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.time_peers
 
 
-def place(path, verb):
-    at = files.graph("quick", "mlp_sigmoid", 0, verb)
+def place(path, verb, name="mlp_sigmoid"):
+    """Put a graph where the stage `export` would, with records of it and of its latency."""
+    at = files.graph("quick", name, 0, verb)
     at.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(path, at)
+    sample_graphs.write_parity("quick", name)
+    structure = identity.of_file(at).structure_sha256
+    latency.write(latency.Latency(structure_sha256=structure, verb=verb), "quick")
 
 
-def read():
-    return files.read_json(files.peers("quick", "mlp_sigmoid"))
+def structure(graph):
+    return identity.of_file(graph("mlp_sigmoid")).structure_sha256
 
 
-def advise(**best):
-    advice = {"verb": "classify", "batch": 1, "best": BEST | best, "default": {}, "ratio": 1.2, "verdict": "faster"}
-    others = [advice | {"verb": "encode"}, advice | {"batch": 16}]
-    files.write_json(files.latency("quick", "mlp_sigmoid") / "cpu.json", {"advice": [*others, advice]})
+def written():
+    return [path.name for path in records.folder("quick").iterdir()]
 
 
-def test_the_file(stage, graph):
-    place(graph("mlp_sigmoid"), "encode")  # no verb of peers.verbs
+def advise(graph, provider=sessions.CPU, **best):
+    """Write a latency record whose advice is BEST, for two batches of which one is measured."""
+    default = latency.Configuration(mode="host", threads=1, optimisation="all")
+    advice = [
+        latency.Advice(batch=batch, default=default, best=BEST | best, ratio=1.2, verdict="faster") for batch in (1, 16)
+    ]
+    timed = latency.TimedGraph(
+        experiment="it", seed=0, verb="classify", graph_sha256="0", structure_sha256=structure(graph), bytes=1
+    )
+    source = latency.Source(
+        graph=timed, machine={}, settings={}, conditions={}, commit=None, cold=[], rows=[], advice=advice, agreement=[]
+    )
+    record = latency.Latency(structure_sha256=structure(graph), verb="classify", sources={provider: source})
+    latency.write(record, "quick")
+
+
+def test_the_record(stage, graph):
     stage("quick")
-    measured = read()
-    assert set(measured) == {"machine", "openvino", "settings", "advice", "conditions", "commit", "rows"}
-    assert {row["verb"] for row in measured["rows"]} == {"classify"}
-    assert {row["runtime"] for row in measured["rows"]} == {"onnxruntime", "onnxruntime_default", "torch", "openvino"}
-    assert set(measured["conditions"]) == {"before", "after"}
-    assert all(row["p50_us"] > 0 for row in measured["rows"])
+    record = records.read("quick", structure(graph))
+    assert (record.graph.experiment, record.graph.verb, record.graph.seed) == ("mlp_sigmoid", "classify", 0)
+    assert record.graph.graph_sha256 == identity.of_file(graph("mlp_sigmoid")).graph_sha256
+    assert {row.runtime for row in record.rows} == {"onnxruntime", "onnxruntime_default", "torch", "openvino"}
+    assert set(record.conditions) == {"before", "after"}
+    assert all(row.times.p50_us > 0 for row in record.rows)
 
 
-def test_equal_graphs_are_measured_once(stage, capsys):
+def test_equal_structures_are_measured_once(stage, graph, capsys):
+    place(graph("mlp_sigmoid"), "classify", name="a")
+    shutil.copytree(files.checkpoints("quick", "mlp_sigmoid"), files.checkpoints("quick", "a"))
     stage("quick")
-    first = read()
+    first = records.read("quick", structure(graph))
+    assert first.graph.experiment == "a"
+    assert len(written()) == 1
     stage("quick")
-    assert "the measurement stands" in capsys.readouterr().out
-    assert read() == first
+    assert capsys.readouterr().out.endswith("a classify: nothing measured\n")
+    assert records.read("quick", structure(graph)) == first
     stage("quick", again=True)
-    assert read()["rows"] != first["rows"]
+    assert records.read("quick", structure(graph)).rows != first.rows
 
 
-def test_the_advice_of_the_latencies_is_taken(stage):
-    """For this verb and batch alone; other advice is a reason to measure again."""
-    advise()
+def test_the_advice_of_the_latencies_is_taken(stage, graph):
+    """Of this batch alone; other advice is a reason to measure again."""
+    advise(graph)
     stage("quick")
-    best = [row for row in read()["rows"] if row["runtime"] == "onnxruntime_best"]
-    assert [{key: row[key] for key in BEST} for row in best] == [BEST]
-    advise(threads=1)
+    rows = records.read("quick", structure(graph)).rows
+    best = [row for row in rows if row.runtime == "onnxruntime_best"]
+    assert [{key: getattr(row, key) for key in (*BEST, "batch")} for row in best] == [BEST | {"batch": 1}]
+    advise(graph, threads=1)
     stage("quick")
-    assert [row["threads"] for row in read()["rows"] if row["runtime"] == "onnxruntime_best"] == [1]
-    assert not [row for row in read()["rows"] if row["runtime"] == "onnxruntime_best" and row["batch"] != 1]
+    rows = records.read("quick", structure(graph)).rows
+    assert [row.threads for row in rows if row.runtime == "onnxruntime_best"] == [1]
 
 
-def test_a_killed_run_leaves_what_was_there(stage, monkeypatch):
+def test_rows_of_a_gpu_are_kept_without_one(stage, graph, monkeypatch):
     stage("quick")
-    first = read()
+    record = records.read("quick", structure(graph))
+    rows = [*record.rows, records.Row(**record.rows[0].model_dump() | {"device": "cuda"})]
+    records.write(record.model_copy(update={"rows": rows, "machine": {"gpu": "H100"}}), "quick")
+    kept = records.read("quick", structure(graph))
+    monkeypatch.setattr(peers, "devices", lambda settings: ["cpu"])
+    stage("quick", again=True)
+    assert records.read("quick", structure(graph)) == kept
+
+
+def test_a_killed_run_leaves_what_was_there(stage, graph, monkeypatch):
+    stage("quick")
+    first = records.read("quick", structure(graph))
 
     def die(*arguments, **options):
         raise KeyboardInterrupt
@@ -376,18 +415,20 @@ def test_a_killed_run_leaves_what_was_there(stage, monkeypatch):
     monkeypatch.setattr(peers.timing, "measure", die)
     with pytest.raises(KeyboardInterrupt):
         stage("quick", again=True)
-    assert read() == first
-    assert [path.name for path in Path("reports/quick/peers").iterdir()] == ["mlp_sigmoid.json"]
+    assert records.read("quick", structure(graph)) == first
+    assert len(written()) == 1
 
 
-def test_an_experiment_without_these_verbs(stage, graph):
+def test_only_the_verbs_of_the_parameters_are_measured(stage, graph):
+    stage("quick")
+    assert len(written()) == 1
     files.graph("quick", "mlp_sigmoid", 0, "classify").unlink()
     place(graph("mlp_sigmoid"), "generate")
     stage("quick")
-    assert read()["rows"] == []
+    assert written() == []  # nor is a record kept
 
 
-def test_missing_and_damaged_inputs(stage):
+def test_missing_and_damaged_inputs(stage, graph):
     checkpoint = files.checkpoint("quick", "mlp_sigmoid", 0)
     checkpoint.write_bytes(checkpoint.read_bytes()[:100])
     with pytest.raises(InputError, match=r"0\.safetensors is damaged"):
@@ -395,15 +436,7 @@ def test_missing_and_damaged_inputs(stage):
     checkpoint.unlink()
     with pytest.raises(InputError, match=r"0\.safetensors is missing: run `dvc repro`"):
         stage("quick")
-    files.graph("quick", "mlp_sigmoid", 0, "classify").unlink()
-    with pytest.raises(InputError, match=r"mlp_sigmoid/0 has no graphs: run `dvc repro`"):
+    latency.path("quick", structure(graph)).unlink()
+    with pytest.raises(InputError, match=r"latency/\w+\.json is missing: run `dvc repro`"):
         stage("quick")
-    with pytest.raises(InputError, match="profile 'slow' is unknown"):
-        stage("slow")
-    assert not Path("reports").exists()
-
-
-def test_an_experiment_that_is_no_more_leaves_no_file(stage):
-    files.write_json(files.peers("quick", "gone"), {})
-    stage("quick")
-    assert [path.name for path in Path("reports/quick/peers").iterdir()] == ["mlp_sigmoid.json"]
+    assert not records.folder("quick").exists()

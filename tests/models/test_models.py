@@ -8,9 +8,9 @@ import torch
 from networks import EVERYTHING, FACTS, MODELS, batch_for, build, build_small
 from torch import nn
 
-from zoo import params
 from zoo.errors import InputError
 from zoo.graphs import verbs
+from zoo.params import experiments
 from zoo.train import checkpoints, loop
 
 TRAINED = [name for name, entry in MODELS.items() if entry["players"]]
@@ -103,16 +103,16 @@ def dense(*sizes):
 )  # fmt: skip
 def test_weights_are_as_many_as_published(name, count):
     """As a write-up's listing has them, biases that it never adds left out; the others by the sizes of their table."""
-    network = params.build(MODELS[name], FACTS["images"] | {"vocabulary": 10_000})
+    entry = MODELS[name]
+    network = experiments.build(entry["file"], entry["net"], FACTS["images"] | {"vocabulary": 10_000})
     assert sum(weight.numel() for weight in network.parameters() if weight.requires_grad) == count
 
 
 def test_a_net_that_cannot_be():
-    entry = MODELS["ae_dense32"] | {"name": "ae_dense32"}
     with pytest.raises(InputError, match=r"params\.yaml: models\.ae_dense32\.net .*'tanh'.*linear, relu"):
-        params.build(entry | {"net": entry["net"] | {"code_activation": "tanh"}}, FACTS["images"])
+        build("ae_dense32", code_activation="tanh")
     with pytest.raises(InputError, match=r"models\.ae_dense32\.net .*depth"):
-        params.build(entry | {"net": entry["net"] | {"depth": 3}}, FACTS["images"])
+        build("ae_dense32", depth=3)
 
 
 WORDS = {
@@ -130,10 +130,9 @@ WORDS = {
 def test_a_word_that_a_network_does_not_know(file, key):
     """It is named, beside the words that there are."""
     name = next(name for name, entry in MODELS.items() if entry["file"] == file)
-    entry = MODELS[name]
-    known = entry["net"][key]
+    known = MODELS[name]["net"][key]
     with pytest.raises(InputError, match=rf"'upwards' is unknown: use one of .*\b{known}\b"):
-        params.build(entry | {"name": name, "net": entry["net"] | {key: "upwards"}}, FACTS[entry["data"]])
+        build(name, **{key: "upwards"})
 
 
 # ---- checkpoints

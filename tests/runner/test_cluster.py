@@ -23,13 +23,15 @@ def note(name):
 
 
 def stages():
-    """Slow ones that wait for a word, what depends on them, what only the driver can run."""
+    """What runs first, in git; slow ones that wait for a word, what depends on them, what only the driver can run."""
     slow = f"{note('${item}')} && mkdir ${{item}} && (echo '# ${{item}}'; cat source) > ${{item}}/text"
     slow += ' && until [ -e "$ZOO_NOTES/go" ]; do sleep 0.1; done && echo \'{"lines": 2}\' > ${item}.json'
     return {
+        "code": {"cmd": "mkdir code && cat source > code/slow", "deps": ["source"], "meta": {"first": True},
+                 "outs": [{"code": {"cache": False}}]},
         "slow": {
             "foreach": ["a", "b", "c"],
-            "do": {"cmd": slow, "deps": ["source"], "outs": ["${item}"],
+            "do": {"cmd": slow, "deps": ["code/slow", "source"], "outs": ["${item}"],
                    "metrics": [{"${item}.json": {"cache": False}}]},
         },
         "join": {"cmd": f"{note('join')} && cat [abc]/text > join", "deps": ["a", "b", "c", "a"], "outs": ["join"]},
@@ -53,6 +55,8 @@ def shared(tmp_path):
         f"[core]\n    autostage = false\n    remote = shelf\n['remote \"shelf\"']\n    url = {tmp_path / 'shelf'}\n"
     )
     (folder / ".dvc" / "config").write_text(remote)
+    with inside(folder):
+        assert reproduce(["code"]) == 0
     commit(folder)
     return folder
 
@@ -117,11 +121,25 @@ def test_a_node_that_dies_costs_only_its_stages(shared, address, tmp_path):
     with inside(shared), contextlib.closing(Repo()) as repo:
         assert repo.status() == {}
 
-    (shared / "source").write_text("other\n")
-    driver = zoo(shared, "repro", "--ray", address)
-    _, errors = driver.communicate(timeout=60)
-    assert driver.returncode == 1
-    assert errors == "zoo: source is not committed: the nodes work on a commit\n"
+
+@pytest.mark.parametrize(
+    ("file", "reproduced", "why"),
+    [
+        ("source", [], "code is not up to date: run `zoo repro code` and commit"),
+        ("source", ["code"], "code/slow is not committed: the nodes work on a commit"),
+        ("dvc.yaml", [], "dvc.yaml is not committed: the nodes work on a commit"),
+    ],
+)
+def test_the_nodes_work_on_a_commit(shared, monkeypatch, file, reproduced, why):
+    """What a run reads has to be as committed, what runs first included."""
+    monkeypatch.setitem(sys.modules, "ray", types.ModuleType("ray"))
+    with open(shared / file, "a") as opened:
+        opened.write("# other\n")
+    with inside(shared):
+        if reproduced:
+            assert reproduce(reproduced) == 0
+        with pytest.raises(InputError, match=why):
+            reproduce(ray="auto")
 
 
 def test_without_a_remote(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""What `zoo.dvc_graph` takes for granted of DVC; fails when an upgrade changes it."""
+"""What `zoo.runner.dvc_graph` takes for granted of DVC; fails when an upgrade changes it."""
 
 import ast
 import hashlib
@@ -28,7 +28,7 @@ from dvc.fs import localfs
 from zoo.errors import InputError
 from zoo.runner import dvc_graph
 
-# The first digits of the sha256 of each function's source, as read when zoo.dvc_graph was written against it.
+# The first digits of the sha256 of each function's source, as read when zoo.runner.dvc_graph was written against it.
 READ = {
     dvc.repo.reproduce._reproduce: "c763611bd0ef",
     dvc.repo.reproduce._reproduce_stage: "32cb1baa118f",
@@ -51,7 +51,9 @@ READ = {
     dvc.stage.cache._get_cache_hash: "a880dc015fd4",
     dvc.stage.cache.StageCache.transfer: "b17b3e5ad4ab",
     dvc.stage.cache.StageCache._get_cache_path: "87cabc965d02",
+    dvc.dvcfile.ProjectFile._reset: "a808c5ce9840",
     dvc.stage.loader.StageLoader.fill_from_lock: "da565947ec83",
+    dvc.stage.loader.StageLoader.load_stage: "b4dc4f46436a",
     dvc.stage.cache._can_hash: "5fbce5b4695b",
     dvc.stage.cache.StageCache.save: "49b8f5c04149",
     dvc.stage.cache.StageCache.restore: "c7e43f44087e",
@@ -78,7 +80,7 @@ def test_the_version_is_the_one_that_was_read():
 
 
 def test_dvc_is_as_it_was_read():
-    """When this fails: read what changed, see that zoo.dvc_graph still does the same, note the new digest."""
+    """When this fails: read what changed, see that zoo.runner.dvc_graph still does the same, note the new digest."""
     now = {function: digest(function) for function in READ}
     assert {function.__qualname__: now[function] for function in READ if now[function] != READ[function]} == {}
 

@@ -90,6 +90,90 @@ def test_foreach_stages_keep_their_meta(root):
         assert {step.group.rpartition(":")[2] for step in pipeline.steps.values()} >= {"train", "export", "report"}
 
 
+# ---- two runs at a time
+
+
+def waiting(name):
+    """A command that notes that it has begun, and ends when there is a file .go."""
+    return f"echo > {name} && until [ -e .go ]; do sleep 0.02; done"
+
+
+@pytest.fixture
+def profiles(tmp_path):
+    """Two pipelines that read files of one folder, made by a stage that runs first."""
+    write = "sleep 0.5 && mkdir code && for unit in a b; do cat source > code/$unit; done"
+    first = {"cmd": write, "meta": {"first": True}, "deps": ["source"], "outs": [{"code": {"cache": False}}]}
+    quick = {"cmd": waiting("of_quick"), "deps": ["code/a"], "outs": ["of_quick"]}
+    folder = dvc_projects.project(tmp_path / "profiles", {"code": first, "quick": quick}, source="1\n")
+    full = {"wdir": "..", "cmd": waiting("of_full"), "deps": ["code/a", "code/b"], "outs": ["of_full"]}
+    (folder / "full").mkdir()
+    write_stages(folder / "full", {"full": full})
+    yield folder
+    (folder / ".go").touch()
+
+
+def finish(*runs):
+    """The statuses and what was printed on either channel."""
+    outcomes = [(*run.communicate(timeout=60), run.returncode) for run in runs]
+    return [status for *_, status in outcomes], [printed for printed, *_ in outcomes], [each for _, each, _ in outcomes]
+
+
+def test_two_runs_share_what_runs_first(profiles):
+    """Started at once: one of them runs `code`, the other waits for that, then both go on side by side."""
+    runs = [zoo(profiles, "repro"), zoo(profiles, "repro", "full/dvc.yaml")]
+    for name in ("of_quick", "of_full"):
+        wait_for(profiles / name)
+    (profiles / ".go").touch()
+    statuses, printed, errors = finish(*runs)
+    assert (statuses, errors) == ([0, 0], ["", ""])
+    assert "".join(printed).count("code ran in") == 1
+    assert is_settled(profiles)
+
+
+def test_what_runs_first_does_not_change_under_another_run(profiles):
+    """The code is edited while quick runs: quick goes on, full stops with one line, and may start afterwards."""
+    quick = zoo(profiles, "repro")
+    wait_for(profiles / "of_quick")
+    (profiles / "source").write_text("2\n")
+    assert finish(zoo(profiles, "repro", "full/dvc.yaml", "--dry"))[1][0].startswith("code: would run\n")
+    statuses, _, errors = finish(zoo(profiles, "repro", "full/dvc.yaml"))
+    assert statuses == [1]
+    assert errors[0].startswith(f"zoo: process {quick.pid} (zoo repro) is at work on these stages: wait ")
+    assert errors[0].count("\n") == 1
+    assert (profiles / "code" / "a").read_text() == "1\n"
+    (profiles / ".go").touch()
+    assert finish(quick)[0] == [0]
+    assert finish(zoo(profiles, "repro", "full/dvc.yaml"))[0] == [0]
+    assert (profiles / "code" / "a").read_text() == "2\n"
+
+
+def test_force_leaves_to_another_run_what_it_reads(profiles):
+    quick = zoo(profiles, "repro")
+    wait_for(profiles / "of_quick")
+    full = zoo(profiles, "repro", "full/dvc.yaml", "--force")
+    wait_for(profiles / "of_full")
+    (profiles / ".go").touch()
+    statuses, printed, _ = finish(quick, full)
+    assert statuses == [0, 0]
+    assert "code" not in printed[1]
+
+
+def test_up_to_date_is_said_of_all(profiles):
+    (profiles / ".go").touch()
+    with inside(profiles) as printed:
+        assert reproduce() == reproduce() == 0
+    assert printed.getvalue().endswith("\nAll stages are up to date.\n")
+
+
+def test_commands_find_the_python_that_runs_them(chain, monkeypatch):
+    """The environment is not activated: another `python`, or none, is what the shell would find."""
+    write_stages(chain, {"which": {"cmd": "command -v python > which", "outs": ["which"]}})
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    with inside(chain):
+        assert reproduce() == 0
+    assert (chain / "which").read_text().strip() == os.path.join(os.path.dirname(sys.executable), "python")
+
+
 # ---- what is asked for
 
 
@@ -286,13 +370,19 @@ def test_started_twice_the_second_names_the_first(started):
     assert f"PID {process.pid}" in plain.stderr
 
 
-def test_dvcs_lock_held_by_another_names_it(chain):
-    with inside(chain), contextlib.closing(Repo()) as repo, repo.lock:
-        held = zoo(chain, "repro")
-        _, errors = held.communicate(timeout=30)
-    assert held.returncode == 1
-    assert f"process {os.getpid()} " in errors
-    assert len(errors.splitlines()) == 1, errors
+def test_dvcs_lock_held_for_long_by_another_names_it(chain, monkeypatch):
+    monkeypatch.setattr(dvc_graph, "PATIENCE_SECONDS", 0)
+    refused = pytest.raises(InputError, match=f"process {os.getpid()} ")
+    with inside(chain), contextlib.closing(Repo()) as repo, repo.lock, refused:
+        reproduce()
+
+
+def test_dvcs_lock_held_for_a_moment_is_waited_for(chain):
+    with inside(chain), contextlib.closing(Repo()) as repo:
+        with repo.lock:
+            run = zoo(chain, "repro")
+            time.sleep(5)  # longer than DVC waits
+        assert finish(run)[0] == [0]
 
 
 # ---- the command

@@ -1,10 +1,8 @@
-"""Two commits side by side: quality, latency and graphs of every experiment, from git and DVC.
+"""Quality, latency and graphs of every experiment at two commits, from the records that stages write.
 
-The reports of a commit come from git, its graphs from DVC's cache by the md5 that its lock names. Whether a number
-became better or worse is for `zoo.statistics` to say; here it is found out which numbers may be compared at all.
+`zoo.compare.changes` gives the verdict on two numbers; this module decides which numbers are comparable.
 """
 
-import functools
 import io
 import json
 import math
@@ -13,39 +11,48 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-import onnx
 import yaml
-from google.protobuf.message import DecodeError
 
-from zoo import files, params, statistics
+from zoo import statistics
+from zoo.compare import changes
 from zoo.errors import InputError
+from zoo.evaluate.metrics import terms
+from zoo.params import PROFILES
+from zoo.records import Identity, judged, latency, metrics, parity, run
 
-TERMS = Path(__file__).parents[1] / "evaluate" / "metrics.yaml"
-LOCKS = {"quick": "dvc.lock", "full": "full/dvc.lock"}
-PARTS = ("metrics", "judged", "latency", "parity")
-READ = [str(params.PATH), *LOCKS.values(),
-        *(files.report(profile, part).as_posix() for profile in LOCKS for part in PARTS)]  # fmt: skip
-VERDICTS = ("worse", "better", "different", "same", "not comparable")
-KINDS = ("operator", "parameters", "opset", "inputs", "outputs", "bytes")  # of what a graph is made of
-CALL = ("verb", "batch", "mode", "threads", "optimisation")  # with the provider, what identifies a row of latency
-HARDWARE = ("cpu", "cores", "governor", "memory_gib", "gpu")  # what else a machine is described by are versions
-TIMED = ("p50_us", "p50_low_us", "p50_high_us", "block_p50_us", "graph_sha256")
-DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError, yaml.YAMLError)
+LOCK = "dvc.lock"  # of the quick profile, whose records are in DVC's cache
+FOLDERS = tuple(
+    f"reports/{profile}/{part}/" for profile in PROFILES for part in ("runs", "metrics", "judged", "parity", "latency")
+)
+COMMANDS = {"quick": ("dvc repro", LOCK), "full": ("dvc repro full/dvc.yaml", "reports/full")}
+WORKING_TREE = "working tree"
+NOT_COMPARABLE = "not comparable"
+VERDICTS = ("worse", "better", "changed", "different", "same", NOT_COMPARABLE)
+HARDWARE = ("cpu", "cores", "governor", "memory_gib", "gpu")  # the other keys of a machine are versions
 
 
 class Side(NamedTuple):
-    """A commit, or the working tree: `texts` has the content of every file that is compared, {path: bytes}."""
+    """A commit or the working tree: its name, its description, and its records as {path: bytes}."""
 
     name: str
     about: str
     texts: dict
 
 
+class Experiment(NamedTuple):
+    """The records of an experiment, latency apart; `judged` is None where no samples are judged."""
+
+    metrics: metrics.Metrics
+    runs: run.Runs
+    exports: parity.Exports
+    judged: judged.Judged | None
+
+
 class Row(NamedTuple):
-    """One thing that was compared; `note` is the reason where it could not be."""
+    """One comparison; `note` is the reason where the verdict is "not comparable"."""
 
     profile: str
-    experiment: str
+    experiments: tuple
     what: str
     verdict: str
     note: str = ""
@@ -54,44 +61,40 @@ class Row(NamedTuple):
     change: str = ""
 
 
-def compare(base, head, profile, rules):
-    """What changed from the revision `base` to `head` (None: the working tree), as plain values for all renderings.
+class NotComparableError(Exception):
+    """Two numbers do not measure the same thing; the message is the reason."""
 
-    {"before", "after": Side, "rules", "skipped": sentences,
-    "tables": [{"name", "what", "unit", "rows": Rows, "counts": {verdict: rows}, "reasons"}]}.
-    `profile` None compares those that were run on both sides. Raises InputError for an unknown revision, a damaged
-    file, a profile that was not run.
+
+def compare(before, after, profile, rules):
+    """Compare two `Side`s by `zoo.params.comparison.Rules`; a profile of None compares those that both sides have.
+
+    Returns {"before", "after", "rules", "missing": a sentence for each profile that a side lacks,
+    "tables": [{"name", "what", "unit", "rows": list of Row, "counts", "reasons"}]}, without tables where no profile
+    could be compared. Raises InputError for a damaged record.
     """
-    sides = side(base), side(head)
-    profiles, skipped = _profiles(sides, profile)
-    terms = yaml.safe_load(TERMS.read_text(encoding="utf-8"))
-    models = [_parsed(one, params.PATH, _data_of, yaml.safe_load) for one in sides]
-    quality, latency, graphs, cache = [], [], [], Cache()
+    sides, quality, times, graphs = (before, after), [], [], []
+    profiles, missing = _profiles(sides, profile)
     for each in profiles:
-        locks = [_lock(one, LOCKS[each]) for one in sides]
-        for name in dict.fromkeys([*models[1], *models[0]]):
-            pair = [
-                _experiment(one, each, name, entries, lock)
-                for one, entries, lock in zip(sides, models, locks, strict=True)
-            ]
-            absent = [found for found in pair if isinstance(found, str)]
-            if absent:
-                for rows in (quality, latency, graphs):
-                    rows.append(Row(each, name, "all", "not comparable", "; ".join(dict.fromkeys(absent))))
-                continue
-            quality += _quality(each, name, pair, rules["quality"], terms)
-            structure, interfaces = _graphs(each, name, pair, cache)
-            graphs += structure
-            latency += _latency(each, name, pair, rules["latency"], interfaces)
-    tables = [("Quality", "metric", "", quality), ("Latency", "call", "µs", latency), ("Graphs", "graph", "", graphs)]
+        pairs = {}
+        for name in sorted({name for one in sides for name in _names(one, each)}):
+            try:
+                pair = pairs[name] = [_experiment(one, each, name) for one in sides]
+            except NotComparableError as reason:
+                for rows in (quality, times, graphs):
+                    rows.append(Row(each, (name,), "all", NOT_COMPARABLE, str(reason)))
+            else:
+                quality += _quality(each, name, pair, sides, rules.quality)
+                graphs += [_row(each, (name,), verb, _graph, verb, pair, sides) for verb in _verbs(pair)]
+        times += _latency(each, pairs, sides, rules.latency)
+    tables = [("Quality", "metric", "", quality), ("Latency", "call", "µs", times), ("Graphs", "graph", "", graphs)]
     return {
-        "before": sides[0],
-        "after": sides[1],
+        "before": before,
+        "after": after,
         "rules": rules,
-        "skipped": skipped,
+        "missing": missing,
         "tables": [
             {"name": name, "what": what, "unit": unit, "rows": rows, "counts": counts(rows), "reasons": reasons(rows)}
-            for name, what, unit, rows in tables
+            for name, what, unit, rows in (tables if profiles else [])
         ],
     }
 
@@ -100,14 +103,11 @@ def compare(base, head, profile, rules):
 
 
 def side(revision):
-    """The `Side` of a git revision, or of the working tree for None."""
+    """The `Side` of a git revision, or of the working tree for None. Raises InputError for an unknown revision."""
     if revision is None:
-        found = [path for top in READ for path in ([Path(top)] if Path(top).is_file() else Path(top).rglob("*.json"))]
-        return Side(
-            "working tree",
-            "the files in this folder, committed or not",
-            {path.as_posix(): path.read_bytes() for path in found},
-        )
+        paths = [path for folder in FOLDERS for path in Path(folder).glob("*.json")]
+        about = "the files in this folder, committed or not"
+        return Side(WORKING_TREE, about, {path.as_posix(): path.read_bytes() for path in paths})
     if _git("rev-parse", "--git-dir").returncode:
         raise InputError("this folder is in no git repository: run zoo compare in the project's top folder")
     found = _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
@@ -117,440 +117,326 @@ def side(revision):
             "a shallow clone has few of them until `git fetch --unshallow`"
         )
     commit = found.stdout.decode().strip()
-    paths = _git("ls-tree", "-r", "-z", "--name-only", commit, "--", *READ).stdout.decode().split("\0")
-    paths = [path for path in paths if path in READ or path.endswith(".json")]
-    form = "%s" if commit.startswith(revision) else "%h %s"
-    about = _git("show", "--no-patch", f"--format={form}", commit).stdout.decode().strip()
-    asked = "".join(f"{commit}:./{path}\n" for path in paths).encode()
-    answer = io.BytesIO(_git("cat-file", "--batch", text=asked).stdout)
+    about = _git("show", "--no-patch", "--format=%h %s", commit).stdout.decode().strip()
+    paths = _git("ls-tree", "-r", "-z", "--name-only", commit, "--", LOCK, *FOLDERS).stdout.decode().split("\0")
+    paths = [path for path in paths if path == LOCK or path.endswith(".json")]
+    answer = io.BytesIO(_git("cat-file", "--batch", text="".join(f"{commit}:./{path}\n" for path in paths)).stdout)
     texts = {}
     for path in paths:
         texts[path] = answer.read(int(answer.readline().split()[-1]))
         answer.readline()
-    return Side(revision, about, texts)
+    lock = texts.pop(LOCK, None)
+    return Side(revision, about, texts if lock is None else _cached(lock, revision) | texts)
 
 
-def _git(*arguments, text=b""):
+def _git(*arguments, text=""):
     try:
-        return subprocess.run(["git", *arguments], input=text, capture_output=True)
+        return subprocess.run(["git", *arguments], input=text.encode(), capture_output=True)
     except FileNotFoundError:
-        raise InputError("git is not installed: zoo compare reads the reports of a commit from it") from None
+        raise InputError("git is not installed: zoo compare reads the records of a commit from it") from None
 
 
-def _parsed(one, path, take, parse):
-    """What `take` takes of a parsed file. Raises InputError, naming file and revision, where that is not there."""
-    path = Path(path).as_posix()
+def _cached(lock, revision):
+    """{path: bytes} of the records that the text of dvc.lock names, without those that are not in DVC's cache."""
     try:
-        return take(parse(one.texts[path]))
-    except DAMAGE as error:
-        reason = "no such file" if path not in one.texts else f"{type(error).__name__}: {' '.join(str(error).split())}"
-        remedy = "run `dvc repro` again" if one.name == "working tree" else "compare with another commit"
-        raise InputError(f"{path} at {one.name} is missing or damaged ({reason}): {remedy}") from None
+        # Numbers stay text, which halves the time of parsing.
+        stages = yaml.load(lock, getattr(yaml, "CBaseLoader", yaml.BaseLoader))["stages"]
+        outs = {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
+    except (KeyError, TypeError, ValueError, AttributeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{LOCK} at {revision} is damaged ({reason}): compare with another commit") from None
+    wanted = {path: md5 for path, md5 in outs.items() if f"{path}/".startswith(FOLDERS)}
+    if not wanted:
+        return {}
+    from zoo.runner import dvc_graph  # DVC takes a second to import
+
+    path_of = dvc_graph.cache_path()
+    texts = {}
+    for path, md5 in wanted.items():
+        content = _content(path_of(md5))
+        if content and md5.endswith(".dir"):
+            texts |= {f"{path}/{part['relpath']}": _content(path_of(part["md5"])) for part in json.loads(content)}
+        else:
+            texts[path] = content
+    return {path: text for path, text in texts.items() if text is not None}
 
 
-@functools.cache
-def _as_text(lock):
-    """A lock with its numbers left as text: it has 500 KB, and parses in half the time."""
-    return yaml.load(lock, getattr(yaml, "CBaseLoader", yaml.BaseLoader))
+def _content(path):
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        return None
 
 
-def _data_of(found):
-    """{experiment: its data set}, of all of params.yaml."""
-    return {name: entry["data"] for name, entry in found["models"].items()}
+def _record(one, kind, profile, key):
+    """The record of a module of zoo.records at a side, or None where it has none. Raises InputError."""
+    path = kind.path(profile, key).as_posix()
+    if path not in one.texts:
+        return None
+    try:
+        return kind.read(profile, key, one.texts[path])
+    except InputError as error:
+        if one.name == WORKING_TREE:
+            raise
+        problem = str(error).rpartition(":")[0]  # without the remedy, which is for a file
+        remedy = "damaged or of another version; compare with another commit"
+        raise InputError(f"at {one.name}, {problem}: {remedy}") from None
 
 
-def _lock(one, path):
-    """What the lock says: {"outs": {path: md5}, "samples": {experiment: k of the importance-weighted bound}}."""
-
-    def take(lock):
-        stages = lock["stages"]
-        evaluated = {name.removeprefix("evaluate@"): stage for name, stage in stages.items() if "evaluate@" in name}
-        return {
-            "outs": {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])},
-            "samples": {
-                name: found.get("evaluate", {}).get("importance_samples")
-                for name, stage in evaluated.items()
-                for found in stage.get("params", {}).values()
-            },
-        }
-
-    return _parsed(one, path, take, _as_text) if path in one.texts else {"outs": {}, "samples": {}}
+def _names(one, profile):
+    """The experiments that have a record of metrics."""
+    folder = metrics.path(profile, "").parent
+    return [Path(path).stem for path in one.texts if Path(path).parent == folder]
 
 
 def _profiles(sides, wanted):
-    """The profiles to compare, and a sentence on each that was run on one side alone."""
-    folders = {each: files.report(each, "metrics") for each in params.PROFILES}
-    run_at = [
-        {each for each, folder in folders.items() if any(Path(path).parent == folder for path in one.texts)}
-        for one in sides
-    ]
-    for one, profiles in zip(sides, run_at, strict=True):
-        if wanted and wanted not in profiles:
-            raise InputError(f"{folders[wanted]} holds nothing at {one.name}: the profile was not run there")
-    both = [each for each in params.PROFILES if each in run_at[0] & run_at[1] and wanted in (None, each)]
-    if not both:
-        raise InputError(f"no profile was run both at {sides[0].name} and at {sides[1].name}: there are no reports")
-    skipped = [
-        f"The {each} profile was run at {one.name} alone: it is not compared."
-        for one, here, there in zip(sides, run_at, run_at[::-1], strict=True)
-        for each in sorted(here - there)
-        if not wanted
-    ]
-    return both, skipped
+    """The profiles that can be compared, and a sentence for each other one that is wanted or that one side has."""
+    lacking = {each: [one.name for one in sides if not _names(one, each)] for each in PROFILES}
+    profiles = [wanted] if wanted else [each for each in PROFILES if len(lacking[each]) < len(sides)] or ["quick"]
+    missing = []
+    for profile in profiles:
+        if names := list(dict.fromkeys(lacking[profile])):
+            command, result = COMMANDS[profile]
+            commit = "" if names == [WORKING_TREE] else f" there, and commit {result}"
+            where = " and at ".join(names)
+            missing.append(f"There are no records of the {profile} profile at {where}: run `{command}`{commit}.")
+    return [profile for profile in profiles if not lacking[profile]], missing
 
 
-def _experiment(one, profile, name, models, lock):
-    """All that a side knows of an experiment, or why it knows nothing."""
-    if name not in models:
-        return f"no such experiment at {one.name}"
-    path = files.metrics(profile, name).as_posix()
-    if path not in one.texts:
-        return f"not run at {one.name}: there is no {path}"
-
-    def of_metrics(verbs):
-        training = dict(verbs["training"])
-        diverged = {
-            seed: None if step is not None else 0.0 for seed, step in training.get("diverged_at_step", {}).items()
-        }
-        groups = {verb: group for verb, group in verbs.items() if verb != "training"}
-        budget = {"steps": training["steps"], "seeds": list(training["seeds"])}
-        return {
-            "metrics": _by_seed(groups) | {"training.diverged": diverged},
-            "source": training["source"],
-            "budget": budget,
-        }
-
-    def of_judge(found):
-        group = {key: value for key, value in found.items() if isinstance(value, dict)}
-        return {"judge": found["judge"], "samples": found["samples"], "metrics": _by_seed({"judge": group})}
-
-    found = _parsed(one, path, of_metrics, json.loads)
-    judged = files.judged(profile, name).as_posix()
-    judge = _parsed(one, judged, of_judge, json.loads) if judged in one.texts else {"metrics": {}}
-    parity = files.parity(profile, name).as_posix()
-    prefix = f"{files.latency(profile, name).as_posix()}/"
-    return found | {
-        "name": one.name,
-        "metrics": found["metrics"] | judge.pop("metrics"),
-        "judge": judge,
-        "data": lock["outs"].get(files.data(profile, models[name]).as_posix()),
-        "importance_samples": lock["samples"].get(name),
-        "verbs": _parsed(one, parity, _verbs, json.loads) if parity in one.texts else {},
-        "graphs": lock["outs"].get(files.graphs(profile, name).as_posix()),
-        "latency": {
-            path.removeprefix(prefix): _parsed(one, path, _timed, json.loads)
-            for path in one.texts
-            if path.startswith(prefix)
-        },
-    }
+def _experiment(one, profile, name):
+    """The `Experiment` at a side. Raises NotComparableError where a record is missing."""
+    found = [_record(one, kind, profile, name) for kind in (metrics, run, parity)]
+    for kind, record in zip((metrics, run, parity), found, strict=True):
+        if record is None:
+            raise NotComparableError(f"no record in {kind.path(profile, name).parent} at {one.name}")
+    return Experiment(*found, _record(one, judged, profile, name))
 
 
-def _by_seed(verbs):
-    """{verb.metric: {seed: value}}; of a metric that has a value a class, the mean over the classes."""
-    found = {}
-    for verb, group in verbs.items():
-        for metric, value in group.items():
-            parts = [dict(part["seeds"]) for part in ([value] if "seeds" in value else value.values())]
-            found[f"{verb}.{metric}"] = {seed: _mean([part[seed] for part in parts]) for seed in parts[0]}
-    return found
+# ---- what is comparable
+
+
+def _row(profile, names, what, judge, *arguments):
+    """The `Row` of `judge(*arguments)`, which returns its columns from the verdict on or raises NotComparableError."""
+    try:
+        return Row(profile, names, what, *judge(*arguments))
+    except NotComparableError as reason:
+        return Row(profile, names, what, NOT_COMPARABLE, str(reason))
+
+
+def _require(sides, problems):
+    """Raise NotComparableError for the first problem of two, one for each side; an empty text is none."""
+    for one, problem in zip(sides, problems, strict=True):
+        if problem:
+            raise NotComparableError(problem if problems[0] == problems[1] else f"{problem} at {one.name}")
+
+
+def _require_equal(what, old, new):
+    if old != new:
+        raise NotComparableError(f"another {what}: {old} → {new}")
+
+
+# ---- quality
+
+
+def _quality(profile, name, pair, sides, rule):
+    """A row for every metric that has a better direction."""
+    measured = [_by_seed(one) for one in pair]
+    for key, term in terms().items():
+        values = [found.get(key) for found in measured]
+        if term.better and values != [None, None]:
+            yield _row(profile, (name,), key, _metric, key, term, values, pair, sides, rule)
+
+
+def _by_seed(one):
+    """{verb.metric: {seed: value}}; of a metric that has a value for each class, the mean over the classes."""
+    groups = one.metrics.verbs | ({"judge": one.judged.metrics} if one.judged else {})
+    values = {}
+    for verb, group in groups.items():
+        for metric, found in group.items():
+            parts = [part.seeds for part in ([found] if isinstance(found, metrics.Summary) else found.values())]
+            values[f"{verb}.{metric}"] = {seed: _mean([part.get(seed) for part in parts]) for seed in parts[0]}
+    diverged = {seed: 0.0 if each.diverged_at_step is None else None for seed, each in one.runs.seeds.items()}
+    return values | {"training.diverged": diverged}
 
 
 def _mean(values):
     return None if None in values else math.fsum(values) / len(values)
 
 
-def _verbs(parity):
-    return {verb: sorted(seeds, key=int) for verb, seeds in parity.items()}
-
-
-def _timed(found):
-    """Of a file of latencies {"not_measured"}, or {"machine", "time", "rows": {call: row}}.
-
-    "rows" is None where an earlier protocol measured them, which said neither mode nor threads.
-    """
-    if "not_measured" in found:
-        return {"not_measured": found["not_measured"]}
-    rows = found["rows"]
-    for row in rows:
-        if "not_measured" not in row and "mode" in row:
-            list(map(row.__getitem__, TIMED))
-    return {
-        "machine": dict(found["machine"]),
-        "time": found["settings"].get("time"),
-        "rows": {tuple(row[key] for key in CALL): row for row in rows} if all("mode" in row for row in rows) else None,
-    }
-
-
-# ---- quality
-
-
-def _quality(profile, name, pair, rule, terms):
+def _metric(key, term, values, pair, sides, rule):
+    """(verdict, note, before, after, change) of a metric. Raises NotComparableError."""
+    if values[0] != values[1]:
+        _require(sides, [_no_value(value, one) for value, one in zip(values, pair, strict=True)])
     before, after = pair
-    rows, budget = [], _budget(before["budget"], after["budget"])
-    for key in dict.fromkeys([*before["metrics"], *after["metrics"]]):
-        term = terms.get(key, {})
-        if "better" not in term:
-            continue
-        values = [one["metrics"].get(key) for one in pair]
-        reason = _incomparable(key, values, pair)
-        if reason:
-            rows.append(Row(profile, name, key, "not comparable", reason))
-            continue
-        share = term.get("share", False)
-        verdict = statistics.quality_change(
-            *values, term["better"], rule["relative"], share, float(term.get("rounding", 0))
-        )
-        seeds = min(map(len, values))
-        notes = [
-            budget,
-            "the judge is another network" if key.startswith("judge.") and _judge_changed(*pair) else "",
-            f"{seeds} seed{'s' * (seeds > 1)}: noise unknown" if seeds < 3 else "",
-        ]
-        texts = [_quality_text(value, share, one) for value, one in zip(values, pair, strict=True)]
-        change = _change(values, share)
-        rows.append(Row(profile, name, key, verdict, "; ".join(filter(None, notes)), *texts, change))
-    return rows
-
-
-def _incomparable(key, values, pair):
-    before, after = pair
-    for value, other in zip(values, pair[::-1], strict=True):
-        if value is None:
-            return f"measured at {other['name']} alone"
-    for value, one in zip(values, pair, strict=True):
-        if values[0] != values[1] and _undefined(value, one):
-            return f"without a value at {one['name']}"
-    if before["source"] != after["source"]:
-        return f"other data: {before['source']} → {after['source']}"
-    if before["data"] and after["data"] and before["data"] != after["data"]:
-        return f"other data: what was made of {after['source']} has changed"
+    _require_equal("data set", before.metrics.source, after.metrics.source)
+    _require_equal("version of the data", before.metrics.data_sha256[:8], after.metrics.data_sha256[:8])
+    if key == "decode.importance_bound":
+        samples = [one.metrics.importance_samples for one in pair]
+        _require_equal("number of importance samples", *samples)
+    notes, graphs = [_budget_change(*pair)], [one.metrics.graphs for one in pair]
     if key.startswith("judge."):
-        if before["judge"]["judge"] != after["judge"]["judge"]:
-            return f"another judge: {before['judge']['judge']} → {after['judge']['judge']}"
-        if before["judge"]["samples"] != after["judge"]["samples"]:
-            return f"another number of judged samples: {before['judge']['samples']} → {after['judge']['samples']}"
-    k = [one["importance_samples"] for one in pair]
-    if key == "decode.importance_bound" and None not in k and k[0] != k[1]:
-        return f"another number of importance samples: {k[0]} → {k[1]}"
-    return None
+        judges = [one.judged.judge for one in pair]
+        _require_equal("judge", *(f"{judge.experiment}, seed {judge.seed}" for judge in judges))
+        _require_equal("number of judged samples", before.judged.samples, after.judged.samples)
+        notes += ["the judge has other weights"] * (judges[0] != judges[1])
+        graphs = [(one.judged.graphs, one.judged.judge) for one in pair]
+    seeds = min(map(len, values))
+    if seeds < changes.FEWEST_SEEDS:
+        few = f"{seeds} seed{'s' * (seeds > 1)}"
+        where = [{(seed.processor, seed.device, seed.threads) for seed in one.runs.seeds.values()} for one in pair]
+        if where[0] != where[1] and graphs[0] != graphs[1]:  # equal graphs have equal weights, wherever trained
+            raise NotComparableError(f"trained on another processor, {few}")
+        notes.append(f"{few}: noise unknown")
+    summaries = [statistics.summary(value) for value in values]
+    lost = [_no_value(value, one) or "diverged" for value, one in zip(values, pair, strict=True)]
+    texts = [_summary_text(*found, term.share) for found in zip(summaries, lost, strict=True)]
+    change = _change_text([summary["mean"] for summary in summaries], term.share)
+    return changes.quality_change(*values, term, rule.relative), "; ".join(filter(None, notes)), *texts, change
 
 
-def _undefined(values, one):
-    """Whether a seed that did not diverge has no value: the precision of a class that is never called has none."""
-    diverged = {seed for seed, value in one["metrics"]["training.diverged"].items() if value is None}
-    return any(value is None and seed not in diverged for seed, value in values.items())
+def _no_value(values, one):
+    """The reason why a metric has no value though no seed diverged, or empty."""
+    if values is None:
+        return "not measured"
+    steps = {seed: each.diverged_at_step for seed, each in one.runs.seeds.items()}
+    return "no value" if any(value is None and steps.get(seed) is None for seed, value in values.items()) else ""
 
 
-def _judge_changed(before, after):
-    """Whether the judge of the same name scores real images otherwise."""
-    return before["metrics"].get("judge.judge_accuracy") != after["metrics"].get("judge.judge_accuracy")
+def _budget_change(*pair):
+    steps = [f"{one.runs.recipe.get('steps', 0):,}" for one in pair]
+    seeds = [", ".join(one.runs.seeds) for one in pair]
+    budgets = {"steps": steps, "seeds": seeds}
+    return "; ".join(f"{what}: {old} → {new}" for what, (old, new) in budgets.items() if old != new)
 
 
-def _budget(before, after):
-    words = []
-    if before["steps"] != after["steps"]:
-        words.append(f"budget: {before['steps']:,} → {after['steps']:,} steps")
-    if before["seeds"] != after["seeds"]:
-        words.append("seeds: " + " → ".join(", ".join(map(str, one["seeds"])) for one in (before, after)))
-    return "; ".join(words)
+def _summary_text(summary, lost, share):
+    if summary["mean"] is None:
+        values = list(summary["seeds"].values())
+        return f"{lost} ({values.count(None)} of {len(values)} seeds)"
+    half = f" ± {(summary['high'] - summary['low']) / 2:.2g}" if "low" in summary else ""
+    return f"{summary['mean']:{'.4f' if share else '.5g'}}{half}"
 
 
-def _quality_text(values, share, one):
-    lost = list(values.values()).count(None)
-    if lost:
-        return f"{'no value' if _undefined(values, one) else 'diverged'} ({lost} of {len(values)} seeds)"
-    measured = statistics.summary(values)
-    half = f" ± {(measured['high'] - measured['low']) / 2:.2g}" if "low" in measured else ""
-    return f"{measured['mean']:.4f}{half}" if share else f"{measured['mean']:.5g}{half}"
-
-
-def _change(values, share):
-    means = [statistics.summary(value)["mean"] for value in values]
+def _change_text(means, share):
     if None in means:
         return ""
-    if share:
-        return f"{100 * (means[1] - means[0]):+.2f} points"
-    return _percent(statistics.relative_change(*means))
+    return f"{100 * (means[1] - means[0]):+.2f} points" if share else _percent(changes.relative_change(*means))
 
 
 def _percent(change):
-    return f"{100 * change:+.1f} %" if math.isfinite(change) else "from 0" if change else "0 %"
+    return f"{100 * change:+.1f} %" if math.isfinite(change) else "from 0"
 
 
 # ---- latency
 
 
-def _latency(profile, name, pair, rule, interfaces):
-    rows = []
-    for file in sorted({*pair[0]["latency"], *pair[1]["latency"]}):
-        provider = file.removesuffix(".json")
-        found = [one["latency"].get(file) for one in pair]
-        reason = _not_measured(found, pair)
-        if reason:
-            rows.append(Row(profile, name, f"{provider}: all", "not comparable", reason))
+def _latency(profile, pairs, sides, rule):
+    """Rows for every pair of structures, each with all experiments that have it."""
+    groups = {}
+    for name, pair in pairs.items():
+        for verb in _verbs(pair):
+            graphs = [_first_graph(one, verb) for one in pair]
+            structures = tuple(graph and graph.structure_sha256 for graph in graphs)
+            groups.setdefault((verb, structures), (graphs, []))[1].append(name)
+    for (verb, _), (graphs, names) in groups.items():
+        try:
+            timed = _timed(profile, graphs, sides)
+        except NotComparableError as reason:
+            yield Row(profile, tuple(names), verb, NOT_COMPARABLE, str(reason))
             continue
-        hardware, versions = (_differences(*found, hardware) for hardware in (True, False))
-        elsewhere = f"another machine: {hardware}" if hardware else None
-        for call in dict.fromkeys([*found[0]["rows"], *found[1]["rows"]]):
-            timed = [one["rows"].get(call) for one in found]
-            reason = elsewhere or _untimed(timed, pair) or _another_call(timed, found, interfaces, rule)
-            what = _call_text(provider, *call)
-            if reason:
-                rows.append(Row(profile, name, what, "not comparable", reason))
-                continue
-            verdict, change = statistics.latency_change(*timed, rule)
-            texts = [f"{row['p50_us']:.4g} ({row['p50_low_us']:.4g}–{row['p50_high_us']:.4g})" for row in timed]
-            rows.append(Row(profile, name, what, verdict, versions, *texts, _percent(change)))
-    return rows
+        by_call = [_calls(record) for record in timed]
+        for call in {**by_call[0], **by_call[1]}:
+            provider, batch, mode, threads, optimisation = call
+            level = "" if optimisation == "all" else f", optimisation {optimisation}"
+            what = f"{verb}, batch {batch}: {provider} {mode}, {threads} thread{'s' * (threads != 1)}{level}"
+            found = [calls.get(call) for calls in by_call]
+            providers = [record.not_measured.get(provider, "no such row") for record in timed]
+            yield _row(profile, tuple(names), what, _call, verb, found, providers, sides, rule)
 
 
-def _not_measured(found, pair):
-    """Why no row of two files of latencies can be compared, or None."""
-    for one, other, side_of, other_side in zip(found, found[::-1], pair, pair[::-1], strict=True):
-        if one is None:
-            return f"measured at {other_side['name']} alone"
-        if "not_measured" in one:
-            everywhere = other and "not_measured" in other
-            return f"not measured{'' if everywhere else ' at ' + side_of['name']}: {one['not_measured']}"
-        if one["rows"] is None:
-            return f"measured by an earlier protocol at {side_of['name']}"
-    return None
+def _verbs(pair):
+    return dict.fromkeys(verb for one in pair for verb in one.exports.graphs)
 
 
-def _differences(before, after, hardware):
-    """What differs between two machines, of their hardware or of all else."""
-    here, there = before["machine"], after["machine"]
-    keys = [key for key in dict.fromkeys([*here, *there]) if (key in HARDWARE) == hardware]
-    return ", ".join(f"{key} {here.get(key)} → {there.get(key)}" for key in keys if here.get(key) != there.get(key))
+def _first_graph(one, verb):
+    """The `Graph` of a verb's first seed, or None."""
+    exports = one.exports.graphs.get(verb)
+    return exports and exports[min(exports, key=int)].graph
 
 
-def _untimed(timed, pair):
-    for row, one, other in zip(timed, pair, pair[::-1], strict=True):
-        if row is None:
-            return f"measured at {other['name']} alone"
-        if "not_measured" in row:
-            return f"not measured at {one['name']}: {row['not_measured']}"
-        if None in (row[key] for key in TIMED):
-            return f"too few calls at {one['name']} for a median with an interval"
-    return None
+def _timed(profile, graphs, sides):
+    """The `Latency` records of two graphs. Raises NotComparableError."""
+    _require(sides, ["" if graph else "no such graph" for graph in graphs])
+    if (graphs[0].inputs, graphs[0].outputs) != (graphs[1].inputs, graphs[1].outputs):
+        raise NotComparableError("the graph's inputs or outputs have changed")
+    timed = [_record(one, latency, profile, graph.structure_sha256) for one, graph in zip(sides, graphs, strict=True)]
+    _require(sides, ["" if record else "its structure was not timed" for record in timed])
+    return timed
 
 
-def _another_call(timed, found, interfaces, rule):
-    """Why two measured rows are not of the same work, or not of the same machine's pace; None where they are."""
-    before, after = timed
-    if before.get("tf32") != after.get("tf32"):
-        return "TF32 on one side alone"
-    if before["verb"] == "next_word" and found[0]["time"] != found[1]["time"]:
-        return f"another number of words a call: {found[0]['time']} → {found[1]['time']}"
-    interface = None if before["graph_sha256"] == after["graph_sha256"] else interfaces.get(before["verb"])
-    return interface or statistics.disturbed(before, after, rule)
+def _calls(record):
+    """{what identifies a row: (source, row)} of a `Latency`."""
+    return {
+        (provider, row.batch, row.mode, row.threads, row.optimisation): (source, row)
+        for provider, source in record.sources.items()
+        for row in source.rows
+    }
 
 
-def _call_text(provider, verb, batch, mode, threads, optimisation):
-    level = "" if optimisation == "all" else f", optimisation {optimisation}"
-    return f"{verb}, batch {batch}: {provider} {mode}, {threads} thread{'s' * (threads != 1)}{level}"
+def _call(verb, found, providers, sides, rule):
+    """(verdict, note, before, after, change) of two (source, row), or None where there is no such row.
+
+    `providers` are the reasons why there is none. Raises NotComparableError.
+    """
+    _require(sides, [_problem(one and one[1], reason) for one, reason in zip(found, providers, strict=True)])
+    (old, before), (new, after) = found
+    for key in HARDWARE:
+        _require_equal(f"machine, {key}", old.machine.get(key), new.machine.get(key))
+    _require_equal("setting of TF32", before.tf32, after.tf32)
+    if verb == "next_word":
+        _require_equal("number of words a call", old.settings.get("time"), new.settings.get("time"))
+    if disturbance := changes.disturbed(before.times, after.times, rule):
+        raise NotComparableError(disturbance)
+    notes = ["another structure"] * (old.graph.structure_sha256 != new.graph.structure_sha256)
+    pairs = {key: (old.machine.get(key), new.machine.get(key)) for key in {**old.machine, **new.machine}}
+    notes += [f"{key} {left} → {right}" for key, (left, right) in pairs.items() if left != right]
+    verdict, change = changes.latency_change(before.times, after.times, rule)
+    texts = [f"{one.p50_us:.4g} ({one.p50_low_us:.4g}–{one.p50_high_us:.4g})" for one in (before.times, after.times)]
+    return verdict, "; ".join(notes), *texts, _percent(change)
+
+
+def _problem(row, not_measured):
+    """The reason why a row has no median to compare, or empty."""
+    if row is None or row.times is None:
+        return f"not measured ({row.not_measured if row else not_measured})"
+    known = None not in (row.times.p50_us, row.times.p50_low_us, row.times.p50_high_us)
+    return "" if known else "too few calls for a median with an interval"
 
 
 # ---- graphs
 
 
-class Cache:
-    """DVC's cache, opened when something in it is first asked for."""
-
-    def __init__(self):
-        self._path = None
-
-    def read(self, md5):
-        """The bytes of an object; raises FileNotFoundError where it is not in the cache."""
-        if self._path is None:
-            from zoo.runner import dvc_graph
-
-            self._path = dvc_graph.cache_path()
-        return Path(self._path(md5)).read_bytes()
-
-
-def structure(content):
-    """What a graph is made of, its weights aside, as {what: count or text}; raises ValueError for what is no model.
-
-    "operator Conv" and so on are counts of nodes, "parameters float" and so on of the initializers' elements, "bytes"
-    is the file's size; "opset", "inputs" and "outputs" are texts: `image float[batch, 1, 28, 28]`.
-    """
-    try:
-        model = onnx.load_from_string(content)
-    except DecodeError as error:
-        raise ValueError(str(error)) from None
-    operators = Counter(".".join(filter(None, (node.domain, node.op_type))) for node in model.graph.node)
-    parameters = Counter()
-    for tensor in model.graph.initializer:
-        parameters[_type_text(tensor.data_type)] += math.prod(tensor.dims)
-    found = {"operator": operators, "parameters": parameters}
-    return {f"{kind} {name}": count for kind, counts in found.items() for name, count in sorted(counts.items())} | {
-        "opset": ", ".join(filter(None, (f"{one.domain} {one.version}".strip() for one in model.opset_import))),
-        "bytes": len(content),
-        "inputs": "; ".join(map(_value_text, model.graph.input)),
-        "outputs": "; ".join(map(_value_text, model.graph.output)),
-    }
-
-
-def _value_text(value):
-    tensor = value.type.tensor_type
-    axes = (axis.dim_param or str(axis.dim_value) if axis.WhichOneof("value") else "?" for axis in tensor.shape.dim)
-    return f"{value.name} {_type_text(tensor.elem_type)}[{', '.join(axes)}]"
+def _graph(verb, pair, sides):
+    """(verdict, note) of a verb's graphs: the same if the structure is, whatever the weights are."""
+    graphs = [_first_graph(one, verb) for one in pair]
+    _require(sides, ["" if graph else "no such graph" for graph in graphs])
+    hashes = [{seed: one.graph.graph_sha256 for seed, one in each.exports.graphs[verb].items()} for each in pair]
+    old, new = (dict(statistics.flat(graph.model_dump(exclude=set(Identity.model_fields)))) for graph in graphs)
+    notes = [
+        " ".join([*key, _text(old.get(key, 0)), "→", _text(new.get(key, 0))])
+        for key in {**old, **new}
+        if old.get(key) != new.get(key)
+    ]
+    same = graphs[0].structure_sha256 == graphs[1].structure_sha256
+    if same and hashes[0] != hashes[1]:
+        notes.insert(0, "other weights or metadata")
+    elif not same and all(note.startswith("bytes") for note in notes):
+        notes.insert(0, "other attributes, connections or constants")
+    return "same" if same else "different", "; ".join(notes)
 
 
 def _text(value):
-    return f"{value:,}" if isinstance(value, int) else value
-
-
-def _type_text(number):
-    return onnx.TensorProto.DataType.Name(number).lower()
-
-
-def _graphs(profile, name, pair, cache):
-    """Rows, and {verb: why its latencies cannot be compared} of those whose interface differs or is unknown."""
-    rows, interfaces = [], {}
-    for verb in dict.fromkeys([*pair[0]["verbs"], *pair[1]["verbs"]]):
-        alone = [other["name"] for one, other in zip(pair, pair[::-1], strict=True) if verb not in one["verbs"]]
-        if alone:
-            rows.append(Row(profile, name, verb, "not comparable", f"only at {alone[0]}"))
-            continue
-        if pair[0]["graphs"] and pair[0]["graphs"] == pair[1]["graphs"]:
-            rows.append(Row(profile, name, verb, "same"))
-            continue
-        try:
-            before, after = (_structure(one, verb, cache) for one in pair)
-        except FileNotFoundError as error:
-            rows.append(Row(profile, name, verb, "not comparable", str(error)))
-            interfaces[verb] = f"other weights, and whether inputs and outputs are the same is unknown: {error}"
-            continue
-        keys = sorted({**before, **after}, key=lambda key: KINDS.index(key.partition(" ")[0]))
-        differences = [key for key in keys if before.get(key) != after.get(key)]
-        note = "; ".join(f"{key} {_text(before.get(key, 0))} → {_text(after.get(key, 0))}" for key in differences)
-        # Metadata move the size by itself: what a graph was made from, and with.
-        verdict = "same" if differences in ([], ["bytes"]) else "different"
-        rows.append(Row(profile, name, verb, verdict, note))
-        if any(before[key] != after[key] for key in ("inputs", "outputs")):
-            interfaces[verb] = "the graph's inputs or outputs have changed"
-    return rows, interfaces
-
-
-def _structure(one, verb, cache):
-    """The structure of a verb's graph of the first seed; raises FileNotFoundError, saying what to do."""
-    if one["graphs"] is None:
-        raise FileNotFoundError(f"no lock names the graphs at {one['name']}")
-    try:
-        files_of = json.loads(cache.read(one["graphs"]))
-        wanted = f"{one['verbs'][verb][0]}/{verb}.onnx"
-        hashes = {entry["relpath"]: entry["md5"] for entry in files_of}
-        return structure(cache.read(hashes[wanted]))
-    except FileNotFoundError:
-        first = "" if one["name"] == "working tree" else f"git checkout {one['name']}, then "
-        remedy = f"{first}dvc fetch, or dvc repro where there is no remote"
-        raise FileNotFoundError(f"the graphs at {one['name']} are not in DVC's cache: {remedy}") from None
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{one['graphs']} or what it names is damaged in DVC's cache ({error}): remove it there and run dvc fetch"
-        ) from None
+    return "; ".join(value) if isinstance(value, list) else f"{value:,}" if isinstance(value, int) else value
 
 
 # ---- summing up
@@ -566,7 +452,7 @@ def reasons(rows):
     """[(profile, reason, number of rows, experiments)] of what is not comparable, the most frequent first."""
     groups = {}
     for row in rows:
-        if row.verdict == "not comparable":
-            groups.setdefault((row.profile, row.note), []).append(row.experiment)
-    found = [(*key, len(names), list(dict.fromkeys(names))) for key, names in groups.items()]
+        if row.verdict == NOT_COMPARABLE:
+            groups.setdefault((row.profile, row.note), []).append(row.experiments)
+    found = [(*key, len(names), list(dict.fromkeys(sum(names, ())))) for key, names in groups.items()]
     return sorted(found, key=lambda group: -group[2])

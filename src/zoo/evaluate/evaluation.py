@@ -39,7 +39,7 @@ class Case(NamedTuple):
         session = self.graphs[verb]
         taken = {entry.name for entry in session.get_inputs()}
         return sessions.run_batched(
-            session, {name: value for name, value in feeds.items() if name in taken}, self.settings["batch"]
+            session, {name: value for name, value in feeds.items() if name in taken}, self.settings.batch
         )
 
     def takes_label(self, verb):
@@ -161,15 +161,6 @@ def apply(case):
     return {"largest_difference": difference.max()}, items
 
 
-EVALUATORS = {
-    "reconstruct": reconstruct,
-    "encode": encode,
-    "decode": decode,
-    "generate": generate,
-    "classify": classify,
-    "next_word": next_word,
-    "apply": apply,
-}
 # What an operator should give, by NumPy and SciPy; twins have one and the same.
 REFERENCES = {
     "upsample_nearest": scores.upsampled,
@@ -182,10 +173,6 @@ REFERENCES = {
 }
 # The best picture that a network can draw whose last operator is this unpooling.
 FLOORS = {"zero": scores.best_spread_out, "nearest": scores.best_in_blocks}
-
-# The verb whose items make the predictions file, where an experiment has several.
-PREDICTING = ("classify", "next_word", "reconstruct", "apply")
-
 
 def progress(path):
     """What a generator drew while it was trained, {"steps", "images"}; None where nothing was kept.
@@ -200,19 +187,6 @@ def progress(path):
     except Exception as error:  # each byte of a zip file, when wrong, raises its own
         reason = type(error).__name__
         raise InputError(f"{path} is damaged: delete it and run `dvc repro` again ({reason})") from None
-
-
-def training(runs):
-    """What the runs, {seed: run}, say of themselves: common facts of the first, and where each seed diverged."""
-    first = next(iter(runs.values()))
-    return {key: first[key] for key in ("device", "parameters", "threads", "torch", "params_sha256")} | {
-        "steps": first["recipe"]["steps"],
-        "batch": first["recipe"]["fit"]["batch"],
-        "source": first["data"]["source"],
-        "seeds": list(runs),
-        "diverged_at_step": {seed: run["diverged_at_step"] for seed, run in runs.items()},
-        "diverged_in": {seed: run["diverged_in"] for seed, run in runs.items()},
-    }
 
 
 def _means(per_item):
@@ -260,10 +234,10 @@ def _latent_map(codes, labels, path):
 
 def _bounds(case, generator):
     """ELBO with its parts, and the importance-weighted bound, in nats per image (sums over pixels and code)."""
-    samples, images = case.settings["importance_samples"], case.images
+    samples, images = case.settings.importance_samples, case.images
     posterior = case.run("encode", image=images, label=case.labels)
     per_image = {"reconstruction_nats": [], "kl_nats": [], "elbo": [], "importance_bound": []}
-    for index in numpy.array_split(numpy.arange(len(images)), -(-len(images) // case.settings["batch"])):
+    for index in numpy.array_split(numpy.arange(len(images)), -(-len(images) // case.settings.batch)):
         mean, log_variance = posterior["mean"][index], posterior["log_variance"][index]
         noise = generator.standard_normal((samples, *mean.shape), dtype=numpy.float32)
         codes = mean + numpy.exp(0.5 * log_variance) * noise
@@ -294,8 +268,8 @@ def _read(case, words):
         if entry.name != "words"
     }
     losses, right = [], 0
-    for start in range(0, len(words) - 1, case.settings["batch"]):
-        following = words[start + 1 : start + 1 + case.settings["batch"]]
+    for start in range(0, len(words) - 1, case.settings.batch):
+        following = words[start + 1 : start + 1 + case.settings.batch]
         logits, *values = session.run(None, {"words": words[None, start : start + len(following)], **state})
         state = dict(zip(state, values, strict=True))
         predicted, loss = scores.classified(logits[0], following)

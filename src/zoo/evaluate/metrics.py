@@ -17,7 +17,10 @@ class Term(Record):
     floor: str | None = None
     better: str | None = None
     share: bool = False
+    of_seeds: bool = False
     rounding: float = 0.0
+    by_class: bool = False
+    needs: str | None = None
 
 
 @functools.cache

@@ -1,7 +1,8 @@
-"""ONNX Runtime sessions that run where they were asked to run, or raise."""
+"""ONNX Runtime sessions that run on the requested provider, or raise."""
 
 import contextlib
 import functools
+import hashlib
 import io
 import json
 import os
@@ -15,7 +16,9 @@ import psutil
 import pynvml
 from onnx import numpy_helper
 
+from zoo import files
 from zoo.errors import InputError
+from zoo.records import parity
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -31,8 +34,8 @@ REFERENCE = """<ir_version: 10, opset_import: ["": 20]> reference (float[batch,2
 }"""
 
 
-class Refused(Exception):
-    """A sound graph that a provider cannot run whole."""
+class UnsupportedGraphError(Exception):
+    """A provider cannot run the whole graph, which itself is valid."""
 
 
 def open_session(
@@ -40,12 +43,12 @@ def open_session(
 ):  # fmt: skip
     """An onnxruntime.InferenceSession whose every node is on `provider`, with `threads` for each node.
 
-    With `optimisation` "none" the graph runs as it was written: nothing folded or fused; LEVELS has the others. With
-    `cuda_graph` the first call is captured, and later ones replay it: sizes and addresses must stay (`bound`). `tf32`
-    lets CUDA round what it multiplies to ten bits. With `profile_to` (a file prefix) the session writes a profile,
-    which `session.end_profiling()` names.
+    `optimisation` is a key of LEVELS; with "none" the graph runs as it was exported, without folding or fusion. With
+    `cuda_graph` the first call is captured and replayed by later ones, which must keep sizes and addresses (`bound`).
+    `tf32` lets CUDA round factors to ten bits. With `profile_to` (a file prefix) the session writes a profile, whose
+    path `session.end_profiling()` returns.
 
-    Raises InputError when the graph is missing or damaged, Refused when it cannot run whole on `provider`.
+    Raises InputError when the graph is missing or damaged, UnsupportedGraphError when `provider` cannot run all of it.
     """
     if not Path(path).is_file():
         raise InputError(f"{path} is missing: run `dvc repro`, which makes it")
@@ -55,13 +58,27 @@ def open_session(
         kind = type(error).__name__
         if provider == CPU or kind in ("InvalidProtobuf", "InvalidGraph"):
             raise InputError(f"{path} is damaged ({kind}): delete it and run `dvc repro` again") from error
-        raise Refused(f"{path} cannot run on {provider} alone: {_one_line(error)}") from error
+        raise UnsupportedGraphError(f"{path} cannot run on {provider} alone: {_one_line(error)}") from error
     nodes_per_provider(session)
     return session
 
 
+def open_all(profile, name, seed, identities, threads):
+    """{verb: session} of one seed's graphs, those of `identities` {verb: records.Identity}, on the CPU.
+
+    Raises InputError where a file is missing, damaged, or not the graph that its record names.
+    """
+    opened = {}
+    for verb, identity in identities.items():
+        path = files.graph(profile, name, seed, verb)
+        opened[verb] = open_session(path, threads=threads)
+        if hashlib.sha256(path.read_bytes()).hexdigest() != identity.graph_sha256:
+            raise InputError(f"{path} is not the graph that {parity.path(profile, name)} names: run `dvc repro` again")
+    return opened
+
+
 def why_unavailable(provider):
-    """Why no session opens on `provider`, in one line, or None when one does: seen by opening one.
+    """The reason, in one line, why no session opens on `provider`; None when one does. A session is opened to see.
 
     Raises InputError for a name that onnxruntime does not know.
     """
@@ -78,9 +95,9 @@ def why_unavailable(provider):
 
 
 def reference(provider=CPU, threads=1):
-    """A call that is the same everywhere and always: two layers of 256 numbers on 16 rows, bound.
+    """A bound call of a fixed graph, the same on every machine: two layers of 256 units on 16 rows.
 
-    Raises what onnxruntime does without `provider`.
+    Raises onnxruntime's own exception where `provider` is missing.
     """
     random = numpy.random.default_rng(0)
     model = onnx.parser.parse_model(REFERENCE)
@@ -92,7 +109,7 @@ def reference(provider=CPU, threads=1):
 
 
 def cores():
-    """How many threads onnxruntime takes where nobody chooses: one on each physical core that may be used."""
+    """The default number of threads of onnxruntime: one for each physical core that may be used."""
     usable = len(os.sched_getaffinity(0))
     return min(usable, psutil.cpu_count(logical=False) or usable)
 
@@ -103,9 +120,9 @@ def host(session, feeds):
 
 
 def bound(session, feeds):
-    """A call without arguments whose inputs and outputs stay where the session runs, at the same addresses.
+    """A call without arguments whose inputs and outputs stay on the session's device, at the same addresses.
 
-    Nothing is copied between host and device. Returns None; the outputs are those of the binding.
+    Nothing is copied between host and device. It returns None; the outputs are in the binding.
     """
     device = "cpu" if session.get_providers()[0] == CPU else "cuda"
     binding, sizes = session.io_binding(), {}
@@ -121,24 +138,24 @@ def bound(session, feeds):
 
 
 def nodes_per_provider(session):
-    """{provider: number of nodes}, as the runtime assigned them. Raises Refused for a node elsewhere."""
+    """{provider: number of nodes}. Raises UnsupportedGraphError for a node on another provider than the session's."""
     asked = session.get_providers()[0]
     assigned = session.get_provider_graph_assignment_info()
     nodes = Counter(part.ep_name for part in assigned for _ in part.get_nodes())
     if set(nodes) - {asked}:
-        raise Refused(f"nodes are not all on {asked}: {dict(nodes)}")
+        raise UnsupportedGraphError(f"nodes are not all on {asked}: {dict(nodes)}")
     return dict(nodes)
 
 
 def metadata(session):
-    """The metadata of the graph, {key: text}; under `facts`, those of its data set as JSON."""
+    """The metadata of the graph, {key: text}; `facts` holds the facts of its data set as JSON."""
     return dict(session.get_modelmeta().custom_metadata_map)
 
 
 def random_feeds(session, sizes, seed=0):
-    """Feeds for every input: images uniform in [0, 1], integers below what the facts allow, else N(0, 1).
+    """Random arrays for every input: images uniform in [0, 1], valid integers by the graph's facts, else N(0, 1).
 
-    `sizes` gives the symbolic axes, {"batch": 16, "time": 20}. Raises ValueError for an axis without a size.
+    `sizes` has the sizes of the symbolic axes, {"batch": 16, "time": 20}. Raises ValueError for an axis without a size.
     """
     generator = numpy.random.default_rng(seed)
     facts = json.loads(metadata(session).get("facts", "{}"))
@@ -160,10 +177,10 @@ def random_feeds(session, sizes, seed=0):
 
 
 def run_batched(session, feeds, batch):
-    """Run `batch` items a call, the last call with what is left; return {output: all items}.
+    """Run the items of `feeds`, at most `batch` a call; return {output: array of all items}.
 
-    Inputs are cut, and outputs joined, along the axis that the graph calls "batch", wherever that is; an
-    input without one is passed whole. Raises ValueError when inputs differ in length, or an output lacks it.
+    Inputs are cut, and outputs concatenated, along the axis that the graph names "batch"; an input without that axis
+    is passed whole. Raises ValueError when inputs differ in length, or an output has no such axis.
     """
     cut = {entry.name: entry.shape.index("batch") for entry in session.get_inputs() if "batch" in entry.shape}
     lengths = {feeds[name].shape[axis] for name, axis in cut.items()}
@@ -185,8 +202,8 @@ def run_batched(session, feeds, batch):
 def _open(graph, provider, threads, profile_to, optimisation, cuda_graph, tf32):
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = LEVELS[optimisation]
-    # Left to itself, onnxruntime has a thread on each core and keeps it there. Told a number, it lets them wander: two
-    # threads then ran as slowly as one, for as long as they happened to share a core.
+    # By default onnxruntime pins a thread to each core. Given a number it pins none of them: two threads then ran as
+    # slowly as one for as long as they shared a core.
     options.intra_op_num_threads = 0 if threads == cores() else threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
@@ -196,7 +213,7 @@ def _open(graph, provider, threads, profile_to, optimisation, cuda_graph, tf32):
     if provider == CPU:
         session = onnxruntime.InferenceSession(graph, options, providers=[CPU], enable_fallback=0)
     else:
-        # Without this, a provider whose libraries do not load is replaced by the CPU without a word.
+        # Without this, the CPU silently replaces a provider whose libraries do not load.
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         options.log_severity_level = 4
         _load_cuda()
@@ -205,13 +222,13 @@ def _open(graph, provider, threads, profile_to, optimisation, cuda_graph, tf32):
             asked = [(provider, settings)]
             session = onnxruntime.InferenceSession(graph, options, providers=asked, enable_fallback=0)
     if session.get_providers()[0] != provider:
-        raise Refused(f"onnxruntime opened the session on {session.get_providers()[0]}")
+        raise UnsupportedGraphError(f"onnxruntime opened the session on {session.get_providers()[0]}")
     return session
 
 
 @contextlib.contextmanager
 def _quiet():
-    """Silence the default logger: the exception says what it would, and it names paths of this machine."""
+    """Silence the default logger, which repeats the exception's text and prints paths of this machine."""
     onnxruntime.set_default_logger_severity(4)
     try:
         yield
@@ -220,7 +237,7 @@ def _quiet():
 
 
 def _load_cuda():
-    """Load the CUDA libraries that came with torch's wheels; return what is printed about missing ones."""
+    """Load the CUDA libraries of torch's wheels; return what onnxruntime prints about missing ones."""
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
         onnxruntime.preload_dlls()

@@ -1,8 +1,8 @@
-"""ONNX Runtime beside its peers: one verb on the same arrays, in turns within the same blocks of one run.
+"""ONNX Runtime beside its peers: the same verb on the same arrays, timed in turns within the same blocks.
 
-Two modes. `host`: NumPy arrays in, NumPy arrays out. `bound`: tensors that stay where the runtime computes. All compute
-in float32 with one thread, the only number that means the same to each; beside them ONNX Runtime runs as it does where
-nobody chose, `onnxruntime_default`, and as the latencies' advice says, `onnxruntime_best`.
+Two modes. `host`: NumPy arrays in, NumPy arrays out. `bound`: tensors that stay on the runtime's device. All compute in
+float32 with one thread, the only number that means the same to all of them. ONNX Runtime is also timed with its default
+options, `onnxruntime_default`, and in the configuration that the latencies advise, `onnxruntime_best`.
 """
 
 import contextlib
@@ -14,14 +14,15 @@ import textwrap
 import numpy
 import torch
 
-from zoo import files, params, protocol
 from zoo.errors import InputError
 from zoo.graphs import sessions
+from zoo.latency import machine, timing
 from zoo.latency import measure as latency
-from zoo.latency import timing
+from zoo.params import experiments
+from zoo.records.peers import Peers, Row
 from zoo.train import checkpoints
 
-sys.modules["openvino_telemetry"] = None  # with it, the import would report itself over the network
+sys.modules["openvino_telemetry"] = None  # it would report the import over the network
 import openvino  # noqa: E402
 
 MODES = ("host", "bound")
@@ -32,14 +33,9 @@ OPENVINO = {
     "PERFORMANCE_HINT": "LATENCY",
     "INFERENCE_NUM_THREADS": THREADS,
     "INFERENCE_PRECISION_HINT": "f32",  # else it takes bfloat16 where the CPU has it
-    "ENABLE_CPU_PINNING": False,  # it would move the thread that calls it, and with it whatever is timed next
+    "ENABLE_CPU_PINNING": False,  # it would pin the calling thread, which times the next runtime
 }
 REASON_CHARACTERS = 200
-
-
-def settings(everything, profile):
-    """`protocol.settings` of the peers on this machine."""
-    return protocol.settings(everything, profile, sessions.cores(), "peers")
 
 
 def devices(settings):
@@ -48,68 +44,89 @@ def devices(settings):
     return ["cpu", "cuda"] if cuda and sessions.why_unavailable(sessions.CUDA) is None else ["cpu"]
 
 
-def advice(profile, name, device, settings):
-    """[{"verb", "batch", "best"}] that the experiment's latencies on `device` give for what is measured here."""
-    path = files.latency(profile, name) / f"{device}.json"
-    given = files.read_json(path).get("advice", []) if path.exists() else []
-    wanted = [one for one in given if one["verb"] in settings["verbs"] and one["batch"] in settings["batches"]]
-    return [{key: one[key] for key in ("verb", "batch", "best")} for one in wanted]
+def advice(measured, devices, settings):
+    """[{"device", "batch", "best"}] that a `records.latency.Latency` advises for the batches of the peers."""
+    return [
+        {"device": device, "batch": row.batch, "best": row.best.model_dump()}
+        for device in devices
+        if PROVIDERS[device] in measured.sources
+        for row in measured.sources[PROVIDERS[device]].advice
+        if row.batch in settings["batches"]
+    ]
 
 
-def network(entry, checkpoint):
-    """The trained network of an experiment, in evaluation mode."""
-    built = params.build(entry, checkpoints.run_of(checkpoint)["data"])
+def network(checkpoint):
+    """The trained network of a checkpoint, built from its own recipe, in evaluation mode."""
+    run = checkpoints.run_of(checkpoint)
+    recipe, where = run["recipe"], f"models.{run['experiment']}.net"
+    built = experiments.build(recipe["file"], recipe["net"], run["data"], where)
     checkpoints.load(checkpoint, built)
     return built.eval()
 
 
-def measure(path, load, batch, device, best, settings):
-    """The rows of one graph at one batch on one device ("cpu", "cuda"): every runtime in every mode.
+def compare(graph, path, checkpoint, devices, here):
+    """The `records.peers.Peers` of a `TimedGraph`: every runtime at every batch on every device.
 
-    `load()` gives the network that the graph at `path` was made from; `best` is the configuration {"mode", "threads",
-    "optimisation"} that is advised, or None. Beside what `timing.measure` gives, a row has "build_ms", to load and to
-    compile with the first call, and what `latency.agreement` says of its outputs and those of ONNX Runtime on the CPU.
+    `path` and `checkpoint` are its files; `here` has machine, openvino, settings and advice, as the record.
+    """
+    before, rows, settings = machine.conditions(), [], here["settings"]
+    for device in devices:
+        best = {row["batch"]: row["best"] for row in here["advice"] if row["device"] == device}
+        for batch in settings["batches"]:
+            load = functools.partial(network, checkpoint)
+            rows += measure(graph, path, load, batch, device, best.get(batch), settings)
+    return Peers(
+        structure_sha256=graph.structure_sha256, graph=graph, **here, rows=rows, commit=machine.commit(),
+        conditions={"before": before, "after": machine.conditions()},
+    )  # fmt: skip
 
-    Where the default is what is advised, one measurement has a row as each. A runtime that does not build, does not run
-    or computes something else has rows that say so. Raises InputError where the graph or the checkpoint is missing or
-    damaged.
+
+def measure(graph, path, load, batch, device, best, settings):
+    """The rows of a `TimedGraph` at one batch on one device ("cpu", "cuda"): every runtime in every mode.
+
+    `path` is the graph's file, and `load()` returns the network that it was exported from. `best` is the advised
+    configuration {"mode", "threads", "optimisation"}, or None; where it is the default, the measurement of the default
+    serves for both. `build_ms` is the time to load and compile, including the first call.
+
+    A runtime that does not build or run, or that computes something else, has rows that say so. Raises InputError where
+    the graph or the checkpoint is missing or damaged.
     """
     torch.set_num_threads(THREADS)
     torch.backends.fp32_precision = "tf32" if settings["tf32"] and device == "cuda" else "ieee"
     session = sessions.open_session(path)
     feeds = sessions.random_feeds(session, {"batch": batch, "time": settings["time"]})
     expected = session.run(None, feeds)
-    about = {"verb": path.stem, "seed": int(path.parent.name), "batch": batch, "device": device}
-    about |= {"graph_sha256": latency.sha256(path), "graph_bytes": path.stat().st_size}
+    about = {"batch": batch, "device": device, "graph_sha256": graph.graph_sha256}
     calls, rows, refused = {}, {}, []
-    with _nothing_compiled_before(settings["runtimes"]), torch.inference_mode():
+    with _no_compiled_code(settings["runtimes"]), torch.inference_mode():
         for runtime, (build, configurations) in runtimes(path, load, feeds, device, best, settings).items():
-            modes = {one["mode"]: about | {"runtime": runtime} | one for one in configurations}
+            modes = {options["mode"]: about | {"runtime": runtime} | options for options in configurations}
             try:
                 ready, seconds = timing.once(functools.partial(_ready, build))
             except InputError:
                 raise
-            except Exception as error:  # whatever a compiler or a runtime raises
-                refused += [row | {"not_measured": _reason(error)} for row in modes.values()]
+            except Exception as error:  # compilers and runtimes raise all kinds
+                refused += [Row(**row, not_measured=_reason(error)) for row in modes.values()]
                 continue
             for mode, row in modes.items():
                 try:
                     equal = latency.agreement(expected, outputs(ready[mode]))
-                except latency.Unequal as error:
-                    refused.append(row | {"not_measured": str(error)})
+                except latency.OutputMismatchError as error:
+                    refused.append(Row(**row, not_measured=str(error)))
                     continue
                 calls[runtime, mode] = ready[mode], latency.reference(PROVIDERS[device], row["threads"])
                 rows[runtime, mode] = row | equal | {"build_ms": seconds * 1e3}
         rule = {key: settings[key] for key in timing.RULE}
         measured = timing.measure(calls, **rule) if calls else {}
-    speed = {key: {"items_per_second": batch * row["calls"] / row["seconds"]} for key, row in measured.items()}
-    found = [rows[key] | measured[key] | speed[key] for key in measured] + refused
-    both = [row | {"runtime": "onnxruntime_best"} for row in found if row["runtime"] == "onnxruntime_default"]
-    return found + both if best == _default(device, settings) else found
+    timed = [Row(**rows[key], times=latency.times(row, batch)) for key, row in measured.items()] + refused
+    if best != _default(device, settings):
+        return timed
+    default = [row for row in timed if row.runtime == "onnxruntime_default"]
+    return timed + [row.model_copy(update={"runtime": "onnxruntime_best"}) for row in default]
 
 
 def outputs(call):
-    """What `call()` computes, as a list of arrays, wherever it leaves it."""
+    """The outputs of `call()` as a list of arrays."""
     result = call()
     if result is None:  # `sessions.bound` leaves it in the binding
         return call.args[0].copy_outputs_to_cpu()
@@ -117,13 +134,13 @@ def outputs(call):
 
 
 def runtimes(path, load, feeds, device, best, settings):
-    """{runtime: (a function that gives {mode: call}, the configuration of each mode)}, those of the device alone.
+    """{runtime: (a function that returns {mode: call}, the configuration of each mode)}, for one device.
 
-    A call takes no arguments: it computes on `feeds`. `outputs` gives what it computes. `best` is left out where it
-    is None or the default.
+    A call takes no arguments: it computes on `feeds`. `outputs` returns its outputs. `best` is left out where it is
+    None or the default.
     """
     both = [{"mode": mode, "threads": THREADS} for mode in MODES]
-    usual = [one | {"optimisation": "all"} for one in both]
+    usual = [options | {"optimisation": "all"} for options in both]
     provider, tf32 = PROVIDERS[device], settings["tf32"]
     run = functools.partial(_torch, load, path.stem, feeds, device)
     known = {"torch": (run, both), "torch_compile": (functools.partial(run, compiled=True), both)}
@@ -141,8 +158,8 @@ def runtimes(path, load, feeds, device, best, settings):
 
 
 @contextlib.contextmanager
-def _nothing_compiled_before(runtimes):
-    """Let torch.compile find nothing that it made of a network before, and leave nothing of it behind."""
+def _no_compiled_code(runtimes):
+    """Give torch.compile an empty cache, and delete it afterwards."""
     if "torch_compile" not in runtimes:
         yield
         return
@@ -150,25 +167,25 @@ def _nothing_compiled_before(runtimes):
 
     with fresh_cache():
         with contextlib.suppress(Exception):
-            # What it does once is no part of a network's build: imports, headers, trying what the CPU can do.
+            # Its first use imports modules and probes the compiler and the CPU, which is no part of a network's build.
             torch.compile(torch.neg)(torch.zeros(1024))
         yield
 
 
 def _default(device, settings):
-    return latency.default(PROVIDERS[device], settings)._asdict()
+    return latency.default(PROVIDERS[device], settings).model_dump()
 
 
 def _ready(build):
-    """The calls that `build` gives, the first of which has run once."""
+    """The calls that `build` returns, after one run of the first."""
     calls = build()
     next(iter(calls.values()))()
     return calls
 
 
 def _onnxruntime(path, feeds, provider, tf32, configurations):
-    """One session: what differs between `configurations` is the mode alone."""
-    modes = [one["mode"] for one in configurations]
+    """One session for `configurations` that differ in their mode only."""
+    modes = [options["mode"] for options in configurations]
     threads, optimisation = configurations[0]["threads"], configurations[0]["optimisation"]
     session = sessions.open_session(
         path, provider, threads, optimisation=optimisation, cuda_graph="graph" in modes, tf32=tf32
@@ -179,8 +196,8 @@ def _onnxruntime(path, feeds, provider, tf32, configurations):
 def _torch(load, verb, feeds, device, compiled=False):
     run = getattr(load().to(device), verb)
     if compiled:
-        torch.compiler.reset()  # it gives up, and says nothing, where one function was compiled for many networks
-        run = torch.compile(run, dynamic=False, fullgraph=True)  # else what it cannot compile runs eagerly, unsaid
+        torch.compiler.reset()  # else it silently stops compiling after several networks of one class
+        run = torch.compile(run, dynamic=False, fullgraph=True)  # else it silently runs eagerly what it cannot compile
     there, back = torch.from_numpy, torch.Tensor.numpy
     if device == "cuda":
         there, back = (lambda array: torch.from_numpy(array).cuda()), (lambda tensor: tensor.cpu().numpy())
@@ -201,7 +218,7 @@ def _torch(load, verb, feeds, device, compiled=False):
 def _openvino(path, feeds):
     core = openvino.Core()
     model = core.read_model(path)
-    model.reshape({name: array.shape for name, array in feeds.items()})  # as torch.compile is given this batch alone
+    model.reshape({name: array.shape for name, array in feeds.items()})  # fixed, as for torch.compile
     compiled = core.compile_model(model, "CPU", OPENVINO)
     host, bound = compiled.create_infer_request(), compiled.create_infer_request()
     for name, array in feeds.items():
@@ -213,14 +230,14 @@ def _openvino(path, feeds):
 
 
 def _listed(result):
-    """The outputs of a verb in order: a network gives a tensor or a dictionary, OpenVINO a mapping, others a list."""
+    """The outputs of a verb as a list: a network returns a tensor or a dictionary, OpenVINO a mapping."""
     if torch.is_tensor(result):
         return [result]
     return list(result.values()) if hasattr(result, "values") else result
 
 
 def _reason(error):
-    """The first paragraph of an error as one line, without where its files lie."""
+    """The first paragraph of an error as one line, without the folders in its paths."""
     text = str(error).strip().partition("\n\n")[0]
     text = " ".join(re.sub(r"Exception from \S+|(?<!\w)/\S*/", "", text).split())
     return textwrap.shorten(f"{type(error).__name__}: {text}", REASON_CHARACTERS, placeholder=" ...")

@@ -1,29 +1,21 @@
-"""How long calls take, and on which machine: warm-up, stopping rule, blocks, percentiles that the count supports.
+"""How long calls take: warm-up, stopping rule, blocks, and the percentiles that the number of calls supports.
 
 Percentiles follow MLPerf LoadGen's early stopping at 99 % confidence; the stopping rule asks for calls and
-seconds both, as optimum-benchmark does. What is compared is measured in turns, beside a fixed reference whose own
-changes tell how much of a change is the machine's.
+seconds both, as optimum-benchmark does. Calls that are compared are measured in turns, beside a fixed reference: where
+the reference changes, the machine did.
 """
 
 import contextlib
 import functools
 import gc
-import importlib.metadata
 import itertools
 import math
 import os
-import platform
 import statistics
-import subprocess
 import time
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy
-import onnxruntime
-import psutil
-import pynvml
-from onnxruntime.capi import build_and_package_info
 from scipy.special import bdtr
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
@@ -36,20 +28,19 @@ RULE = (
     "blocks", "calls", "seconds", "most_seconds", "reference_seconds", "most_drift", "patience_seconds",
     "warmup_calls", "warmup_seconds", "warmup_most_seconds",
 )  # fmt: skip
-CODE = ("src", "stages", "params.yaml")
 
 
 class Reference:
-    """A call that is always the same, and how fast it ever was in this process.
+    """A call that always does the same work, and its fastest median in this process.
 
-    What is measured beside it can be told from what the machine does meanwhile.
+    It separates a change of the measured call from a change of the machine.
     """
 
     def __init__(self, call):
         self.call, self.fastest_us = call, math.inf
 
     def pace(self, seconds):
-        """The median of so many seconds, microseconds, taken when no other thread of this process works."""
+        """The median time of a call over `seconds` (µs), taken once no other thread of this process works."""
         _settle()
         median = _median_us(_repeat(self.call, 1, seconds, seconds))
         self.fastest_us = min(self.fastest_us, median)
@@ -62,17 +53,17 @@ def measure(
 ):  # fmt: skip
     """Time `candidates` {name: (callable, the `Reference` beside it)} in steady state, in turns; return {name: row}.
 
-    Each is warmed up. Then, in each of `blocks`, comes every candidate in turn, its reference for `reference_seconds`
-    before and after it, and never while threads of an earlier one still spin: at least `calls` and `seconds` in all
-    blocks together, at most `most_seconds` (which wins), but as often as a median needs. While the reference is slower
-    by more than `most_drift` than it ever was, no block begins; one beside which it became slow is measured again,
-    after all others: until both have taken `patience_seconds`. The time at which the reference was fastest is kept,
-    and nothing else is discarded.
+    Every candidate is warmed up. Then each of the `blocks` times every candidate in turn, with its reference for
+    `reference_seconds` before and after, once the threads of the candidate before it have stopped. All blocks of a
+    candidate together have at least `calls` and `seconds` and at most `most_seconds`, which wins, but never fewer calls
+    than a median needs. A block starts only while the reference runs within `most_drift` of its best. A block after
+    which it did not is measured again when all others are done. Waiting and repeating take at most `patience_seconds`.
+    Of a repeated block the attempt with the fastest reference is kept; nothing else is discarded.
 
     A row is `describe` of all times, {"calls", "seconds", "warmup_calls"}, and of the blocks {"block_calls",
-    "block_p50_us", "block_reference_us" (of the slower of both), "noise", "drift", "attempts"}: noise is the relative
-    standard deviation of the block medians, drift the range of the reference's over their median; attempts those of
-    the block that had most.
+    "block_p50_us", "block_reference_us" (the slower of the two readings), "noise", "drift", "attempts"}. Noise is the
+    relative standard deviation of the block medians, drift the range of the reference's readings over their median,
+    attempts the largest number of attempts at a block.
     """
 
     def is_slow(reference, pace_us):
@@ -104,14 +95,14 @@ def measure(
                 steadier = earlier is None or slower < earlier.reference_us
                 block = Block(times, reference, slower, attempt) if steadier else earlier._replace(attempts=attempt)
                 kept[number, name] = block
-            due = [place for place, block in kept.items() if is_slow(block.reference, block.reference_us)]
+            due = [key for key, block in kept.items() if is_slow(block.reference, block.reference_us)]
             if not due or patience.is_over():
                 break
     return {name: _row([kept[number, name] for number in range(blocks)], warm[name]) for name in candidates}
 
 
 class _Stopwatch:
-    """Counts the seconds spent inside of it."""
+    """Adds up the seconds that were spent in its `with` blocks."""
 
     def __init__(self, most):
         self._most, self._spent, self._since = most, 0.0, None
@@ -130,7 +121,7 @@ class _Stopwatch:
 
 
 class Block(NamedTuple):
-    """Times of a candidate (nanoseconds); its reference, and how slow that was beside it; how often it was measured."""
+    """Times of a candidate (ns), its reference, the slower reading of that (µs), and the number of attempts so far."""
 
     times: list
     reference: Reference
@@ -159,39 +150,39 @@ def _median_us(times):
 
 
 def brief(candidates, *, rounds, calls, seconds, most_seconds):
-    """{name: the least median of `rounds` short runs, microseconds} of `candidates` {name: callable}, in turns.
+    """Time `candidates` {name: callable} in turns; return {name: the smallest median of `rounds` short runs, µs}.
 
-    For a first choice: nothing is warmed up or set beside a reference.
+    For a first choice only: without warm-up and without a reference.
     """
     medians = {name: [] for name in candidates}
     with _undisturbed():
         for name, call in [*candidates.items()] * rounds:
             _settle()
             medians[name].append(_median_us(_repeat(call, calls, seconds, most_seconds)))
-    return {name: min(found) for name, found in medians.items()}
+    return {name: min(of_rounds) for name, of_rounds in medians.items()}
 
 
 def once(call):
-    """(what `call()` returned, seconds that it took)."""
+    """The result of `call()` and the seconds that it took."""
     start = time.perf_counter_ns()
     value = call()
     return value, (time.perf_counter_ns() - start) / 1e9
 
 
 def describe(times):
-    """Percentiles of `times` (nanoseconds) by nearest rank, each with its 95 % interval: microseconds.
+    """Percentiles (µs) of `times` (ns) by nearest rank, each with its 95 % interval.
 
-    {"p50_us", "p50_low_us", "p50_high_us", the same of p90, p99 and p999, "outlier_share"}: None where there are too
-    few calls; outliers took more than three times the median.
+    Returns {"p50_us", "p50_low_us", "p50_high_us", the same for p90, p99 and p999, "outlier_share"}. A percentile is
+    None where there are too few calls for it. An outlier took more than three times the median.
     """
     ordered = numpy.sort(numpy.asarray(times)) / 1e3
     row = {}
     for name, share in PERCENTILES.items():
         supported = len(ordered) >= fewest(share)
-        found = ranks(len(ordered), share) if supported else None
+        bounds = ranks(len(ordered), share) if supported else None
         row[f"{name}_us"] = float(numpy.quantile(ordered, share, method="inverted_cdf")) if supported else None
         row[f"{name}_low_us"], row[f"{name}_high_us"] = (
-            (float(ordered[rank - 1]) for rank in found) if found else (None, None)
+            (float(ordered[rank - 1]) for rank in bounds) if bounds else (None, None)
         )
     outliers = ordered > OUTLIER_TIMES_MEDIAN * numpy.median(ordered)
     return row | {"outlier_share": float(outliers.mean())}
@@ -199,9 +190,9 @@ def describe(times):
 
 @functools.cache
 def fewest(share, confidence=0.99):
-    """The fewest calls that support the percentile `share`.
+    """The smallest number of calls that supports the percentile `share`.
 
-    LoadGen's early stopping: with n calls, two or more above the true percentile are seen with `confidence`,
+    LoadGen's early stopping: at least two of n calls lie above the true percentile with `confidence`,
     P(Binomial(n, 1 - share) <= 1) <= 1 - confidence.
     """
     count = 2
@@ -214,7 +205,7 @@ def fewest(share, confidence=0.99):
 def ranks(count, share, confidence=0.95):
     """Ranks (from 1) of the order statistics that enclose the true percentile `share`, or None for too few calls.
 
-    The number of `count` values below the percentile is Binomial(count, share), whatever the distribution; each end
+    The number of values below the percentile is Binomial(count, share) for every distribution of the values; each end
     leaves out at most (1 - confidence) / 2.
     """
     below = bdtr(numpy.arange(count + 1), count, share)
@@ -224,55 +215,17 @@ def ranks(count, share, confidence=0.95):
 
 
 def is_steady(times):
-    """Whether the median of the last 20 calls is within 2 % of that of the 20 before."""
+    """True if the median of the last 20 calls is within 2 % of the median of the 20 calls before."""
     if len(times) < 2 * WINDOW_CALLS:
         return False
     before = statistics.median(times[-2 * WINDOW_CALLS : -WINDOW_CALLS])
     return abs(statistics.median(times[-WINDOW_CALLS:]) - before) <= STEADY_WITHIN * before
 
 
-def machine():
-    """What a latency depends on besides the graph, as far as it stays. No host name, no user, no path."""
-    gpu, driver = _gpu()
-    return {
-        "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)),
-        "governor": _governor(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30),
-        "gpu": gpu,
-        "driver": driver,
-        "os": _system(),
-        "python": platform.python_version(),
-        "onnxruntime": onnxruntime.__version__,
-        "numpy": numpy.__version__,
-        "torch": _version("torch"),
-        "cuda": getattr(build_and_package_info, "cuda_version", None),
-        "cudnn": _version("nvidia-cudnn-cu13"),
-    }
-
-
-def conditions():
-    """What a latency depends on and what changes from one minute to the next; None for what cannot be read."""
-    frequency = psutil.cpu_freq()
-    return {
-        "load_of_one_minute": os.getloadavg()[0],
-        "cpu_mhz": frequency.current if frequency else None,
-    } | _gpu_conditions()
-
-
-def commit():
-    """The commit that is checked out, with ", changed" where the code is not the commit's; None without git."""
-    try:
-        name = _git("log", "-1", "--format=%h").strip()
-        return f"{name}, changed" if _git("status", "--porcelain", "--", *CODE) else name
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
 def _settle():
     """Wait until no thread of this process works.
 
-    Thread pools go on spinning for a while after their last call, on a core that the next candidate may need.
+    Thread pools spin for a while after their last call, on a core that the next candidate may need.
     """
     for _ in range(SETTLING_MOST):
         before = time.process_time()
@@ -295,10 +248,10 @@ def _repeat(call, calls, seconds, most_seconds, until=lambda times: True, at_lea
 
 @contextlib.contextmanager
 def _undisturbed():
-    """No garbage is collected, and the thread that calls stays on its first core.
+    """Switch garbage collection off and keep the calling thread on its first core.
 
-    onnxruntime keeps its own threads on the other cores and lets the caller wander: for as long as that shared a core
-    with one of them, two threads were as slow as one.
+    onnxruntime pins its own threads to the other cores, but not the caller's: while that shared a core with one of
+    them, two threads were as slow as one.
     """
     was_enabled, cores = gc.isenabled(), os.sched_getaffinity(0)
     gc.collect()
@@ -310,74 +263,3 @@ def _undisturbed():
         os.sched_setaffinity(0, cores)
         if was_enabled:
             gc.enable()
-
-
-def _cpu():
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
-
-
-def _governor():
-    file = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
-    return file.read_text().strip() if file.exists() else None
-
-
-def _gpu():
-    try:
-        pynvml.nvmlInit()
-        name = pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0))
-        driver = pynvml.nvmlSystemGetDriverVersion()
-        pynvml.nvmlShutdown()
-    except pynvml.NVMLError:
-        return None, None
-    return name, driver
-
-
-def _gpu_conditions():
-    names = ("gpu_mhz", "gpu_memory_mhz", "gpu_watts", "gpu_celsius", "gpu_throttled_by")
-    try:
-        pynvml.nvmlInit()
-        gpu = pynvml.nvmlDeviceGetHandleByIndex(0)
-        reasons = pynvml.nvmlDeviceGetCurrentClocksEventReasons(gpu)
-        values = (
-            pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_SM),
-            pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_MEM),
-            pynvml.nvmlDeviceGetPowerUsage(gpu) / 1e3,
-            pynvml.nvmlDeviceGetTemperature(gpu, pynvml.NVML_TEMPERATURE_GPU),
-            [name for name, bit in _throttle_reasons().items() if reasons & bit],
-        )
-        pynvml.nvmlShutdown()
-    except pynvml.NVMLError:
-        return dict.fromkeys(names)
-    return dict(zip(names, values, strict=True))
-
-
-def _throttle_reasons():
-    """{reason: bit}, as the driver's library names them."""
-    prefix = "nvmlClocksEventReason"
-    return {
-        name.removeprefix(prefix): value
-        for name, value in vars(pynvml).items()
-        if name.startswith(prefix) and isinstance(value, int) and value and not name.endswith("All")
-    }
-
-
-def _version(distribution):
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _git(*arguments):
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout
-
-
-def _system():
-    kernel = ".".join(platform.release().split(".")[:2])
-    try:
-        return f"{platform.freedesktop_os_release()['PRETTY_NAME']}, {platform.system()} {kernel}"
-    except OSError:
-        return f"{platform.system()} {kernel}"

@@ -16,7 +16,6 @@ WORDS = {
     "extra_forbidden": "no such key is known here; check its spelling or remove it",
     "missing": "is missing; add it",
     "model_type": "should be a map of keys to values",
-    "string_pattern_mismatch": "should be lower-case letters, digits and _, beginning with a letter",
     "dict_type": "should be a map of keys to values",
 }
 
@@ -83,7 +82,10 @@ def known_profile(profile):
 def _first(error, where):
     first, *more = error.errors()
     place = ".".join(filter(None, [where, *(str(part) for part in first["loc"] if part != "[key]")])) or "the whole"
-    value = "" if isinstance(first["input"], dict) or first["type"] == "missing" else f" = {first['input']!r}"
+    missing = first["type"] == "missing"
+    value = "" if isinstance(first["input"], dict) or missing else f" = {first['input']!r}"
     message = WORDS.get(first["type"], first["msg"].removeprefix("Value error, "))
+    if first["input"] is None:
+        message = "null is no value here: give one, or remove the key"
     rest = f" (and {len(more)} more)" if more else ""
-    return f"{place}{value}: {message}{rest}"
+    return f"{place}{value}{'' if missing else ':'} {message}{rest}"

@@ -82,7 +82,7 @@ class Claim(Strict):
     says: str
     source: str
     test: Annotated[list[Annotated[str, AfterValidator(_comparable)]], Field(min_length=1)]
-    explains: Annotated[list[str], AfterValidator(distinct)] = []
+    explains: Annotated[list[str], AfterValidator(distinct)] = Field(default_factory=list)
 
     @property
     def comparisons(self):

@@ -1,25 +1,33 @@
 """`data` of params.yaml: where each data set comes from."""
 
-from typing import Any
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, RootModel
 
 from zoo import params
-from zoo.params.fields import PerProfile, Word
+from zoo.params.fields import PerProfile, Whole, Word
 
 
 class Source(BaseModel):
-    """A module of zoo.data, and the arguments of its `load`."""
+    """A module of zoo.data, and the arguments of its `load`: counts and seeds."""
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+    __pydantic_extra__: dict[str, Whole]
     source: Word
 
     @property
-    def arguments(self) -> dict[str, Any]:
+    def arguments(self) -> dict[str, int]:
         """What `load` is called with."""
         return dict(self.model_extra)
 
 
 def sources(values):
-    """{key of a data set: PerProfile of its `Source`}, from all of params.yaml. Raises InputError."""
-    return params.parse(RootModel[dict[Word, PerProfile[Source]]], params.section(values, "data"), "data").root
+    """{kind of data: PerProfile of its `Source`}, from all of params.yaml. Raises InputError."""
+    model = RootModel[dict[Literal["images", "text"], PerProfile[Source]]]
+    return params.parse(model, params.section(values, "data"), "data").root
+
+
+def source(values, key, profile):
+    """The `Source` of one kind of data in a profile, from all of params.yaml. Raises InputError."""
+    params.known_profile(profile)
+    return params.parse(Source, params.section(values, "data", key, profile), f"data.{key}.{profile}")

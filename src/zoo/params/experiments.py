@@ -1,19 +1,14 @@
 """`models` of params.yaml: an entry an experiment; and the registry, which is one importlib call."""
 
-import ast
-import importlib
 import math
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, model_validator
 
 from zoo import code, params
 from zoo.errors import InputError
-from zoo.params.fields import Count, Metric, PerProfile, Positive, Share, Strict, Whole, Word, distinct
-
-MODELS = Path(__file__).parents[1] / "models"
+from zoo.params.fields import Count, Metric, PerProfile, Positive, Share, Strict, Whole, Word, distinct, matching
 
 
 def parts(moves):
@@ -22,7 +17,7 @@ def parts(moves):
     rates = moves.values() if isinstance(moves, dict) else []
     if moves != "all" and not (named and all(isinstance(rate, float) and 0 < rate < math.inf for rate in rates)):
         raise ValueError("should be all, a list of parts of the network, or a map from parts to learning rates")
-    return moves
+    return moves if moves == "all" else distinct(moves)
 
 
 class Decay(Strict):
@@ -49,7 +44,7 @@ class Fit(Strict):
 
 
 class Player(BaseModel):
-    """The optimiser's own options (betas, momentum, ...) stand beside these keys; torch checks them."""
+    """The optimiser's own options (betas, momentum, ...) stand beside these keys; `zoo.check` knows torch's."""
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
     algorithm: Literal["Adagrad", "Adam", "AdamW", "NAdam", "RMSprop", "SGD"]
@@ -76,7 +71,7 @@ class Entry(Strict):
     headline: Metric = None
     file: Word
     data: Word
-    start: Annotated[str, StringConstraints(pattern=r"^(data/[a-z][a-z0-9_]*\.npz|checkpoints/[a-z][a-z0-9_]*)$")]
+    start: Annotated[str, matching(r"data/\w+\.npz|checkpoints/\w+", "data/KEY.npz or checkpoints/EXPERIMENT")]
     net: dict[str, Any]
     size: PerProfile[Size]
     fit: Fit
@@ -89,8 +84,13 @@ class Entry(Strict):
     def _parts_agree(self):
         if self.data == "text" and self.fit.time is None:
             raise ValueError("fit.time is missing: how many words of text a step reads; add it")
-        if not self.players and max(self.steps.quick, self.steps.full):
-            raise ValueError("players is empty, but steps is not 0: add a player")
+        if self.data != "text" and self.fit.time is not None:
+            raise ValueError("fit.time counts words of text, which these data are not: remove it")
+        steps = self.steps.quick, self.steps.full
+        if self.players and min(steps) < 1:
+            raise ValueError("steps = {} and {}: players move for 1 step or more; add steps".format(*steps))
+        if not self.players and max(steps):
+            raise ValueError("steps = {} and {} without players, who move: add a player".format(*steps))
         return self
 
 
@@ -121,19 +121,30 @@ class Experiment(Strict):
         }  # fmt: skip
 
 
-def experiment(profile, name, path=params.PATH):
-    """The `Experiment` of that name. Raises InputError for an unknown profile or experiment, or a faulty entry."""
+def experiment(values, profile, name):
+    """The `Experiment` of that name, from all of params.yaml.
+
+    Raises InputError for an unknown profile or experiment, or a faulty entry.
+    """
     params.known_profile(profile)
-    entries = params.section(params.read(path), "models")
+    entries = params.section(values, "models")
     if not isinstance(entries, dict) or name not in entries:
-        known = ", ".join(entries)
-        raise InputError(f"{params.PATH}: models has no experiment {name!r}: add an entry, or use one of {known}")
+        raise InputError(f"{params.PATH}: models has no experiment {name!r}: add an entry, or mend the name")
     return in_profile(name, params.parse(Entry, entries[name], f"models.{name}"), profile)
 
 
 def entries(values):
     """{name: Entry}, the section `models` of all of params.yaml. Raises InputError on the first thing wrong."""
     return params.parse(RootModel[dict[Word, Entry]], params.section(values, "models"), "models").root
+
+
+def reported(values, profile):
+    """What the report says of each experiment in a profile and no record holds: {name: plain values}, in order."""
+    return {
+        name: {key: getattr(entry, key) for key in ("about", "headline", "tuned", "data")}
+        | {key: getattr(getattr(entry, key), profile) for key in ("steps", "seeds")}
+        for name, entry in entries(values).items()
+    }
 
 
 def in_profile(name, entry, profile):
@@ -152,38 +163,8 @@ def build(file, net, facts, where="net"):
     `facts` are the data set's: what the data force (`classes` or `vocabulary`) is read from there. Raises InputError,
     naming `where`, for what makes no network.
     """
-    if code.is_held():
-        code.hold(f"models/{file}")
-    module = importlib.import_module(f"zoo.models.{file}")
+    module = code.module(f"models/{file}")
     try:
         return module.Network(SimpleNamespace(**facts), **net)
     except Exception as error:  # torch raises all kinds for a number that makes no network
         raise InputError(f"{params.PATH}: {where} = {net}: {' '.join(str(error).split())}; mend it") from None
-
-
-def files():
-    """The names of all model files: those that define a class Network."""
-    return sorted(name.removeprefix("models/") for name in code.units() if name.startswith("models/"))
-
-
-def parameters(file):
-    """The keys that a model file's constructor asks for, read as text: a typo is found without importing torch."""
-    tree = ast.parse((MODELS / f"{file}.py").read_text(encoding="utf-8"))
-    (network,) = [part for part in tree.body if isinstance(part, ast.ClassDef) and part.name == "Network"]
-    constructors = [part for part in network.body if isinstance(part, ast.FunctionDef) and part.name == "__init__"]
-    if not constructors:
-        return set()
-    arguments = constructors[0].args
-    return {argument.arg for argument in arguments.args[2:] + arguments.kwonlyargs}
-
-
-def methods(file):
-    """The names of the methods of a model file's Network: its verbs are among them."""
-    tree = ast.parse((MODELS / f"{file}.py").read_text(encoding="utf-8"))
-    return {
-        part.name
-        for network in tree.body
-        if isinstance(network, ast.ClassDef) and network.name == "Network"
-        for part in network.body
-        if isinstance(part, ast.FunctionDef)
-    }

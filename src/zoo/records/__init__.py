@@ -6,6 +6,7 @@ a key of a file. Records of quality follow from code, parameters and data: they 
 """
 
 import importlib.metadata
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -45,6 +46,29 @@ def read(model, path, text=None):
 def write(path, record):
     """Write a record whole or not at all; equal records give equal bytes."""
     files.write_json(path, record.model_dump(exclude_unset=True))
+
+
+def files_of(model, kind, key="experiment", characters=None):
+    """The functions (folder, path, read, write) of one kind of record: reports/<profile>/<kind>/<name>.json.
+
+    The name is the model's field `key`, so many of its `characters` (None: all). folder(profile); path(profile, name);
+    read(profile, name, text=None), which raises InputError as `read` does; write(record, profile), where the profile
+    may be left out if the record has it.
+    """
+
+    def folder(profile):
+        return Path("reports", profile, kind)
+
+    def path(profile, name):
+        return folder(profile) / f"{name[:characters]}.json"
+
+    def read_one(profile, name, text=None):
+        return read(model, path(profile, name), text)
+
+    def write_one(record, profile=None):
+        write(path(profile or record.profile, getattr(record, key)), record)
+
+    return folder, path, read_one, write_one
 
 
 def versions(*distributions):

@@ -1,7 +1,5 @@
 """reports/<profile>/cost/<experiment>.json: what making the weights took. Never compared byte for byte."""
 
-from pathlib import Path
-
 from zoo import records
 from zoo.records import Record
 
@@ -27,16 +25,4 @@ class Cost(Record):
     training: dict[str, Training]
 
 
-def path(profile, name):
-    """Where the record of an experiment lies."""
-    return Path("reports", profile, "cost", f"{name}.json")
-
-
-def read(profile, name):
-    """The `Cost` of an experiment. Raises InputError, as `records.read`."""
-    return records.read(Cost, path(profile, name))
-
-
-def write(cost):
-    """Write the `Cost` of an experiment."""
-    records.write(path(cost.profile, cost.experiment), cost)
+folder, path, read, write = records.files_of(Cost, "cost")

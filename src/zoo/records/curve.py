@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pandas
 
-from zoo import files
 from zoo.errors import InputError
 
 COLUMNS = ["seed", "step", "split", "player", "loss", "gradient_norm"]

@@ -4,7 +4,6 @@ Equal structures do equal work: one row serves every experiment whose graph has 
 it was timed on, which may have other weights than the one beside which it stands.
 """
 
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -131,21 +130,4 @@ class Latency(Record):
     not_measured: dict[str, str] = Field(default_factory=dict)
 
 
-def folder(profile):
-    """Where the records of all structures lie."""
-    return Path("reports", profile, "latency")
-
-
-def path(profile, structure_sha256):
-    """Where the record of a structure lies."""
-    return folder(profile) / f"{structure_sha256[:CHARACTERS]}.json"
-
-
-def read(profile, structure_sha256, text=None):
-    """The `Latency` of a structure. Raises InputError, as `records.read`."""
-    return records.read(Latency, path(profile, structure_sha256), text)
-
-
-def write(profile, latency):
-    """Write the `Latency` of a structure."""
-    records.write(path(profile, latency.structure_sha256), latency)
+folder, path, read, write = records.files_of(Latency, "latency", "structure_sha256", CHARACTERS)

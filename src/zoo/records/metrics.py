@@ -1,7 +1,5 @@
 """reports/<profile>/metrics/<experiment>.json: what the exported graphs scored on the test set."""
 
-from pathlib import Path
-
 from zoo import records
 from zoo.records import Identity, Record
 
@@ -35,16 +33,4 @@ class Metrics(Record):
     confusion: dict[str, list[list[int]]] | None
 
 
-def path(profile, name):
-    """Where the record of an experiment lies."""
-    return Path("reports", profile, "metrics", f"{name}.json")
-
-
-def read(profile, name, text=None):
-    """The `Metrics` of an experiment. Raises InputError, as `records.read`."""
-    return records.read(Metrics, path(profile, name), text)
-
-
-def write(metrics):
-    """Write the `Metrics` of an experiment."""
-    records.write(path(metrics.profile, metrics.experiment), metrics)
+folder, path, read, write = records.files_of(Metrics, "metrics")

@@ -1,7 +1,5 @@
 """reports/<profile>/parity/<experiment>.json: the graphs that were exported, and how near each is to its network."""
 
-from pathlib import Path
-
 from zoo import records
 from zoo.records import Identity, Record
 
@@ -49,25 +47,18 @@ class Exports(Record):
     versions: dict[str, str]
     graphs: dict[str, dict[str, Export]]
 
+    @property
+    def seeds(self):
+        """All seeds, in order; the first stands for an experiment where one graph does."""
+        return sorted({seed for of_verb in self.graphs.values() for seed in of_verb}, key=int)
+
     def identities(self, seed):
-        """{verb: Identity} of the graphs of one seed (a string)."""
+        """{verb: Identity} of the graphs of one seed."""
+        graphs = {verb: of_verb[seed].graph for verb, of_verb in self.graphs.items() if seed in of_verb}
         return {
-            verb: Identity(graph_sha256=of[seed].graph.graph_sha256, structure_sha256=of[seed].graph.structure_sha256)
-            for verb, of in self.graphs.items()
-            if seed in of
+            verb: Identity(graph_sha256=graph.graph_sha256, structure_sha256=graph.structure_sha256)
+            for verb, graph in graphs.items()
         }
 
 
-def path(profile, name):
-    """Where the record of an experiment lies."""
-    return Path("reports", profile, "parity", f"{name}.json")
-
-
-def read(profile, name, text=None):
-    """The `Exports` of an experiment. Raises InputError, as `records.read`."""
-    return records.read(Exports, path(profile, name), text)
-
-
-def write(exports):
-    """Write the `Exports` of an experiment."""
-    records.write(path(exports.profile, exports.experiment), exports)
+folder, path, read, write = records.files_of(Exports, "parity")

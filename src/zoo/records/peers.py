@@ -1,6 +1,5 @@
 """reports/<profile>/peers/<structure>.json: ONNX Runtime beside other runtimes, in the same blocks of one run."""
 
-from pathlib import Path
 from typing import Any
 
 from zoo import records
@@ -42,21 +41,4 @@ class Peers(Record):
     rows: list[Row]
 
 
-def folder(profile):
-    """Where the records of all structures lie."""
-    return Path("reports", profile, "peers")
-
-
-def path(profile, structure_sha256):
-    """Where the record of a structure lies."""
-    return folder(profile) / f"{structure_sha256[:CHARACTERS]}.json"
-
-
-def read(profile, structure_sha256):
-    """The `Peers` of a structure. Raises InputError, as `records.read`."""
-    return records.read(Peers, path(profile, structure_sha256))
-
-
-def write(profile, peers):
-    """Write the `Peers` of a structure."""
-    records.write(path(profile, peers.structure_sha256), peers)
+folder, path, read, write = records.files_of(Peers, "peers", "structure_sha256", CHARACTERS)

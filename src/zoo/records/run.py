@@ -1,6 +1,5 @@
 """reports/<profile>/runs/<experiment>.json: what was trained, with which recipe, where."""
 
-from pathlib import Path
 from typing import Any, Literal
 
 from zoo import records
@@ -30,16 +29,4 @@ class Runs(Record):
     seeds: dict[str, Run]
 
 
-def path(profile, name):
-    """Where the record of an experiment lies."""
-    return Path("reports", profile, "runs", f"{name}.json")
-
-
-def read(profile, name, text=None):
-    """The `Runs` of an experiment. Raises InputError, as `records.read`."""
-    return records.read(Runs, path(profile, name), text)
-
-
-def write(runs):
-    """Write the `Runs` of an experiment."""
-    records.write(path(runs.profile, runs.experiment), runs)
+folder, path, read, write = records.files_of(Runs, "runs")

@@ -1,24 +1,21 @@
 """The charts of one report: which there are, and which of its rows each one shows."""
 
-from zoo import files, reading
-from zoo.evaluate import pictures
-from zoo.report import latency_results
+from zoo.graphs.verbs import VERBS
+from zoo.report import drawing, latency_results
 from zoo.report.results import picture
 
-# Quality metrics that are set against latency, and the verb that answers for each: the first that an experiment has.
+# {metric: the verbs whose latency it is set against: the first that an experiment has}.
 QUALITIES = {
-    "reconstruct.mse": ("reconstruct",),
-    "reconstruct.bce": ("reconstruct",),
-    "classify.accuracy": ("classify",),
-    "next_word.perplexity": ("next_word",),
-    "judge.frechet_distance": ("generate", "decode"),
+    metric: [verb for verb, of in VERBS.items() if metric in of.quality]
+    for metric in dict.fromkeys(metric for of in VERBS.values() for metric in of.quality)
 }
 
 
-def draw(report: dict, folder) -> dict[str, dict]:
+def draw(report, folder):
     """Draw every chart of a `results.gather` into `folder`; return {name: what a page needs to show it}.
 
     An experiment has a chart of its own name and one with "-latency" behind, each where there is something to draw.
+    Rows during which the machine's pace changed are left out.
     """
     charts = {}
 
@@ -33,37 +30,35 @@ def draw(report: dict, folder) -> dict[str, dict]:
             caption = "Loss against step, on training batches and on validation data."
             if entry["published_curves"]:
                 caption += " Crosses are what the write-up's log prints."
-            published = {f"{log['source']}, {log['split']}": log["points"] for log in entry["published_curves"]}
-            add(name, caption, pictures.curves, entry["curve"], published=published)
+            logs = {f"{log['source']}, {log['split']}": log["points"] for log in entry["published_curves"]}
+            add(name, caption, drawing.curves, entry["curve"], published=logs)
         if len({row["batch"] for row in rows}) > 2:
             caption = (
-                "Median time of a call against batch size, with its 95 % interval: as many threads as the runtime "
-                "takes by default, every optimisation."
+                "Median time of a call against batch size, with its 95 % interval: the default number of threads, "
+                "every optimisation."
             )
-            add(f"{name}-latency", caption, pictures.latency, rows)
+            add(f"{name}-latency", caption, drawing.latency, rows)
     best = _best_classifier(report)
-    if best:
-        items = reading.table(files.predictions(report["profile"], best), ["actual", "predicted"])
+    if best and best["confusion"]:
         caption = (
-            f"Confusion matrices of {best}, the most accurate classifier (first seed): on a tenth of the test images, "
-            "on all of them, and of random answers."
+            f"Confusion matrices of {best['name']}, the most accurate classifier (first seed): on a tenth of the test "
+            "images, on all of them, and of random answers."
         )
-        actual, predicted = items["actual"].to_numpy(), items["predicted"].to_numpy()
-        add("confusion", caption, pictures.three_confusions, actual, predicted=predicted)
-    overview = _overview(report)
-    if overview:
+        add("confusion", caption, drawing.three_confusions, best["confusion"])
+    if overview := _overview(report):
         caption = "Median time of a call, each graph at its smallest batch: the default, and the best that was found."
-        add("latency-overview", caption, pictures.latency_overview, overview)
-    with_peers = [row for row in report["peers"] if len(row["ratios"]) > 1]
-    for device, mode in dict.fromkeys((row["device"], row["mode"]) for row in with_peers):
+        add("latency-overview", caption, drawing.latency_overview, overview)
+    labels = latency_results.runtimes(report["experiments"])
+    others = [label for runtime, label in labels.items() if runtime != latency_results.REFERENCE]
+    rows = [row for row in latency_results.peer_rows(report["experiments"]) if len(row["runtimes"]) > 1]
+    for device, mode in sorted({(row["device"], row["mode"]) for row in rows}, key=lambda of: (of[0], of[1] != "host")):
         caption = (
             f"{device}, {mode} mode: time of a call over that of ONNX Runtime with one thread, measured in turns in "
             "the same blocks, with its 95 % interval. Right of 1 is slower. Where the default is the best found, one "
             "mark lies upon the other."
         )
-        rows = _beside_peers(report, device, mode)
-        runtimes = [label for key, label in report["runtimes"].items() if key != latency_results.REFERENCE]
-        add(f"peers-{device.lower()}-{mode}", caption, pictures.peers, rows, runtimes=runtimes)
+        beside = _beside_peers(report, device, mode, labels)
+        add(f"peers-{device.lower()}-{mode}", caption, drawing.peers, beside, runtimes=others)
     for key in QUALITIES:
         points = quality_points(report, key)
         if len(points) > 1:
@@ -73,86 +68,82 @@ def draw(report: dict, folder) -> dict[str, dict]:
                 f"({points[0]['provider']}, the default configuration), all experiments that were measured for both."
             )
             share = key == "classify.accuracy"
-            add(f"quality-{key}", caption, pictures.quality_against_latency, points, quality=quality, share=share)
+            add(f"quality-{key}", caption, drawing.quality_against_latency, points, quality=quality, share=share)
     return charts
 
 
 def _against_batch(entry):
-    """The rows that differ from the default in nothing but the mode, and have a median."""
+    """The rows that differ from the default in nothing but the mode."""
     chosen = []
-    for source in entry["latency"]:
-        defaults = {(one["verb"], one["batch"]): one["default"] for one in source["advice"]}
-        for row in source["rows"]:
-            default = defaults.get((row["verb"], row["batch"]))
-            alike = default and all(row[key] == default[key] for key in ("threads", "optimisation"))
-            if alike and row["p50_us"] is not None:
-                chosen.append(row | {"provider": source["provider"]})
+    for timing in entry["latency"]:
+        defaults = {one["batch"]: one["default"] for one in timing["advice"]}
+        about = {"provider": timing["provider"], "verb": timing["verb"]}
+        for row in timing["rows"]:
+            default = defaults.get(row.batch)
+            alike = default and (row.threads, row.optimisation) == (default.threads, default.optimisation)
+            if alike and _sound(row, timing):
+                times = {key: getattr(row.times, key) for key in ("p50_us", "p50_low_us", "p50_high_us")}
+                chosen.append(about | {"mode": row.mode, "batch": row.batch} | times)
     return chosen
+
+
+def _sound(row, timing):
+    return row.times.p50_us is not None and not latency_results.is_drifted(row, timing["source"])
 
 
 def _overview(report):
     """The medians of each graph at its smallest batch, the default's and the best one's, where both are known."""
     rows = []
     for entry in report["experiments"]:
-        for source in entry["latency"]:
-            for end in latency_results.ends(source):
-                default, best = (end["smallest"][which]["p50_us"] for which in ("default", "best"))
-                if default is not None and best is not None:
-                    graph = {"name": entry["name"], "provider": source["provider"], "verb": end["verb"]}
-                    rows.append(graph | {"default_us": default, "best_us": best})
+        for timing in entry["latency"]:
+            smallest, _ = latency_results.ends(timing)
+            if all(_sound(smallest[which], timing) for which in ("default", "best")):
+                times = {f"{which}_us": smallest[which].times.p50_us for which in ("default", "best")}
+                rows.append({"name": entry["name"], "provider": timing["provider"], "verb": timing["verb"]} | times)
     return rows
 
 
-def _beside_peers(report, device, mode):
+def _beside_peers(report, device, mode, labels):
     return [
         {
             "name": f"{entry['name']} · {row['verb']}",
             "batch": row["batch"],
             "ratios": {
-                report["runtimes"][runtime]: (one["ratio"], one["ratio_low"], one["ratio_high"])
+                labels[runtime]: (one["ratio"], one["low"], one["high"])
                 for runtime, one in row["runtimes"].items()
                 if runtime != latency_results.REFERENCE
             },
         }
         for entry in report["experiments"]
-        for row in entry["peers"]["rows"]
+        for row in latency_results.peer_rows([entry])
         if (row["device"], row["mode"]) == (device, mode)
     ]
 
 
 def quality_points(report, key):
     """A point an experiment that has both: its mean of the metric `key`, and its median on the first provider."""
-    points, providers = [], [source["provider"] for entry in report["experiments"] for source in entry["latency"]]
+    points, provider = [], next((one["provider"] for entry in report["experiments"] for one in entry["latency"]), None)
     for entry in report["experiments"]:
-        metric = next((row for _, rows in entry["groups"] for row in rows if row["key"] == key), None)
+        metric = next((row for row in entry["rows"] if row["key"] == key), None)
         medians = {
-            end["verb"]: end["smallest"]["default"]["p50_us"]
-            for source in entry["latency"]
-            if source["provider"] == providers[0]
-            for end in latency_results.ends(source)
+            timing["verb"]: latency_results.ends(timing)[0]["default"].times.p50_us
+            for timing in entry["latency"]
+            if timing["provider"] == provider and _sound(latency_results.ends(timing)[0]["default"], timing)
         }
         median = next((medians[verb] for verb in QUALITIES[key] if verb in medians), None)
         if metric and metric["mean"] is not None and median is not None:
-            points.append(
-                {
-                    "name": entry["name"],
-                    "provider": providers[0],
-                    "label": metric["label"] + (f", {metric['unit']}" if metric["unit"] else ""),
-                    "p50_us": median,
-                    "quality": metric["mean"],
-                    "partial": entry["partial"],
-                }
-            )
+            label = metric["label"] + (f", {metric['unit']}" if metric["unit"] else "")
+            about = {"name": entry["name"], "provider": provider, "label": label, "partial": entry["partial"]}
+            points.append(about | {"p50_us": median, "quality": metric["mean"]})
     return points
 
 
 def _best_classifier(report):
     """The experiment of the highest mean accuracy over images, or None where there is none."""
     accuracy = {
-        entry["name"]: row["mean"]
-        for entry in report["experiments"]
-        for _, rows in entry["groups"]
-        for row in rows
+        row["mean"]: entry
+        for entry in reversed(report["experiments"])
+        for row in entry["rows"]
         if row["key"] == "classify.accuracy" and row["mean"] is not None
     }
-    return max(accuracy, key=accuracy.get, default=None)
+    return accuracy[max(accuracy)] if accuracy else None

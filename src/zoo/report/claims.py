@@ -1,47 +1,67 @@
-"""What is said in words, by the write-ups and by us, weighed: comparisons of what was measured.
-
-A claim is a list of `zoo.params.Comparison`, all of which must hold.
-"""
+"""The claims of params.yaml, tested: each is a list of comparisons of measurements, all of which must hold."""
 
 import math
 
-from zoo import statistics
+import scipy.stats
 
-# Of several comparisons the first of these that one came to is the claim's own.
-OUTCOMES = ("partial budget", "does not hold", "not measured", "undecided", "holds")
+from zoo import statistics
+from zoo.evaluate.metrics import terms
+
+# A claim comes to the first of these that one of its comparisons came to. "indicated" and "not indicated" are followed
+# by the number of seeds: the direction that one or two seeds show, which decides nothing.
+OUTCOMES = ("partial budget", "does not hold", "not measured", "not indicated", "undecided", "indicated", "holds")
+FEWEST = 3  # seeds a side for an interval
+RANKED = 5  # seeds a side from which an exact rank test can decide
+ABSENT = 20  # seeds without a case from which on "some seeds" does not hold
 
 
 def weigh(comparisons, measured, curves, partial=frozenset()):
     """(the outcome of all `comparisons` together, [evidence of each]).
 
     A comparison of an experiment in `partial`, whose training was shorter than planned, comes to "partial budget",
-    unless it is one of curves at equal steps.
+    unless it compares curves at equal steps.
 
     `measured` is {experiment: {metric: {seed: value}}}, None for a value that is not known, infinite for one that
     diverged; `curves` is {experiment: {seed: [(step, validation loss), ...]}}, infinite at the end of a diverged seed.
 
-    Evidence is a dictionary: "left" and "right" are {"value"} or {"experiment", "metric", "diverged" (so many seeds)}
-    with the `statistics.summary` of the values; "seeds" and "relation" are the comparison's; "step" is where curves
-    were compared, else None; "outcome" is one of OUTCOMES.
+    Evidence is a dictionary: "left" and "right" are {"value"} or {"experiment", "metric", "diverged" (number of seeds)}
+    with the `statistics.summary` of the values; "seeds" and "relation" are the comparison's; "share" is [number of
+    seeds that satisfy it, number of seeds, low, high] where seeds are counted, else None; "step" is where curves were
+    compared, else None; "outcome" is one of OUTCOMES.
     """
     evidence = [_compared(comparison, measured, curves, partial) for comparison in comparisons]
-    return min((one["outcome"] for one in evidence), key=OUTCOMES.index), evidence
+    return min((one["outcome"] for one in evidence), key=lambda said: OUTCOMES.index(said.split(",")[0])), evidence
 
 
-def decide(left, right, seeds=None):
-    """Whether `left` is below `right`, each a list of values or one exact number: True, False, or None: undecided.
+def decide(left, right):
+    """True if `left` is below `right`, False if it is above, None if the test cannot tell.
 
-    Of means (`seeds` None) the 95 % interval of their difference must exclude 0; see `statistics.difference`. Where a
-    value is infinite there is no mean: then all of one side must be below all of the other. Of "every" or "some"
-    value it is known without a doubt.
+    A side is a list of values, or one exact number. From five values a side on, Welch's interval or the exact
+    Mann-Whitney test, each at 2.5 %; with three or four, Welch's interval at 5 %; against an exact number, Student's
+    interval at 5 %. An infinite value has no mean: there is the rank test alone, and against an exact number all values
+    must lie on one side of it. With one or two values the means are compared, without a test.
     """
+    lists = [side for side in (left, right) if isinstance(side, list)]
     first, second = ([side] if isinstance(side, float) else side for side in (left, right))
-    low, high = min(first) - max(second), max(first) - min(second)
-    if seeds:
-        return high < 0 if seeds == "every" else low < 0
-    if all(map(math.isfinite, [*first, *second])):
-        low, high = statistics.difference(left, right)
-    return True if high < 0 else False if low > 0 else None
+    count, finite = min(map(len, lists)), all(map(math.isfinite, [*first, *second]))
+    if count < FEWEST:
+        return _sign(sum(first) / len(first), sum(second) / len(second))
+    ranked = len(lists) == 2 and count >= RANKED
+    if finite:
+        low, high = statistics.difference(left, right, 0.975 if ranked else 0.95)
+        if not low <= 0 <= high:
+            return high < 0
+    elif len(lists) == 1:
+        return True if max(first) < min(second) else False if min(first) > max(second) else None
+    if ranked:
+        test = scipy.stats.mannwhitneyu(first, second, method="exact")
+        if test.pvalue < 0.025:
+            return bool(test.statistic < len(first) * len(second) / 2)
+    return None
+
+
+def _sign(left, right):
+    return True if left < right else False if left > right else None
 
 
 def _compared(comparison, measured, curves, partial):
@@ -51,22 +71,53 @@ def _compared(comparison, measured, curves, partial):
     else:
         values = [side if isinstance(side, float) else measured[side.experiment][side.metric] for side in sides]
     known = [value if isinstance(value, float) else list(value.values()) for value in values]
+    share = None
     if not comparison.at_equal_steps and partial & {side.experiment for side in comparison.measured}:
         outcome = "partial budget"
     elif any(value == [] or (isinstance(value, list) and None in value) for value in known):
         outcome = "not measured"
     else:
         lesser, greater = known if comparison.relation == "<" else known[::-1]
-        outcome = {True: "holds", False: "does not hold", None: "undecided"}[decide(lesser, greater, comparison.seeds)]
+        share = _share(comparison, lesser, greater)
+        outcome = _outcome(comparison.seeds, lesser, greater, share)
     left, right = map(_side, sides, values)
     return {
-        "left": left,
-        "relation": comparison.relation,
-        "right": right,
-        "seeds": comparison.seeds,
-        "step": step,
-        "outcome": outcome,
-    }
+        "left": left, "relation": comparison.relation, "right": right, "seeds": comparison.seeds, "share": share,
+        "step": step, "outcome": outcome,
+    }  # fmt: skip
+
+
+def _share(comparison, lesser, greater):
+    """[number of seeds that satisfy it, number of seeds, low, high], of what is said of seeds; None of other means."""
+    of_seeds = all(side.metric in terms() and terms()[side.metric].of_seeds for side in comparison.measured)
+    if len(comparison.measured) > 1 or not (comparison.seeds or of_seeds):
+        return None
+    pairs = [(a, b) for a in _listed(lesser) for b in _listed(greater)]
+    count = sum(a < b for a, b in pairs)
+    return [count, len(pairs), *statistics.share(count, len(pairs))]
+
+
+def _outcome(seeds, lesser, greater, share):
+    few = min(len(side) for side in (lesser, greater) if isinstance(side, list))
+    if seeds == "some":
+        exists = min(_listed(lesser)) < max(_listed(greater))
+        return "holds" if exists else "does not hold" if few >= ABSENT else "undecided"
+    if seeds == "every":
+        below = max(_listed(lesser)) < min(_listed(greater))
+        if not below:
+            return "does not hold"
+    elif share and few >= FEWEST:  # the mean of zeros and ones is a share of the seeds
+        claimed = lesser if isinstance(lesser, float) else 1 - greater
+        below = True if share[2] > claimed else False if share[3] < claimed else None
+    else:
+        below = decide(lesser, greater)
+    if below is not None and few < FEWEST:
+        return f"{'indicated' if below else 'not indicated'}, {few} {'seed' if few == 1 else 'seeds'}"
+    return {True: "holds", False: "does not hold", None: "undecided"}[below]
+
+
+def _listed(side):
+    return side if isinstance(side, list) else [side]
 
 
 def _side(side, values):

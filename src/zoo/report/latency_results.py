@@ -1,29 +1,19 @@
-"""Latency and peers files -> plain values: how fast each graph of an experiment was, where, and beside what.
+"""Records of latency and of peers -> plain values: how fast each graph of an experiment is, where, and beside what.
 
-A *source* is one measured file, with its machine, its conditions, its commit, and "outdated": {setting: (what it was
-measured with, what params.yaml says now)}, None for what one of the two lacks.
+A *timing* is what one provider measured of one graph, or what peers were measured beside it: "verb", "source" (the
+record), "timed" (where the weights were others, the graph that was timed) and "outdated" ({setting: (what it was
+measured with, what params.yaml says now)}).
 """
 
-import json
 import math
 
-from zoo import files, protocol, statistics
-from zoo.errors import InputError
-from zoo.reading import mapping, needed
+from zoo import statistics
+from zoo.graphs.verbs import VERBS
+from zoo.params import benchmark
+from zoo.records import latency, peers
+from zoo.records.latency import Configuration
 
-CONFIGURATION = ("mode", "threads", "optimisation")
-PERCENTILES = ("p50", "p90", "p99", "p999")
-ROW = (
-    "verb", "batch", "graph_bytes", *CONFIGURATION, "calls", "items_per_second", "outlier_share", "noise", "drift",
-    *(f"{name}{bound}_us" for name in PERCENTILES for bound in ("", "_low", "_high")),
-)  # fmt: skip
-COLD = ("verb", "batch", "load_ms", "first_call_us", "memory_peak_mib")
-PARITY = ("verb", "batch", "largest_difference", "scale")
 GROUP = ("device", "verb", "batch", "mode")
-PEER = (
-    "verb", "batch", "mode", "p50_us", "p50_low_us", "p50_high_us", "p90_us", "calls", "noise", "drift", "block_p50_us",
-    "build_ms", "largest_difference", "scale",
-)  # fmt: skip
 DEVICES = {"cpu": "CPU", "cuda": "CUDA"}
 REFERENCE = "onnxruntime"
 RUNTIMES = {
@@ -36,97 +26,70 @@ RUNTIMES = {
 }
 
 
-def latency(profile: str, name: str, everything: dict) -> tuple[list[dict], list[dict]]:
-    """([a source a provider that was measured], [{"what", "reason"} of all that was not]).
+def gather(profile, exports, values):
+    """{"latency": [timing], "peers": [timing], "not_measured" and "peers_not_measured": [{"what", "reason"}]}.
 
-    Beside what every source has, one here has "provider" (its short name), "tf32" (None where that means nothing),
-    "rows", "advice" ({"default": its row, "best": its row, "ratio", "verdict"}), "cold" and "parity".
-    Raises InputError where a file is missing or damaged.
+    A timing of "latency" has "provider" (its short name), "tf32" (None where that means nothing), "rows" (those that
+    have times) and "advice" ({"batch", "default": its row, "best": its row, "ratio", "verdict"}); one of "peers" has
+    "rows" ({"device", "verb", "batch", "mode", "runtimes"}, see `_groups`). A structure without a record
+    was not measured.
     """
-    sources, absent = [], []
-    for provider in everything["benchmark"]["providers"]:
-        short = provider.removesuffix("ExecutionProvider")
-        path = files.latency(profile, name) / f"{short.lower()}.json"
-        short = short.replace("Tensorrt", "TensorRT")
-        found = files.read_json(path)
-        if "not_measured" in found:
-            absent.append({"what": short, "reason": found["not_measured"]})
-            continue
-        rows, cold, parity = (needed(found, key, path) for key in ("rows", "cold", "parity"))
-        absent += _not_measured(rows, short, ("verb", "mode"), path)
-        absent += _not_measured(cold, f"{short}, cold start", ("verb",), path)
-        absent += _not_measured(parity, f"{short}, beside the CPU", ("verb",), path)
-        rows = [_checked(row, ROW, path) for row in rows if "not_measured" not in row]
-        by_configuration = {_identity(row, row): row for row in rows}
-        sources.append(_source(found, path, profile, everything) | {
-            "provider": short,
-            "tf32": next((row["tf32"] for row in rows if "tf32" in row), None),
-            "rows": rows,
-            "advice": [_advice(one, by_configuration, path) for one in needed(found, "advice", path)],
-            "cold": [_checked(row, COLD, path) for row in cold if "not_measured" not in row],
-            "parity": [_checked(check, PARITY, path) for check in parity if "not_measured" not in check],
-        })  # fmt: skip
-    return sources, absent
+    found = {"latency": [], "peers": [], "not_measured": [], "peers_not_measured": []}
+    for verb in (verb for verb in VERBS if verb in exports.graphs):
+        graph = exports.graphs[verb][min(exports.graphs[verb], key=int)].graph
+        timed, beside = (_record(kind, profile, graph.structure_sha256) for kind in (latency, peers))
+        if timed is None:
+            found["not_measured"].append({"what": verb, "reason": "its structure has not been timed"})
+        else:
+            absent = {f"{_short(provider)}, {verb}": reason for provider, reason in timed.not_measured.items()}
+            found["not_measured"] += [{"what": what, "reason": reason} for what, reason in absent.items()]
+            for provider, source in timed.sources.items():
+                about = _about(verb, source, graph, benchmark.settings(values, profile, source.settings["cores"]))
+                timing = about | _timing(_short(provider), source)
+                found["latency"] += [timing] if timing["advice"] else []
+                for what, rows in (
+                    ("", source.rows),
+                    ("cold start", source.cold),
+                    ("beside the CPU", source.agreement),
+                ):
+                    found["not_measured"] += _not_measured(rows, _short(provider), what, verb)
+        if beside is not None:
+            now = benchmark.settings(values, profile, beside.settings["cores"], with_peers=True)
+            if rows := _groups(beside.rows, verb):
+                found["peers"].append(_about(verb, beside, graph, now) | {"rows": rows})
+            for row in beside.rows:
+                found["peers_not_measured"] += _not_measured([row], RUNTIMES[row.runtime], DEVICES[row.device], verb)
+    return found
 
 
-def peers(profile: str, name: str, everything: dict) -> tuple[dict, list[dict]]:
-    """(the source of an experiment's peers, [{"what", "reason"} of the runtimes that did not run]).
-
-    Its "rows" are {"device", "verb", "batch", "mode", "runtimes": {runtime: row}}, a CUDA graph being bound; each
-    runtime's row has "ratio", "ratio_low" and "ratio_high" to ONNX Runtime's with one thread, see `ratio`; "versions"
-    are those that the machine's do not name. Raises InputError where the file is missing or damaged.
-    """
-    path = files.peers(profile, name)
-    found = files.read_json(path)
-    again, absent, groups = "delete the file and run `dvc repro` again", [], {}
-    for row in needed(found, "rows", path):
-        runtime, device = (needed(row, key, path) for key in ("runtime", "device"))
-        if runtime not in RUNTIMES or device not in DEVICES:
-            raise InputError(f"{path}: runtime {runtime!r} on {device!r} is unknown: {again}")
-        if "not_measured" in row:
-            absent.append(row | {"runtime": RUNTIMES[runtime], "device": DEVICES[device]})
-            continue
-        _checked(row, PEER, path)
-        mode = "host" if row["mode"] == "host" else "bound"
-        groups.setdefault((DEVICES[device], row["verb"], row["batch"], mode), {})[runtime] = row
-    for (device, verb, batch, mode), by_runtime in groups.items():
-        where = f"{path}: {device}, {verb}, batch {batch}, {mode}"
-        if REFERENCE not in by_runtime:
-            raise InputError(f"{where}: no row of {REFERENCE}: {again}")
-        blocks = by_runtime[REFERENCE]["block_p50_us"]
-        for row in by_runtime.values():
-            if len(row["block_p50_us"]) != len(blocks):
-                raise InputError(f"{where}: block_p50_us differ in length: {again}")
-            row |= dict(zip(("ratio", "ratio_low", "ratio_high"), ratio(row["block_p50_us"], blocks), strict=True))
-    rows = [dict(zip(GROUP, group, strict=True)) | {"runtimes": of} for group, of in groups.items()]
-    versions = {"openvino": found.get("openvino")}
-    absent = _not_measured(absent, "", ("runtime", "device", "verb", "mode"), path)
-    return _source(found, path, profile, everything, "peers") | {"rows": rows, "versions": versions}, absent
-
-
-def ratio(blocks: list[float], reference: list[float]) -> tuple[float, float | None, float | None]:
+def ratio(blocks, reference):
     """(geometric mean of the ratios block by block, low, high): Student's 95 % interval of their logarithms.
 
-    The two were measured in turns, so that what slowed one block down slowed both. No interval below three blocks.
+    Both are block medians, measured in turns, so that what slowed one block down slowed both. No interval below three.
     """
     logs = [math.log(one / other) for one, other in zip(blocks, reference, strict=True)]
     low, high = statistics.interval(logs) or (None, None)
     return math.exp(math.fsum(logs) / len(logs)), *(None if end is None else math.exp(end) for end in (low, high))
 
 
-def runtimes(experiments: list[dict]) -> dict[str, str]:
-    """{runtime: what it is called} of all that were measured, in the order of RUNTIMES."""
-    measured = {runtime for entry in experiments for row in entry["peers"]["rows"] for runtime in row["runtimes"]}
+def runtimes(experiments):
+    """{runtime: its label} of all that were measured, in the order of RUNTIMES."""
+    measured = {runtime for row in peer_rows(experiments) for runtime in row["runtimes"]}
     return {runtime: label for runtime, label in RUNTIMES.items() if runtime in measured}
 
 
-def geometric_means(experiments: list[dict]) -> list[dict]:
-    """One a device, verb, batch and mode, {"ratios": {runtime: (mean of its ratios, of how many graphs)}}.
+def peer_rows(experiments):
+    """The rows of all peers."""
+    return [row for entry in experiments for timing in entry["peers"] for row in timing["rows"]]
+
+
+def geometric_means(experiments):
+    """One a device, verb, batch and mode, {"ratios": {runtime: (mean of its ratios, number of graphs)}}.
 
     The means are geometric, over the graphs that a runtime ran.
     """
     logs = {}
-    for row in (row for entry in experiments for row in entry["peers"]["rows"]):
+    for row in peer_rows(experiments):
         by_runtime = logs.setdefault(tuple(row[key] for key in GROUP), {})
         for runtime, one in row["runtimes"].items():
             by_runtime.setdefault(runtime, []).append(math.log(one["ratio"]))
@@ -137,121 +100,150 @@ def geometric_means(experiments: list[dict]) -> list[dict]:
     ]
 
 
-def machines(experiments: list[dict], here: dict) -> list[dict]:
-    """The distinct machines of all sources; every source gets the "machine_number" (from 1) and "here" of its own.
+def machines(experiments):
+    """The distinct machines of all timings; every timing gets the "machine_number" (from 1) of its own.
 
-    `here` is the `timing.machine()` of the present one. A machine is {"values", "here", "conditions", "commits"}:
-    conditions are {"name", "before", "after"} in words, from the lowest to the highest of its sources.
+    A machine is {"values", "conditions", "commits"}: conditions are [(name, its values in words)], from the lowest to
+    the highest before and after all measurements.
     """
-    sources, known = all_sources(experiments), []
-    for source in sources:
-        if source["machine"] not in known:
-            known.append(source["machine"])
-        source["machine_number"] = known.index(source["machine"]) + 1
-        source["here"] = source["machine"] == here
+    timings, known = all_timings(experiments), []
+    for timing in timings:
+        if timing["source"].machine not in known:
+            known.append(timing["source"].machine)
+        timing["machine_number"] = known.index(timing["source"].machine) + 1
+    sources = [timing["source"] for timing in timings]
     return [
         {
             "values": machine,
-            "here": machine == here,
-            "conditions": conditions([source for source in sources if source["machine"] == machine]),
-            "commits": list(dict.fromkeys(one["commit"] for one in sources if one["machine"] == machine)),
+            "conditions": _conditions([source for source in sources if source.machine == machine]),
+            "commits": list(dict.fromkeys(one.commit for one in sources if one.machine == machine)),
         }
         for machine in known
     ]
 
 
-def outdated(experiments: list[dict]) -> dict | None:
-    """{"files", "of", "settings"}: how many were measured with other settings than params.yaml has now, and which.
+def is_drifted(row, source):
+    """True if the machine's pace changed by more than `most_drift` while the row was measured."""
+    return row.times.drift > source.settings["most_drift"]
 
-    None where none was.
+
+def soundness(experiments):
+    """What limits the latencies: {"drifted", "rows", "outdated", "timings", "settings"}.
+
+    How many rows drifted, of how many; how many timings were measured with other settings than params.yaml has now, of
+    how many; and which settings.
     """
-    every = all_sources(experiments)
-    those = [source["outdated"] for source in every if source["outdated"]]
-    settings = sorted({key for changed in those for key in changed})
-    return {"files": len(those), "of": len(every), "settings": settings} if those else None
-
-
-def all_sources(experiments: list[dict]) -> list[dict]:
-    """The latencies on every provider and the peers of every experiment."""
-    return [source for entry in experiments for source in (*entry["latency"], entry["peers"])]
-
-
-def conditions(sources: list[dict]) -> list[dict]:
-    """{"name", "before", "after"}: what was known of each condition, in words, over all `sources`."""
-    names = dict.fromkeys(
-        name for source in sources for moment in ("before", "after") for name in source["conditions"].get(moment, {})
-    )
-    told = []
-    for name in names:
-        before, after = (
-            _range([source["conditions"].get(moment, {}).get(name) for source in sources])
-            for moment in ("before", "after")
-        )
-        if before or after:
-            told.append({"name": name, "before": before, "after": after})
-    return told
-
-
-def ends(source: dict) -> list[dict]:
-    """{"verb", "smallest", "largest"}: the advice for the smallest and the largest batch of each verb."""
-    by_verb = {}
-    for one in sorted(source["advice"], key=lambda one: one["batch"]):
-        by_verb.setdefault(one["verb"], []).append(one)
-    return [{"verb": verb, "smallest": of[0], "largest": of[-1]} for verb, of in by_verb.items()]
-
-
-def _source(found, path, profile, everything, *sections):
-    machine, conditions, used = (
-        mapping(needed(found, key, path), key, path) for key in ("machine", "conditions", "settings")
-    )
-    now = protocol.settings(everything, profile, needed(used, "cores", path), *sections)
-    pairs = {key: (used.get(key), now.get(key)) for key in sorted((used | now).keys() - {"providers"})}
+    timings = [timing for entry in experiments for timing in entry["latency"]]
+    drifted = [is_drifted(row, timing["source"]) for timing in timings for row in timing["rows"]]
+    changed = [timing["outdated"] for timing in all_timings(experiments)]
     return {
-        "machine": machine,
-        "conditions": conditions,
-        "commit": needed(found, "commit", path),
-        "outdated": {key: (before, after) for key, (before, after) in pairs.items() if before != after},
+        "drifted": sum(drifted), "rows": len(drifted), "outdated": sum(map(bool, changed)), "timings": len(changed),
+        "settings": sorted({key for settings in changed for key in settings}),
+    }  # fmt: skip
+
+
+def all_timings(experiments):
+    """The timings on every provider and those of the peers, of every experiment."""
+    return [timing for entry in experiments for timing in (*entry["latency"], *entry["peers"])]
+
+
+def ends(timing):
+    """(the advice for the smallest batch, that for the largest)."""
+    advice = sorted(timing["advice"], key=lambda one: one["batch"])
+    return advice[0], advice[-1]
+
+
+def _record(kind, profile, structure):
+    """The record of a structure, or None where there is none."""
+    if not kind.path(profile, structure).exists():
+        return None
+    found = kind.read(profile, structure)
+    return found if found.structure_sha256 == structure else None
+
+
+def _about(verb, source, graph, now):
+    now.pop("providers")
+    used = {key: value for key, value in source.settings.items() if key != "providers"}
+    changed = {key: (used.get(key), now.get(key)) for key in sorted(used | now) if used.get(key) != now.get(key)}
+    other = any(row.graph_sha256 != graph.graph_sha256 for row in source.rows)
+    return {"verb": verb, "source": source, "timed": source.graph if other else None, "outdated": changed}
+
+
+def _timing(provider, source):
+    rows = [row for row in source.rows if row.times]
+    by_configuration = {(row.batch, *_configuration(row)): row for row in rows}
+    advice = [
+        {"batch": one.batch, "ratio": one.ratio, "verdict": one.verdict}
+        | {
+            which: by_configuration.get((one.batch, *_configuration(getattr(one, which))))
+            for which in ("default", "best")
+        }
+        for one in source.advice
+    ]
+    return {
+        "provider": provider,
+        "tf32": next((row.tf32 for row in rows if row.tf32 is not None), None),
+        "rows": rows,
+        "advice": [one for one in advice if one["default"] and one["best"]],
     }
 
 
-def _checked(row, keys, path):
-    for key in keys:
-        needed(row, key, path)
-    return row
+def _configuration(row):
+    return [getattr(row, key) for key in Configuration.model_fields]
 
 
-def _identity(row, configuration):
-    return (row["verb"], row["batch"], *(configuration[key] for key in CONFIGURATION))
+def _groups(rows, verb):
+    """[{"device", "verb", "batch", "mode", "runtimes": {runtime: {"row", "ratio", "low", "high"}}}].
+
+    A CUDA graph counts as bound. The ratio is that to ONNX Runtime with one thread, see `ratio`; a group without that
+    is left out.
+    """
+    groups = {}
+    for row in (row for row in rows if row.times):
+        mode = "host" if row.mode == "host" else "bound"
+        groups.setdefault((DEVICES[row.device], verb, row.batch, mode), {})[row.runtime] = row
+    return [
+        dict(zip(GROUP, group, strict=True))
+        | {"runtimes": {runtime: _beside(row, of[REFERENCE]) for runtime, row in of.items()}}
+        for group, of in groups.items()
+        if REFERENCE in of
+    ]
 
 
-def _advice(one, by_configuration, path):
-    values = {key: needed(one, key, path) for key in ("verb", "batch", "ratio", "verdict")}
-    for which in ("default", "best"):
-        configuration = _checked(needed(one, which, path), CONFIGURATION, path)
-        values[which] = by_configuration.get(_identity(one, configuration))
-        if values[which] is None:
-            of = f"{one['verb']}, batch {one['batch']}, {json.dumps(configuration, sort_keys=True)}"
-            raise InputError(f"{path}: advice: no row of {of}: delete the file and run `dvc repro` again")
-    return values
+def _beside(row, reference):
+    mean, low, high = ratio(row.times.block_p50_us, reference.times.block_p50_us)
+    return {"row": row, "ratio": mean, "low": low, "high": high}
 
 
-def _not_measured(rows, who, keys, path):
-    """One entry for all batches that have one reason in common."""
+def _short(provider):
+    return provider.removesuffix("ExecutionProvider").replace("Tensorrt", "TensorRT")
+
+
+def _not_measured(rows, *about):
+    """One entry for all batches that have mode and reason in common."""
     batches = {}
     for row in rows:
-        if "not_measured" in row:
-            what = ", ".join(filter(None, [who, *(str(needed(row, key, path)) for key in keys)]))
-            batches.setdefault((what, row["not_measured"]), set()).add(needed(row, "batch", path))
+        if row.not_measured:
+            what = ", ".join(filter(None, [*about, getattr(row, "mode", None)]))
+            batches.setdefault((what, row.not_measured), set()).add(row.batch)
     return [
         {"what": f"{what}, batch {', '.join(f'{batch:,}' for batch in sorted(of))}", "reason": reason}
         for (what, reason), of in batches.items()
     ]
 
 
+def _conditions(sources):
+    known = {}
+    for moment in (source.conditions.get(moment, {}) for source in sources for moment in ("before", "after")):
+        for name, value in moment.items():
+            if value is not None:
+                known.setdefault(name, []).append(value)
+    return [(name, _range(values)) for name, values in known.items()]
+
+
 def _range(values):
-    """Numbers from the lowest to the highest, words without their repetitions; empty where nothing is known."""
-    values = [value for value in values if value is not None]
+    """Numbers from the lowest to the highest, words without their repetitions."""
     if all(isinstance(value, int | float) for value in values):
-        return " to ".join(dict.fromkeys(f"{end:.4g}" for end in (min(values), max(values)))) if values else ""
+        return " to ".join(dict.fromkeys(f"{end:.4g}" for end in (min(values), max(values))))
     words = [", ".join(value) or "none" if isinstance(value, list) else str(value) for value in values]
     return "; ".join(dict.fromkeys(words))

@@ -12,21 +12,24 @@ from zoo import files
 from zoo.errors import InputError
 from zoo.report import charts, latency_results, wording
 
-TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATES = Path(__file__).with_name("templates")
 START, END = "<!-- results -->", "<!-- /results -->"
-HEADLINE = ("key", "label", "unit", "mean", "low", "high", "floor", "seeds", "published", "verdict", "why")
+HEADLINE = (
+    "key", "label", "unit", "mean", "low", "high", "of_seeds", "floor", "seeds", "published", "verdict", "why", "graph",
+)  # fmt: skip
 
 
-def summarise(report: dict) -> dict:
+def summarise(report):
     """The result table as plain data: what summary.json holds and the top README's block is made from."""
     experiments = {
         entry["name"]: {
             "about": entry["about"],
             "headline": {key: entry["headline"][key] for key in HEADLINE} if entry["headline"] else None,
             "budget": entry["budget"],
-            "steps": entry["training"]["steps"],
+            "steps": entry["run"].recipe["steps"],
             "diverged_at_step": entry["diverged"],
             "drawn": entry["drawn"],
+            "graphs": {row["key"]: row["graph"] for row in entry["rows"] if row["graph"]},
         }
         for entry in report["experiments"]
     }
@@ -38,7 +41,7 @@ def summarise(report: dict) -> dict:
     }
 
 
-def table(report: dict) -> pandas.DataFrame:
+def table(report):
     """Every metric of every experiment, one a line: what summary.csv holds."""
     rows = [
         {
@@ -48,9 +51,10 @@ def table(report: dict) -> pandas.DataFrame:
             "low": row["low"],
             "high": row["high"],
             "seeds": len(row["seeds"]),
-            "steps": entry["training"]["steps"],
+            "steps": entry["run"].recipe["steps"],
             "published": row["published"]["value"] if row["published"] else None,
             "verdict": row["verdict"],
+            "graph": row["graph"],
         }
         for entry in report["experiments"]
         for row in [*(row for _, rows in entry["groups"] for row in rows), *entry["per_class"]]
@@ -58,7 +62,7 @@ def table(report: dict) -> pandas.DataFrame:
     return pandas.DataFrame(rows)
 
 
-def write(report: dict) -> None:
+def write(report):
     """Write README.md, index.html, summary.csv, summary.json and charts/: all, or on an error none."""
     profile = report["profile"]
     names = ("charts", "README.md", "index.html", "summary.csv", "summary.json")
@@ -70,13 +74,15 @@ def write(report: dict) -> None:
         drawn = charts.draw(report, folder)
         files.write_json(summary, summarise(report))
         kept = files.read_json(summary)  # the digits that the top README is made from
+        experiments = report["experiments"]
         view = report | {
             "charts": drawn,
             "qualities": [drawn[f"quality-{key}"] for key in charts.QUALITIES if f"quality-{key}" in drawn],
-            "overview": _overview(report),
+            "overview": [(e["name"], one, latency_results.ends(one)) for e in experiments for one in e["latency"]],
+            "peers": [row for row in latency_results.geometric_means(experiments) if len(row["ratios"]) > 1],
             "peers_charts": [drawn[name] for name in drawn if name.startswith("peers-")],
-            "elsewhere": [index + 1 for index, machine in enumerate(report["machines"]) if not machine["here"]],
-            "outdated": latency_results.outdated(report["experiments"]),
+            "runtimes": latency_results.runtimes(experiments),
+            "soundness": latency_results.soundness(experiments),
             "rows": _table_rows(kept),
             "claims": kept["claims"],
             "folder": "",
@@ -85,16 +91,6 @@ def write(report: dict) -> None:
         readme.write_text(templates.get_template("report.md.j2").render(view), encoding="utf-8")
         page.write_text(templates.get_template("report.html.j2").render(view), encoding="utf-8")
         table(report).to_csv(sheet, index=False, float_format="%.6g", lineterminator="\n")
-
-
-def _overview(report):
-    """{"name", "source", "verb", "smallest", "largest"} of every graph on every provider."""
-    return [
-        {"name": entry["name"], "source": source} | end
-        for entry in report["experiments"]
-        for source in entry["latency"]
-        for end in latency_results.ends(source)
-    ]
 
 
 def _table_rows(summary):
@@ -114,12 +110,14 @@ def _templates():
         "cell": lambda text: str(text).replace("|", "\\|"),
         "marked": marked,
         "any_published": lambda groups: any(row["published"] for _, rows in groups for row in rows),
-        "on_device": lambda rows: any("device_memory_mib" in row for row in rows),
+        "cold": lambda timings: [
+            (one, row) for one in timings for row in one["source"].cold if row.load_ms is not None
+        ],
     }
     return environment
 
 
-def readme_block(summary: dict, folder: str = "reports/full/README.md") -> str:
+def readme_block(summary, folder="reports/full/README.md"):
     """The tables of results and claims in summary.json in Markdown, for the top README; links lead to `folder`.
 
     Raises InputError for a summary that an earlier version wrote.
@@ -132,15 +130,15 @@ def readme_block(summary: dict, folder: str = "reports/full/README.md") -> str:
     return "\n".join(templates.get_template(name).render(view) for name in ("table.md.j2", "claims.md.j2"))
 
 
-def rewrite_block(text: str, block: str) -> str:
+def rewrite_block(text, block):
     """`text` with what stands between the result markers replaced. Raises InputError when one is missing."""
     if text.count(START) != 1 or text.count(END) != 1 or text.index(START) > text.index(END):
         raise InputError(f"README.md: needs the line {START} and, below it, the line {END}, once each: add them")
     return re.sub(f"{START}.*{END}", lambda _: f"{START}\n{block.strip()}\n{END}", text, flags=re.DOTALL)
 
 
-def marked(text: str) -> Markup:
-    """Paragraphs of Markdown that use **strong** and *emphasis* alone, as HTML."""
+def marked(text):
+    """Paragraphs of Markdown that use **strong**, *emphasis* and `code` alone, as HTML."""
     html = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(str(text).strip())))
-    html = re.sub(r"\*(.+?)\*", r"<em>\1</em>", html)
+    html = re.sub(r"`(.+?)`", r"<code>\1</code>", re.sub(r"\*(.+?)\*", r"<em>\1</em>", html))
     return Markup("\n".join(f"<p>{paragraph.strip()}</p>" for paragraph in html.split("\n\n")))

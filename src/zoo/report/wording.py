@@ -1,4 +1,4 @@
-"""Numbers and results -> the words and figures that the report prints for them."""
+"""Values -> the words that the report prints for them."""
 
 import json
 import math
@@ -6,9 +6,10 @@ import math
 from zoo.report import latency_results
 
 TOO_FEW = "n too small"
+MARKS = {"other weights": " †", "other structure": " ‡"}
 
 
-def number(value) -> str:
+def number(value):
     """Four significant digits, thousands separated, a count without a point; a dash for None."""
     if value is None:
         return "—"
@@ -19,11 +20,17 @@ def number(value) -> str:
     return f"{value:#.4g}".replace("e-0", "e-")
 
 
-def interval(row: dict) -> str:
-    """The mean, with its 95 % interval where the row has one: `0.9874 ± 0.0012`."""
+def interval(row):
+    """The mean, with its 95 % interval and the mark of its graph where the row has them: `0.9874 ± 0.0012`."""
+    return _interval(row) + MARKS.get(row.get("graph"), "")
+
+
+def _interval(row):
     mean, low, high = row["mean"], row["low"], row["high"]
     if mean is None or low is None or high is None:
         return number(mean)
+    if row.get("of_seeds"):
+        return f"{mean:.2f} ({low:.2f}–{high:.2f})"
     half = (high - low) / 2
     if half == 0 or 0 < abs(mean) < 1e-4 or max(abs(mean), half) >= 1e9:
         return f"{number(mean)} ± {half:.2g}".replace("e+", "e").replace("e-0", "e-")
@@ -31,7 +38,7 @@ def interval(row: dict) -> str:
     return f"{mean:,.{decimals}f} ± {half:,.{decimals}f}"
 
 
-def because(row: dict) -> str:
+def because(row):
     """Why a figure was not reproduced, or is undecided; nothing for another."""
     if row["why"] is None:
         return ""
@@ -40,7 +47,7 @@ def because(row: dict) -> str:
     return "; ".join(row["why"]) or "no reason established"
 
 
-def seed_list(seeds) -> str:
+def seed_list(seeds):
     """`0`, `0–4` or `0, 2, 5`."""
     seeds = sorted(int(seed) for seed in seeds)
     if len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1)):
@@ -48,42 +55,48 @@ def seed_list(seeds) -> str:
     return ", ".join(map(str, seeds))
 
 
-def diverged(steps: dict) -> str:
+def diverged(steps):
     """What {seed: step} of the diverged seeds tells: `seeds 0–4 diverged at steps 87 to 125`."""
     first, last = min(steps.values()), max(steps.values())
     places = f"step {first:,}" if first == last else f"steps {first:,} to {last:,}"
     return f"{'seed' if len(steps) == 1 else 'seeds'} {seed_list(steps)} diverged at {places}"
 
 
-def norm(value: float | None) -> str:
+def norm(value):
     """The norm of a gradient in words, for one that may have overflowed."""
     if value is None:
         return "unknown"
     return number(value) if math.isfinite(value) else "not a number" if math.isnan(value) else "infinite"
 
 
-def tally(claims: list) -> str:
+def tally(claims):
     """How many claims came to what: `20 hold, 1 does not hold, 3 are undecided`."""
     words = {
         "holds": ("holds", "hold"),
         "does not hold": ("does not hold", "do not hold"),
         "undecided": ("is undecided", "are undecided"),
+        "indicated": ("is indicated by one or two seeds only", "are indicated by one or two seeds only"),
+        "not indicated": ("is contradicted by one or two seeds only", "are contradicted by one or two seeds only"),
         "not measured": ("was not measured", "were not measured"),
         "partial budget": ("rests on a partial budget", "rest on a partial budget"),
     }
-    verdicts = [claim["verdict"] for claim in claims]
+    verdicts = [claim["verdict"].split(",")[0] for claim in claims]
     counts = {verdict: verdicts.count(verdict) for verdict in words if verdict in verdicts}
     return ", ".join(f"{count} {words[verdict][count > 1]}" for verdict, count in counts.items())
 
 
-def evidence(one: dict) -> str:
+def evidence(one):
     """What was measured for a comparison of a claim: `lstm validation loss 4.61 (claimed < rnn_tanh 5.20)`."""
     left, right = one["left"], one["right"]
     if "metric" in left and left["metric"] == right.get("metric"):
         right = right | {"label": ""}
     of = f" of {one['seeds']} seed" if one["seeds"] else ""
     at = f" at step {one['step']:,}" if one["step"] is not None else ""
-    return f"{_side(left, one)}{at} (claimed {one['relation']} {_side(right, one)}{of})"
+    said = f"{_side(left, one)}{at} (claimed {one['relation']} {_side(right, one)}{of})"
+    if one.get("share"):
+        count, seeds, low, high = one["share"]
+        said += f"; {count} of {seeds} seeds, 95 % interval of the share {low:.2f}–{high:.2f}"
+    return said
 
 
 def _side(side, one):
@@ -94,94 +107,81 @@ def _side(side, one):
         value = f"diverged with {side['diverged']} of {len(values)} seeds"
     elif one["seeds"] and side["mean"] is not None:
         value = " to ".join(dict.fromkeys(number(bound) for bound in (min(values), max(values))))
+    elif one.get("share"):
+        value = number(side["mean"])
     else:
-        value = interval({"low": None, "high": None} | side)
-    return " ".join(filter(None, (side["experiment"], side["label"], value)))
+        value = _interval({"low": None, "high": None} | side)
+    return " ".join(filter(None, (side["experiment"], side["label"], value))) + MARKS.get(side.get("graph"), "")
 
 
-def duration(value: float) -> str:
+def duration(value):
     """Three significant digits, never in powers of ten: a time in the unit that the column names."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def bounded(row: dict) -> str:
+def percentile(value):
+    """A time, or that there were too few calls for it."""
+    return TOO_FEW if value is None else duration(value)
+
+
+def median(row, timing):
+    """The median; `~` follows where the machine's pace changed meanwhile."""
+    return percentile(row.times.p50_us) + (" ~" if latency_results.is_drifted(row, timing["source"]) else "")
+
+
+def bounded(row, timing):
     """The median with its interval: `12.3 (12.2–12.5)`."""
-    if row["p50_us"] is None:
-        return TOO_FEW
-    bounds = [row["p50_low_us"], row["p50_high_us"]]
-    return duration(row["p50_us"]) + (f" ({'–'.join(map(duration, bounds))})" if None not in bounds else "")
+    bounds = [row.times.p50_low_us, row.times.p50_high_us]
+    return median(row, timing) + (f" ({'–'.join(map(duration, bounds))})" if None not in bounds else "")
 
 
-def configuration(row: dict) -> str:
+def configuration(row):
     """How a runtime was set up: `bound, 1 thread, optimisation all`."""
-    words = f"{row['mode']}, {row['threads']} thread{'s' * (row['threads'] != 1)}"
-    return f"{words}, optimisation {row['optimisation']}" if "optimisation" in row else words
+    words = f"{row.mode}, {row.threads} thread{'s' * (row.threads != 1)}"
+    return f"{words}, optimisation {row.optimisation}" if row.optimisation else words
 
 
-def gain(one: dict) -> str:
+def gain(one):
     """What an advice gains: `1.8 times faster than the default`; of a default that nothing beat, `as fast as any`."""
     return f"{duration(one['ratio'])} times faster than the default" if one["verdict"] == "faster" else "as fast as any"
 
 
-def place(source: dict) -> str:
-    """Where a source was measured: `CPU, machine 2`; whether on the machine that writes the report, and as it would."""
-    words = f"machine {source['machine_number']}"
-    if "provider" in source:
-        words = f"{source['provider']}, {words}"
-    if source.get("tf32") is not None:
-        words += f", TF32 {'on' if source['tf32'] else 'off'}"
-    other = [] if source["here"] else ["on another machine than the one that wrote this report"]
-    other += ["with other settings than params.yaml has now"] if source["outdated"] else []
-    return f"{words}: measured {' and '.join(other)}" if other else words
+def by_place(timings):
+    """[(provider and machine, those of `timings` that were measured there)]."""
+    places = {}
+    for timing in timings:
+        words = [timing.get("provider"), f"machine {timing['machine_number']}"]
+        if timing.get("tf32") is not None:
+            words.append(f"TF32 {'on' if timing['tf32'] else 'off'}")
+        places.setdefault(", ".join(filter(None, words)), []).append(timing)
+    return list(places.items())
 
 
-def circumstances(source: dict) -> str:
-    """What a source was measured with beside the machine: the commit, versions, the conditions before and after."""
-    told = [f"{one['name']} {condition(one)}" for one in latency_results.conditions([source])]
-    versions = [f"{name} {version}" for name, version in source.get("versions", {}).items() if version]
-    changed = [
-        f"{key} {'unset' if before is None else plain(before)}, now {'unset' if now is None else plain(now)}"
-        for key, (before, now) in source["outdated"].items()
-    ]
-    return "; ".join([f"Commit {source['commit'] or 'unknown'}", *versions, *told, *changed]) + "."
+def circumstances(timing):
+    """Which graph was timed where it was not the experiment's own, at which commit, and with which other settings."""
+    graph, source = timing["timed"], timing["source"]
+    words = [f"commit {source.commit or 'unknown'}"]
+    if graph:
+        where = f"{graph.experiment} {graph.verb}, seed {graph.seed}"
+        words.insert(0, f"timed on {where}: a graph of equal structure and other weights †")
+    for key, (before, now) in timing["outdated"].items():
+        told = ["unset" if value is None else plain(value) for value in (before, now)]
+        words.append(f"{key} {told[0]}, now {told[1]} *")
+    return f"{timing['verb']}: {'; '.join(words)}."
 
 
-def plain(value) -> str:
+def plain(value):
     """A setting as params.yaml would have it: `[1, all]`."""
     return json.dumps(value, ensure_ascii=False).replace('"', "")
 
 
-def condition(one: dict) -> str:
-    """`0.31 before, 1.2 after`"""
-    return ", ".join(f"{one[moment]} {moment}" for moment in ("before", "after") if one[moment])
+def machine_number(timing):
+    """The machine's number; an asterisk for other settings than those of params.yaml, a dagger for other weights."""
+    marks = [str(timing["machine_number"]), "*" if timing["outdated"] else "", "†" if timing["timed"] else ""]
+    return " ".join(filter(None, marks))
 
 
-def machine_number(source: dict) -> str:
-    """The machine's number, and an asterisk where the settings were other ones than those of params.yaml now."""
-    return f"{source['machine_number']}{' *' if source['outdated'] else ''}"
-
-
-def first_of_verb(rows: list[dict]) -> list[dict]:
-    """The row of the smallest batch of each verb."""
-    smallest = {}
-    for row in sorted(rows, key=lambda row: row["batch"]):
-        smallest.setdefault(row["verb"], row)
-    return list(smallest.values())
-
-
-def furthest(checks: list[dict]) -> dict:
-    """The check whose outputs lay furthest apart, against their scale; further than all where that is no number."""
-    known = [check for check in checks if check["largest_difference"] is not None]
-    unknown = [check for check in checks if check["largest_difference"] is None]
-    return (unknown or sorted(known, key=lambda check: check["largest_difference"] / (check["scale"] or 1)))[-1]
-
-
-def kibibytes(verb: str, source: dict) -> str:
-    """The size of a verb's graph, from the rows of a source."""
-    return next((duration(row["graph_bytes"] / 1024) for row in source["rows"] if row["verb"] == verb), "—")
-
-
-def mean_ratio(row: dict, runtime: str) -> str:
+def mean_ratio(row, runtime):
     """A runtime's geometric mean over the graphs that it ran, and how many where it did not run all: `3.71 (9)`."""
     if runtime not in row["ratios"]:
         return "—"
@@ -189,55 +189,51 @@ def mean_ratio(row: dict, runtime: str) -> str:
     return f"{mean:.3g}" + (f" ({count})" if count != row["ratios"][latency_results.REFERENCE][1] else "")
 
 
-def beside(row: dict, runtime: str) -> list[str]:
+def beside(row, runtime):
     """A runtime's median in microseconds and, but for the reference, its ratio: ["45.6", "3.71× (3.52–3.90)"]."""
     one = row["runtimes"].get(runtime)
     if one is None:
         return ["—"]
-    median = TOO_FEW if one["p50_us"] is None else duration(one["p50_us"])
-    if runtime == latency_results.REFERENCE:
-        return [median]
-    bounds = [one["ratio_low"], one["ratio_high"]]
-    interval = f" ({'–'.join(f'{bound:.3g}' for bound in bounds)})" if None not in bounds else ""
-    return [median, f"{one['ratio']:.3g}×{interval}"]
+    words = [percentile(one["row"].times.p50_us)]
+    if runtime != latency_results.REFERENCE:
+        bounds = [one["low"], one["high"]]
+        between = f" ({'–'.join(f'{bound:.3g}' for bound in bounds)})" if None not in bounds else ""
+        words.append(f"{one['ratio']:.3g}×{between}")
+    return words
 
 
-def parity(check: dict) -> str:
-    """One line on how far an exported graph's outputs lay from the network's."""
-    words = f"largest difference from the network {check['largest_difference']:.2g}"
-    if check["bound"] is not None:
-        words += f", allowed {check['bound']:.2g}"
-    finite = "" if check["finite"] else "; not all outputs are finite, and both agree on which"
-    return f"{words} ({check['calls']} calls){finite}"
+def parity(checks):
+    """One line on how far the outputs of exported graphs, one a seed, lay from the network's."""
+    known = [check.largest_difference for check in checks if check.largest_difference is not None]
+    words = f"largest difference from the network {max(known):.2g}, " if known else ""
+    words += f"allowed {max(check.bound for check in checks):.2g} ({sum(check.calls for check in checks)} calls)"
+    if any(check.undecided for check in checks):
+        words += f"; {max(check.undecided for check in checks):.2g} of the outputs, near-ties, left out"
+    finite = all(check.finite for check in checks)
+    return words + ("" if finite else "; not all outputs are finite, and both agree on which")
+
+
+def training_cost(runs):
+    """What the trainings of an experiment took, over its seeds: `12.3 s to 14.1 s a seed, 512 MiB at most`."""
+    seconds = [run.seconds for run in runs]
+    span = " to ".join(dict.fromkeys(f"{duration(end)} s" for end in (min(seconds), max(seconds))))
+    resumed = ", some since they were resumed" if any(run.resumed_at_step for run in runs) else ""
+    return f"{span} a seed{resumed}, {duration(max(run.memory_peak_mib for run in runs))} MiB at most"
 
 
 FILTERS = {
-    "because": because,
-    "beside": beside,
-    "bounded": bounded,
-    "circumstances": circumstances,
+    function.__name__: function
+    for function in (
+        because, beside, bounded, by_place, circumstances, configuration, diverged, evidence, gain, interval,
+        machine_number, mean_ratio, median, norm, number, parity, percentile, tally, training_cost,
+    )
+} | {
     "commits": lambda commits: ", ".join(commit or "unknown" for commit in commits),
-    "condition": condition,
-    "configuration": configuration,
-    "diverged": diverged,
+    "drifted": lambda row, timing: latency_results.is_drifted(row, timing["source"]),
     "duration": lambda value: "—" if value is None else duration(value),
-    "evidence": evidence,
-    "first_of_verb": first_of_verb,
-    "furthest": furthest,
-    "gain": gain,
-    "interval": interval,
-    "kibibytes": kibibytes,
-    "machine_number": machine_number,
-    "mean_ratio": mean_ratio,
-    "norm": norm,
-    "number": number,
-    "parity": parity,
     "percent": lambda value: f"{100 * value:.1f} %",
-    "percentile": lambda value: TOO_FEW if value is None else duration(value),
-    "place": place,
     "published": lambda value: f"{value:,.6g}",
     "sentence": lambda text: f"{text[:1].upper()}{text[1:]}.",
     "share": lambda value: "—" if value is None else f"{value:.3f}",
     "small": lambda value: "—" if value is None else f"{value:.2g}",
-    "tally": tally,
-}
+}  # fmt: skip

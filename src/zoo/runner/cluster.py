@@ -13,7 +13,6 @@ import os
 import platform
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 from zoo.errors import InputError
@@ -55,6 +54,9 @@ def connected(address, pipeline, jobs, log_of):
 def bundled(pipeline):
     """(the commit, its git bundle); raises InputError where the run reads a file that is not as committed."""
     root = pipeline.repo.root_dir
+    for name, step in pipeline.steps.items():
+        if step.first and pipeline.changed(name):
+            raise InputError(f"{name} is not up to date: run `zoo repro {name}` and commit, the nodes work on a commit")
     try:
         commit, bundle = _git(root, "rev-parse", "HEAD"), _git(root, "bundle", "create", "--quiet", "-", "HEAD")
     except StageFailed as failure:
@@ -123,7 +125,7 @@ def work(source, parcel, variables):
         with contextlib.closing(visit), contextlib.closing(Processes()) as processes:
             commands = visit.commands()
             for _, options in commands:
-                _adapt(options["env"], clone, variables)
+                options["env"] = {k: v for k, v in (options["env"] | variables).items() if v is not None}
             why = why_failed(*processes.run(commands, log))
             if why:
                 return why, _end_of(log), None
@@ -133,17 +135,6 @@ def work(source, parcel, variables):
         return str(failure), _end_of(log), None
     finally:
         log.unlink(missing_ok=True)
-
-
-def _adapt(environment, clone, variables):
-    """The driver's code and variables, this node's Python."""
-    paths = [str(clone / "src"), environment.get("PYTHONPATH")]
-    environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    environment["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), environment.get("PATH", os.defpath)])
-    for name, value in variables.items():
-        environment.pop(name, None)
-        if value is not None:
-            environment[name] = value
 
 
 @contextlib.contextmanager

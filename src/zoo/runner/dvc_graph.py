@@ -2,7 +2,7 @@
 
 DVC's own `repro` is serial, reads params.yaml once for each stage and writes the whole dvc.lock after each. This module
 takes its steps apart (`Stage.reproduce`, `Stage.run` and `run_stage` in DVC's source) so that commands can run side by
-side between them; the decisions stay DVC's. It was written against one version of DVC; tests/test_dvc_graph.py holds
+side between them; the decisions stay DVC's. It was written against one version of DVC; tests/runner/test_dvc_graph.py holds
 the functions that are repeated or replaced here to the text that was read.
 """
 
@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import math
 import os
 import re
 import sys
@@ -42,6 +43,8 @@ from zoo.errors import InputError
 VERSION = "3.67.1"
 # Writing a lock file takes at most one part in so many of the time that has passed.
 LOCK_SHARE = 20
+# Another run holds DVC's lock while it looks at its stages, which takes seconds.
+PATIENCE_SECONDS = 60
 
 
 class StageFailed(Exception):
@@ -57,6 +60,7 @@ class Step:
     alone: bool  # `meta: {alone: true}`: overlaps with no other stage
     after: frozenset  # names of the steps that it waits for
     imports: tuple = ()  # `meta: {imports: [...]}`: modules that its Python program may find imported
+    first: bool = False  # `meta: {first: true}`, and none before it: once it has run, other runs may read what it wrote
 
 
 def cache_path():
@@ -80,11 +84,10 @@ def opened(targets=(), force=False, pull=False):
         repo = Repo()
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(repo))
-        reserve = stack.enter_context(_quick_and_quiet())
-        pipeline = Pipeline(repo, force, pull)
-        with pipeline.locked(patient=False), _as_input_error():
+        pipeline = Pipeline(repo, force, pull, rwlock=stack.enter_context(_quick_and_quiet()))
+        with pipeline.locked(PATIENCE_SECONDS), _as_input_error():
             pipeline.plan(targets)
-            stack.enter_context(_reserved(reserve, pipeline))
+            pipeline.reserve(stack)
         stack.enter_context(repo.scm_context(quiet=True))
         yield pipeline
 
@@ -92,11 +95,12 @@ def opened(targets=(), force=False, pull=False):
 class Pipeline:
     """The stages that a run is about, and what DVC does with each. One thread calls it, inside `locked()`."""
 
-    def __init__(self, repo, force, pull):
-        self.repo, self.force, self.pull = repo, force, pull
+    def __init__(self, repo, force, pull, rwlock):
+        self.repo, self.force, self.pull, self._rwlock = repo, force, pull, rwlock
         self.folder = Path(repo.tmp_dir, "repro")
         self.folder.mkdir(parents=True, exist_ok=True)
         self.stages, self.steps, self._locks, self._pushed = {}, {}, {}, set()
+        self._first_outs, self._writing = set(), None
 
     def plan(self, targets):
         """Fill `stages` and `steps`, by name, in the order in which `dvc repro` would go through them."""
@@ -106,14 +110,17 @@ class Pipeline:
         planned = plan_repro(graph, wanted)
         names = {stage: stage.addressing for stage in planned}
         for stage, name in names.items():
-            self.stages[name] = stage
-            self.steps[name] = Step(
+            self.stages[name], meta = stage, stage.meta or {}
+            after = frozenset(names[other] for other in graph.successors(stage) if other in names)
+            self.steps[name] = step = Step(
                 name=name,
                 group=name.partition("@")[0],
-                alone=bool((stage.meta or {}).get("alone")),
-                imports=tuple((stage.meta or {}).get("imports", ())),
-                after=frozenset(names[other] for other in graph.successors(stage) if other in names),
+                alone=bool(meta.get("alone")),
+                imports=tuple(meta.get("imports", ())),
+                first=bool(meta.get("first")) and not after,
+                after=after,
             )
+            self._first_outs |= {out.fs_path for out in stage.outs if step.first}
         for path in {stage.path for stage in planned if isinstance(stage, PipelineStage)}:
             order = [stage.name for stage in planned if stage.path == path]
             self._locks[path] = LockFile(Path(path).with_suffix(".lock"), order, self.folder)
@@ -123,14 +130,15 @@ class Pipeline:
                 self.repo.stage_cache.pull(None)
 
     @contextlib.contextmanager
-    def locked(self, patient=True):
-        """Hold DVC's lock on the project. Raises InputError, unless patient, where another process holds it."""
+    def locked(self, patience_seconds=math.inf):
+        """Hold DVC's lock on the project. Raises InputError where another process holds it for longer than that."""
+        give_up = time.monotonic() + patience_seconds
         while True:
             try:
                 self.repo.lock.lock()
                 break
             except LockError:
-                if not patient:
+                if time.monotonic() >= give_up:
                     raise InputError(f"{self._holder()}: wait for it, or end it, and start again") from None
         self.repo._lock_depth += 1
         try:
@@ -139,10 +147,51 @@ class Pipeline:
             self.repo._lock_depth -= 1
             self.repo.lock.unlock()
 
+    def reserve(self, stack):
+        """Hold what the stages read and write until `stack` is closed, but for what `reserve_first` holds."""
+        outs = {out.fs_path for stage in self.stages.values() for out in stage.outs} - self._first_outs
+        deps = [dep for stage in self.stages.values() for dep in stage.deps]
+        deps = {dep.fs_path for dep in deps if not any(dep.fs.isin_or_eq(dep.fs_path, out) for out in self._first_outs)}
+        self._hold(stack, deps - outs, outs)
+
+    def reserve_first(self, stack):
+        """Hold what the stages that run first write: for reading, and until one that has changed has run for writing.
+
+        False while another process writes it. Raises InputError where one has changed and another process reads.
+        """
+        with self.locked():
+            try:
+                self._hold(stack, self._first_outs, set())
+            except InputError:
+                return False
+            first = [name for name, step in self.steps.items() if step.first]
+            for name in first:
+                _read_entry(self.stages[name])
+            self._writing = {name: stack.enter_context(contextlib.ExitStack()) for name in first if self.changed(name)}
+            for name, writing in self._writing.items():
+                self._hold(writing, set(), {out.fs_path for out in self.stages[name].outs})
+            return True
+
+    def _hold(self, stack, read, write):
+        """Hold files by DVC's `rwlock`, which names our pid to others. Raises InputError where another process does."""
+        repo, command = self.repo, " ".join(sys.argv)
+        hardlink = repo.config["core"].get("hardlink_lock", False)
+        try:
+            stack.enter_context(self._rwlock(repo.tmp_dir, repo.fs, command, sorted(read), sorted(write), hardlink))
+        except LockError as error:
+            holders = dict(re.findall(r"\(PID (\d+)\): (.*)", str(error)))
+            who = " and ".join(f"process {pid} ({command})" for pid, command in holders.items())
+            raise InputError(f"{who} is at work on these stages: wait until it has ended, or end it") from None
+
     def changed(self, name):
-        """Whether `dvc repro` would reproduce the stage now; with `pull`, what is merely missing is fetched."""
-        stage, upstream = self.stages[name], self._upstream[name]
-        if self.force:
+        """Whether `dvc repro` would reproduce the stage now; with `pull`, what is merely missing is fetched.
+
+        `force` does not count for what runs first: another run may be reading what it wrote.
+        """
+        stage, upstream, first = self.stages[name], self._upstream[name], self.steps[name].first
+        if first and self._writing is not None:
+            return name in self._writing
+        if self.force and not first:
             return True
         with _as_stage_failure():
             if not stage.changed(False, upstream):
@@ -195,6 +244,8 @@ class Pipeline:
                 self._locks[stage.path].add(to_lockfile(stage))
             else:  # a .dvc file is its own lock
                 stage.dump()
+        if self.steps[name].first:
+            self._writing[name].close()
 
     def withdraw(self, name):
         """Remove what a stage that was cut short may have written; what `persist` keeps, stays."""
@@ -207,7 +258,7 @@ class Pipeline:
         """What another machine needs for a started stage, or None if it has to run here.
 
         It can run elsewhere if the run-cache can bring all of its outputs back, and if what it reads is either in git
-        or, whole, a cached output. The inputs are pushed to the remote.
+        (what runs first wrote is) or, whole, a cached output. The inputs are pushed to the remote.
         """
         stage = self.stages[name]
         if not _can_hash(stage) or any(not (out.use_cache or out.is_metric or out.is_plot) for out in stage.outs):
@@ -249,7 +300,7 @@ class Pipeline:
             cache._create_stage(entry, wdir=stage.wdir).checkout()
 
     def from_git(self):
-        """The paths that other machines get by git: DVC files, and what stages read and none writes."""
+        """The paths that other machines get by git: DVC files, and what stages read and none writes but those first."""
         deps = [dep for stage in self.stages.values() for dep in stage.deps if not self._outs_at(dep)]
         return {stage.path for stage in self.stages.values()} | {dep.fs_path for dep in deps if dep.protocol == "local"}
 
@@ -257,10 +308,11 @@ class Pipeline:
         return bool(self.repo.config["core"].get("remote"))
 
     def _outs_at(self, dep):
-        """The outputs that a dependency is, lies in, or contains."""
+        """The outputs that a dependency is, lies in, or contains; not those of stages that run first."""
         key, outs = dep.fs.parts(dep.fs_path), self._outs
         above = [step.value for step in outs.prefixes(key)]
-        return above or (outs.values(prefix=key) if outs.has_subtrie(key) else [])
+        found = above or (outs.values(prefix=key) if outs.has_subtrie(key) else [])
+        return [out for out in found if out.fs_path not in self._first_outs]
 
     def is_lock_due(self):
         return any(lock.is_due() for lock in self._locks.values())
@@ -377,23 +429,34 @@ class LockFile:
         for name in self._order:
             if name in stages and name not in self._known:
                 stages[name] = stages.pop(name)
-        text = dumps_yaml(self._data)
+        before, text = _digest(text), dumps_yaml(self._data)
+        self._new, self._written = {}, _digest(text)
+        # Before the file itself: a run may be killed between the two.
+        self._note.write_text(json.dumps({"known": sorted(self._known), "texts": [before, self._written]}))
         self._temporary.write_text(text, encoding="utf-8")
         os.replace(self._temporary, self.path)
-        self._new, self._written = {}, _digest(text)
-        self._note.write_text(json.dumps({"known": sorted(self._known), "written": self._written}))
 
     def _known_before(self, text, stages):
         """The entries that were there before this run, or before the one that was cut short and left this text."""
         with contextlib.suppress(OSError, ValueError, KeyError):
             note = json.loads(self._note.read_text())
-            if note["written"] == _digest(text):
+            if _digest(text) in note["texts"]:
                 return set(note["known"])
         return set(stages)
 
 
+def _read_entry(stage):
+    """Read the entry in dvc.lock again: another run may have written it since."""
+    stage.dvcfile._reset()
+    if entry := stage.dvcfile.lockfile_contents.get("stages", {}).get(stage.name):
+        StageLoader.fill_from_lock(stage, entry)
+        stage.cmd_changed = entry.get("cmd") != stage.cmd
+
+
 def _commands(stage):
     options = prepare_kwargs(stage)
+    # A stage runs this Python, also where its environment is not activated.
+    options["env"]["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), options["env"].get("PATH", os.defpath)])
     commands = _enforce_cmd_list(stage.cmd) if stage.cmd else []
     return [(command, {"args": _make_cmd(get_executable(), command), **options}) for command in commands]
 
@@ -440,23 +503,6 @@ def _find(stages, targets):
             raise InputError(f"{where}; use " + (", ".join(known) if known else "dvc.yaml or full/dvc.yaml"))
         wanted += named
     return list(dict.fromkeys(wanted))
-
-
-@contextlib.contextmanager
-def _reserved(reserve, pipeline):
-    """Hold, by DVC's `rwlock`, every file that a pipeline reads or writes; a concurrent `dvc repro` names our pid."""
-    deps = {dep.fs_path for stage in pipeline.stages.values() for dep in stage.deps}
-    outs = {out.fs_path for stage in pipeline.stages.values() for out in stage.outs}
-    repo, command = pipeline.repo, " ".join(sys.argv)
-    hardlink = repo.config["core"].get("hardlink_lock", False)
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(reserve(repo.tmp_dir, repo.fs, command, sorted(deps - outs), sorted(outs), hardlink))
-        except LockError as error:
-            holders = dict(re.findall(r"\(PID (\d+)\): (.*)", str(error)))
-            who = " and ".join(f"process {pid} ({command})" for pid, command in holders.items())
-            raise InputError(f"{who} is at work on these stages: wait until it has ended, or end it") from None
-        yield
 
 
 _read_param_file, _load_path = dvc.dependency.param.read_param_file, dvc.utils.serialize.load_path

@@ -63,7 +63,7 @@ class Preloaded:
 
 
 class Forked:
-    """A program that waits for `go`: what `zoo.processes.Spawned` is for a new process."""
+    """A program that waits for `go`: what `zoo.runner.processes.Spawned` is for a new process."""
 
     def __init__(self, pid, connection):
         self.pid, self._connection = pid, connection

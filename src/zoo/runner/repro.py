@@ -1,7 +1,7 @@
 """Run a DVC pipeline several stages at a time: which stage may start when, and what happens when one ends.
 
-What a stage is and whether it has changed is DVC's to say (`zoo.dvc_graph`); where its commands run is a runner's:
-`Local` here, a Ray cluster in `zoo.cluster`.
+What a stage is and whether it has changed is DVC's to say (`dvc_graph`); where its commands run is a runner's:
+`processes.Local` here, `cluster.Cluster` on a Ray cluster.
 """
 
 import concurrent.futures
@@ -9,6 +9,7 @@ import contextlib
 import functools
 import os
 import signal
+import time
 
 from zoo import files
 from zoo.errors import InputError
@@ -32,6 +33,8 @@ def reproduce(targets=(), jobs=None, keep_going=False, dry=False, force=False, p
             print("\n".join(dry_run(pipeline)))
             return 0
         with contextlib.ExitStack() as stack:
+            while not pipeline.reserve_first(stack):
+                time.sleep(TICK_SECONDS)
             if ray:
                 from zoo.runner import cluster
 
@@ -40,11 +43,10 @@ def reproduce(targets=(), jobs=None, keep_going=False, dry=False, force=False, p
                 imports = {name: step.imports for name, step in pipeline.steps.items() if step.imports}
                 runner = stack.enter_context(contextlib.closing(Local(jobs or usable_cores(), log_of, imports)))
             stopped = stack.enter_context(_signals())
-            past = _read_seconds(pipeline.folder)
-            view = stack.enter_context(LiveView(pipeline.steps, runner.places, past))
+            view = stack.enter_context(LiveView(pipeline.steps, runner.places, _seconds(pipeline.folder)))
             run = Run(pipeline, runner, view, keep_going, stopped)
             run.go()
-        _write_seconds(pipeline.folder, past | view.seconds)
+        files.write_json(pipeline.folder / "seconds.json", _seconds(pipeline.folder) | view.seconds)
         view.summarise(run.why, lambda name: tail(log_of(name)))
         if stopped:
             return 128 + stopped[0]
@@ -251,12 +253,7 @@ def tail(log):
     return [line.rpartition("\r")[2] for line in lines if line.strip()][-TAIL_LINES:]
 
 
-def _read_seconds(folder):
-    try:
+def _seconds(folder):
+    with contextlib.suppress(InputError):
         return files.read_json(folder / "seconds.json")
-    except InputError:
-        return {}
-
-
-def _write_seconds(folder, seconds):
-    files.write_json(folder / "seconds.json", seconds)
+    return {}

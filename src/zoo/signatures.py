@@ -1,0 +1,135 @@
+"""What networks, data sources and optimisers take and give, read from their source text: nothing is imported."""
+
+import ast
+import importlib.util
+from pathlib import Path
+from typing import NamedTuple
+
+from zoo import code
+from zoo.errors import InputError
+from zoo.graphs.verbs import VERBS
+
+SOURCES = code.ROOT / "src" / "zoo"
+
+
+class Network(NamedTuple):
+    """The class Network of a model file. `needs` names the facts of the data set that its constructor reads."""
+
+    keys: set
+    needs: set
+    methods: dict  # name: ast.FunctionDef
+    attributes: dict  # name: ast.expr, as the constructor assigns it
+    options: dict  # key: the words that it may be
+    losses: list | None  # the players whose losses it yields; None where they are not written out
+    always: bool  # yields all of them, whatever `net` says
+    batch: int | None  # how many tensors a batch has
+
+    @property
+    def parts(self):
+        """The names of what may be a submodule: attributes that hold what a class or a function returned."""
+        calls = {name: ast.unparse(node.func) for name, node in self.attributes.items() if isinstance(node, ast.Call)}
+        return [name for name, function in calls.items() if function != "chosen"]
+
+    def verbs(self, net):
+        """The verbs that it defines and, with the keys `net`, trains: as `zoo.graphs.verbs.of`."""
+        untrained = self._value("untrained", net) or ()
+        return [verb for verb in VERBS if verb in self.methods and verb not in untrained]
+
+    def takes_label(self, verb, net):
+        """True where the graph of a verb takes the label, as `zoo.graphs.verbs.inputs` has it."""
+        arguments = self.methods[verb].args
+        names = [argument.arg for argument in arguments.args]
+        optional = names[len(names) - len(arguments.defaults) :]
+        return "label" in names and ("label" not in optional or "label" in (self._value("takes", net) or ()))
+
+    def _value(self, name, net):
+        node = self.attributes.get(name)
+        while isinstance(node, ast.IfExp) and isinstance(node.test, ast.Name):
+            node = node.body if net.get(node.test.id) else node.orelse
+        return ast.literal_eval(node) if isinstance(node, (ast.Tuple, ast.Constant)) else None
+
+
+def network(file):
+    """The `Network` of a model file. Raises InputError where it is not Python or has no such class."""
+    tree, layers = (_tree(SOURCES / "models" / f"{name}.py") for name in (file, "layers"))
+    methods = _methods(tree, "Network")
+    if methods is None:
+        raise InputError(f"{file}.py has no class Network: add one")
+    constructor, losses = methods.get("__init__"), methods.get("losses")
+    attributes = dict(_assigned(constructor)) if constructor else {}
+    branches = [node for node in _nodes(losses, ast.If) if any(_nodes(node, (ast.Yield, ast.Return)))]
+    players = [node.value.elts[0] for node in _nodes(losses, ast.Yield)]
+    unpacked = [node.targets[0] for node in _nodes(losses, ast.Assign) if ast.unparse(node.value) == "batch"]
+    return Network(
+        keys=_arguments(constructor, after=2),
+        needs={node.attr for node in _nodes(constructor, ast.Attribute) if ast.unparse(node.value) == "data"},
+        methods=methods,
+        attributes=attributes,
+        options=_options(layers) | _options(tree),
+        losses=[name.value for name in players] if all(isinstance(name, ast.Constant) for name in players) else None,
+        always=not branches,
+        batch=len(unpacked[0].elts) if unpacked and isinstance(unpacked[0], ast.Tuple) else None,
+    )
+
+
+def source(name):
+    """(the arguments of `load` of a data source, the words in its text: the facts that it gives are among them)."""
+    tree = _tree(SOURCES / "data" / f"{name}.py")
+    (load,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "load"]
+    return _arguments(load), {node.value for node in _nodes(tree, ast.Constant)}
+
+
+def optimiser(algorithm):
+    """The options of an optimiser of torch.optim."""
+    torch = Path(importlib.util.find_spec("torch").origin).parent
+    return _arguments(_methods(_tree(torch / "optim" / f"{algorithm.lower()}.py"), algorithm)["__init__"], after=2)
+
+
+def _tree(path):
+    try:
+        return ast.parse(path.read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        raise InputError(f"{path.name}, line {error.lineno}: {error.msg}") from None
+
+
+def _nodes(tree, kind):
+    return (node for node in (ast.walk(tree) if tree else ()) if isinstance(node, kind))
+
+
+def _methods(tree, name):
+    """{method's name: its definition} of a class; None where there is no such class."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return {part.name: part for part in node.body if isinstance(part, ast.FunctionDef)}
+    return None
+
+
+def _arguments(function, after=0):
+    arguments = function.args.args[after:] + function.args.kwonlyargs if function else []
+    return {argument.arg for argument in arguments}
+
+
+def _assigned(constructor):
+    """(name, value) of every `self.name = value`, also of several at once."""
+    for node in _nodes(constructor, ast.Assign):
+        for target in node.targets:
+            pairs = [(target, node.value)]
+            if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+                pairs = zip(target.elts, node.value.elts, strict=True)
+            yield from ((one.attr, value) for one, value in pairs if isinstance(one, ast.Attribute))
+
+
+def _options(tree):
+    """{key: words} of every call `chosen(table, key)` whose table stands in the same file."""
+    tables = {
+        node.targets[0].id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
+    calls = [node for node in _nodes(tree, ast.Call) if ast.unparse(node.func) == "chosen"]
+    found = ((call.args[1], tables.get(ast.unparse(call.args[0]), call.args[0])) for call in calls)
+    return {
+        key.id: [word.value for word in table.keys]
+        for key, table in found
+        if isinstance(key, ast.Name) and isinstance(table, ast.Dict)
+    }

@@ -1,0 +1,295 @@
+"""The whole check of params.yaml: every planted mistake is one line that names the key, its value, and what to do."""
+
+import functools
+import inspect
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import networks
+import pytest
+import torch
+import yaml
+
+from zoo import params, signatures
+from zoo.check import check
+from zoo.errors import InputError
+from zoo.evaluate import metrics
+from zoo.graphs import verbs
+from zoo.params import experiments
+
+MISSING = object()
+PARAMS = Path(__file__).parents[2] / "params.yaml"
+CAE, GAN, PLAYER = "models/cae_strided", "models/gan", "models/cae_strided/players/autoencoder"
+PROBE, CLAIM, LOG = "models/probe_frozen", "claims/maps_empty", "published_curves/cae_strided/0"
+FIGURE = "published/lstm/next_word/perplexity"
+ADAM = {"algorithm": "Adam", "lr": 1.0e-3, "moves": "all"}
+PERPLEXITY = {"value": 115.9, "better": "lower", "tolerance": 0.05, "source": "a paper"}
+
+# key, its planted value, and how the line begins after "params.yaml: "; where it begins with the key, what follows that
+PLANTED = [
+    # ---- sections and their keys
+    ("modells", {}, ": no such key is known here; did you mean models?"),
+    ("curve", MISSING, " is missing; add it"),
+    ("curve/full", MISSING, " is missing; add it"),
+    ("curve/half", {}, ": no such key is known here; move it into both, quick or full"),
+    ("curve/quick/training_rows", 7, " stands in curve.both too: remove one of them"),
+    ("curve/both/rows", 3, "curve.rows = 3: no such key is known here"),
+    ("benchmark/full/blocks", 9, " stands in benchmark.both too: remove one of them"),
+    ("peers/quick", None, " = None: should be a map of keys to values"),
+    ("device", "gpu", " = 'gpu': Input should be 'auto', 'cpu' or 'cuda'"),
+    ("threads", 1.5, " = 1.5: Input should be a valid integer"),
+    ("threads", True, " = True: Input should be a valid integer"),
+    ("threads", 0, " = 0: Input should be greater than or equal to 1"),
+    ("evaluate/batch", 0, " = 0: Input should be greater than or equal to 1"),
+    ("compare/latency/drift", -0.05, " = -0.05: Input should be greater than 0"),
+    ("benchmark/full/batches", [1, 1], "benchmark.batches = [1, 1]: each may stand there once: remove the repeated on"),
+    ("benchmark/quick/seconds", float("inf"), " = inf: should be a finite number"),
+    ("benchmark/both/providers", ["CUDA"], "benchmark.providers.0 = 'CUDA': Input should be 'CPUExecutionProvider'"),
+    # ---- data
+    ("data/sounds", {}, " = 'sounds': Input should be 'images' or 'text'"),
+    ("data/images/quick/source", MISSING, " is missing; add it"),
+    ("data/images/quick/source", "fetch", " = 'fetch': unknown name; use one of digits, grammar"),
+    ("data/images/quick/source", "mnits", " = 'mnits': unknown name; did you mean mnist?"),
+    ("data/images/quick/tset", 360, ": no such key is known here; did you mean test?"),
+    ("data/images/full/validation", MISSING, " is missing: mnist takes it; add it"),
+    ("data/images/full/validation", -5, " = -5: should be 0 or more"),
+    ("data/images/full", {"source": "ptb"}, ".source = 'ptb': these data have no classes, which models."),
+    # ---- names, which DVC and a shell read
+    ("models/gan; rm -rf", {}, " = 'gan; rm -rf': should be lower-case letters, digits and _"),
+    ("models/two.words", {}, " = 'two.words': should be lower-case letters, digits and _"),
+    ("models/$(ls)", {}, " = '$(ls)': should be lower-case letters, digits and _"),
+    (f"{CAE}/about", "costs ${price}", " = 'costs ${price}': DVC replaces what stands in ${}"),
+    (f"{CAE}/file", "../layers", " = '../layers': should be lower-case letters, digits and _"),
+    # ---- what an experiment is
+    (CAE, None, " = None: null is no value here: give one, or remove the key"),
+    (f"{CAE}/file", MISSING, " is missing; add it"),
+    (f"{CAE}/file", "layers", " = 'layers': unknown name; use one of"),
+    (f"{CAE}/file", "conv_autoencodr", " = 'conv_autoencodr': unknown name; did you mean conv_auto"),
+    (f"{CAE}/data", "image", " = 'image': unknown name; did you mean images?"),
+    (f"{CAE}/fit/bacth", 60, " = 60: no such key is known here"),
+    (f"{CAE}/fit/batch", "60", " = '60': Input should be a valid integer"),
+    (f"{CAE}/fit/clip", -5.0, " = -5.0: Input should be greater than 0"),
+    (f"{CAE}/fit/time", 20, "models.cae_strided: fit.time counts words of text, which these data are not: remove it"),
+    (f"{CAE}/fit/decay", None, " = None: null is no value here: give one, or remove the key"),
+    (f"{CAE}/fit/cooldown", None, " = None: null is no value here: give one, or remove the key"),
+    ("models/lstm/fit/cooldown", 0.4, "models.lstm.fit: decay and cooldown are two schedules of one learning rate"),
+    ("models/lstm/fit/time", MISSING, "models.lstm: fit.time is missing: how many words of text a step reads; add it"),
+    (f"{CAE}/steps/quick", MISSING, " is missing; add it"),
+    (f"{CAE}/steps", 100, " = 100: should be a map of keys to values"),
+    (f"{CAE}/steps/quick", 0, "models.cae_strided: steps = 0 and 5000: players move for 1 step or more"),
+    (f"{CAE}/seeds/quick", [], " = []: List should have at least 1 item"),
+    (f"{CAE}/seeds/quick", [0, 0], " = [0, 0]: each may stand there once"),
+    (f"{CAE}/seeds/quick", [-1], ".0 = -1: should be 0 or more"),
+    (f"{CAE}/size/quick", None, " = None: null is no value here: give one, or remove the key"),
+    # ---- net and size, against the constructor
+    (f"{CAE}/net", None, " = None: null is no value here: give one, or remove the key"),
+    (f"{CAE}/net/kernal", 5, ": no such key is known here; did you mean kernel?"),
+    (f"{CAE}/net/kernel", MISSING, " is missing: conv_autoencoder takes it; add it"),
+    (f"{CAE}/net/kernel", -5, " = -5: should be 0 or more"),
+    (f"{CAE}/net/bias", float("nan"), " = nan: should be a finite number"),
+    (f"{CAE}/size/full", {"kernel": 3}, ".kernel = 3: stands in models.cae_strided.net too"),
+    (f"{CAE}/size/full", {"kernal": 3}, ".kernal: no such key is known here; did you mean"),
+    (f"{CAE}/size/full/labelled", 100, "models.cae_strided.data = 'images': gives 4 tensors a batch, conv_autoencoder"),
+    (f"{CAE}/size/quick/labelled", None, " = None: null is no value here: give one, or remove the key"),
+    ("models/aae_semi/size/full", {}, "models.aae_semi.data = 'images': gives 2 tensors a batch, semi_supervised_aae"),
+    ("models/lstm/net/cell", "gru", " = 'gru': use one of lstm, lstm_relu, tanh, relu"),
+    ("models/vae_bce/net/likelihood", "bxe", " = 'bxe': use one of bce, mse"),
+    ("models/cae_zero_unpool/net/unpool", "last", " = 'last': use one of after, before"),
+    # ---- start
+    (f"{CAE}/start", "../..", " = '../..': should be data/KEY.npz or checkpoints/EXPER"),
+    (f"{CAE}/start", "data/text.npz", " = 'data/text.npz': is not the data of this experiment"),
+    (f"{PROBE}/start", "checkpoints/no_such", " = 'no_such': unknown name; use one of"),
+    (f"{PROBE}/start", "checkpoints/gan", " = 'checkpoints/gan': gan shares no part with probe"),
+    (f"{PROBE}/start", "checkpoints/probe_frozen", " = 'checkpoints/probe_frozen': comes back"),
+    ("models/ae_dense32/start", "checkpoints/probe_frozen", " = 'checkpoints/probe_frozen': comes"),
+    (f"{PROBE}/seeds/full", [0, 7], "models.probe_frozen.start = 'checkpoints/ae_dense32': has no seed 7 in full: add"),
+    # ---- players
+    (f"{CAE}/players", {}, "models.cae_strided: steps = 200 and 5000 without players, who move: add a player"),
+    (f"{PLAYER}/lr", MISSING, " is missing; add it"),
+    (f"{PLAYER}/lr", "fast", " = 'fast': Input should be a valid number"),
+    (f"{PLAYER}/algorithm", "Adma", " = 'Adma': Input should be 'Adagrad"),
+    (f"{PLAYER}/moves", "encoder", " = 'encoder': should be all, a list of"),
+    (f"{PLAYER}/moves", {"encoder": -1.0}, ": should be all, a list of parts"),
+    (f"{PLAYER}/moves", ["encoder"] * 2, " = ['encoder', 'encoder']: each may"),
+    (f"{PLAYER}/moves", ["encodr"], " = 'encodr': unknown name; did you mean"),
+    (f"{PLAYER}/betaz", [0.5], ": no such key is known here; did you mean be"),
+    (f"{PLAYER}/weight_decay", -1, " = -1: should be 0 or more"),
+    (f"{GAN}/players/critic", ADAM, " = 'Adam': gan yields no such loss; use one of discriminat"),
+    (f"{GAN}/players/generator", MISSING, "models.gan.players = 'discriminator': gan yields a loss generator: add it"),
+    ("models/op_batchnorm/players", {"operator": ADAM}, "models.op_batchnorm: steps = 0 and 0: players move"),
+    # ---- metrics and verbs
+    (f"{CAE}/headline", None, " = None: null is no value here: give one, or remove the key"),
+    (f"{CAE}/headline", "mse", " = 'mse': should be verb.metric"),
+    (f"{CAE}/headline", "reconstruct.mze", " = 'reconstruct.mze': unknown name; did you mean"),
+    (f"{CAE}/headline", "classify.accuracy", " = 'classify.accuracy': cae_strided has no verb"),
+    (f"{CAE}/headline", "reconstruct.noisy_mse", " = 'reconstruct.noisy_mse': cae_strided has no"),
+    (f"{CAE}/headline", "judge.coverage", " = 'judge.coverage': cae_strided is not in judge.of"),
+    (f"{GAN}/headline", "judge.agreement", " = 'judge.agreement': gan is not told the label"),
+    ("models/ae_dense32/headline", "decode.elbo", " = 'decode.elbo': ae_dense32 has no spread"),
+    ("models/aae_labels_only/headline", "decode.elbo", " = 'decode.elbo': aae_labels_only"),
+    ("models/dnn/headline", "classify.recall", " = 'classify.recall': has a value a class"),
+    ("models/op_batchnorm/headline", "training.diverged", " = 'training.diverged': op_batchnor"),
+    ("benchmark/both/as_written", ["aply"], " = 'aply': unknown name; did you mean apply?"),
+    ("peers/both/verbs", ["classfy"], " = 'classfy': unknown name; did you mean classify?"),
+    # ---- judge
+    ("judge/by", "resnt", " = 'resnt': unknown name; did you mean resnet?"),
+    ("judge/by", "gan", " = 'gan': does not classify: name an experiment that can classify and encode"),
+    ("judge/by", "dnn", " = 'dnn': does not encode"),
+    ("judge/of", ["gna"], " = 'gna': unknown name; did you mean gan?"),
+    ("judge/of", ["cae_strided"], " = 'cae_strided': draws no images (no generate or decode): remove it"),
+    ("judge/samples/full", 0, " = 0: Input should be greater than or equal to 1"),
+    # ---- published figures and curves
+    ("published/cae", {"reconstruct": {}}, "published = 'cae': unknown name; did you mean cvae?"),
+    ("published/lstn", {"next_word": {"perplexity": PERPLEXITY}}, "published = 'lstn': unknown name; did you mean lst"),
+    ("published/lstm/next_word/perplexty", PERPLEXITY, " = 'next_word.perplexty': unkno"),
+    ("published/dnn", {"next_word": {"perplexity": PERPLEXITY}}, ".next_word.perplexity = 'next_word.perplex"),
+    (f"{FIGURE}/value", "115", " = '115': Input should be a valid number"),
+    (f"{FIGURE}/value", float("inf"), " = inf: should be a finite number"),
+    (f"{FIGURE}/better", "less", " = 'less': Input should be 'lower' or 'higher'"),
+    (f"{FIGURE}/better", "higher", " = 'higher': next_word.perplexity is better"),
+    ("published_curves/cae", [], "published_curves = 'cae': unknown name"),
+    (f"{LOG}/player", "encoder", " = 'encoder': unknown name; did you mean autoencode"),
+    (f"{LOG}/split", "test", " = 'test': Input should be 'training' or 'validation'"),
+    (f"{LOG}/points", {}, ": Dictionary should have at least 1 item"),
+    (f"{LOG}/points", {-1: 0.5}, ".-1 = -1: Input should be greater than or equal"),
+    # ---- claims
+    (f"{CLAIM}/sourse", "ours", " = 'ours': no such key is known here"),
+    (f"{CLAIM}/test", [], " = []: List should have at least 1 item"),
+    (f"{CLAIM}/test", ["a.b.c <= 1"], ".0 = 'a.b.c <= 1': should be a comparison such as"),
+    (f"{CLAIM}/test", ["a.b.c < inf"], ".0 = 'a.b.c < inf': inf is neither a finite number nor"),
+    (f"{CLAIM}/test", ["1 < 2"], ".0 = '1 < 2': compares two numbers"),
+    (f"{CLAIM}/test", ["cae.encode.spread < 1"], " = 'cae': unknown name; did you mean"),
+    (f"{CLAIM}/test", ["gan.encode.spread < 1"], " = 'encode.spread': gan has no verb encode; it has"),
+    (f"{CLAIM}/test", ["lstm.encode.spred < 1"], " = 'encode.spred': unknown name; did you mean enc"),
+    (f"{CLAIM}/test", ["lstm.validation_loss < 5"], ".0 = 'lstm.validation_loss < 5': validation_lo"),
+    (f"{CLAIM}/test", ["lstm.validation_loss < op_batchnorm.validation_loss"], " = 'training.final_"),
+    (f"{CLAIM}/explains", ["lstm.next_word.perplexety"], " = 'lstm.next_word.perplexety': unknow"),
+    ("claims/Two Words", {}, " = 'Two Words': should be lower-case letters, digits and _"),
+]  # fmt: skip
+
+
+def unshared(values):
+    """A copy in which no two keys hold the same object, as anchors of YAML do: a change is one change."""
+    if isinstance(values, dict):
+        return {key: unshared(value) for key, value in values.items()}
+    return [unshared(value) for value in values] if isinstance(values, list) else values
+
+
+@functools.cache
+def everything():
+    return yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
+
+
+def planted(key, value):
+    """params.yaml as plain values, with `value` at `key` ("a/b/c"), or without that key."""
+    values = place = unshared(everything())
+    *parents, last = key.split("/")
+    for name in parents:
+        place = place[int(name) if isinstance(place, list) else name]
+    if value is MISSING:
+        del place[last]
+    else:
+        place[last] = value
+    return values
+
+
+def complaint(monkeypatch, values):
+    """The line that the check gives of these values, without "params.yaml: "; None where it finds nothing wrong."""
+    monkeypatch.setattr(params, "read", lambda path: values)
+    try:
+        check()
+    except InputError as error:
+        text = str(error)
+        assert "\n" not in text
+        assert text.startswith("params.yaml: ")
+        return text.removeprefix("params.yaml: ")
+
+
+@pytest.mark.parametrize(("key", "value", "line"), PLANTED, ids=lambda part: part if isinstance(part, str) else "")
+def test_a_planted_mistake_is_named(monkeypatch, key, value, line):
+    text = complaint(monkeypatch, planted(key, value))
+    assert text is not None
+    assert text.startswith(key.replace("/", ".") + line if line[0] in " :." else line)
+
+
+def test_params_yaml_holds_in_a_second_and_without_torch():
+    started = time.monotonic()
+    source = "import sys; from zoo.check import check; check(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", source]).returncode == 0
+    assert time.monotonic() - started < 10, "1 second on an idle core; tests run beside each other"
+
+
+def test_the_check_returns_the_experiments_in_order():
+    assert list(check()) == list(everything()["models"])
+
+
+def test_a_repeated_key_is_refused(root, tmp_path):
+    """Of two entries of one name, the second would win without a word."""
+    path = tmp_path / "params.yaml"
+    path.write_text((root / "params.yaml").read_text() + "\nthreads: 2\n")
+    with pytest.raises(InputError, match="duplicate key"):
+        check(path)
+
+
+def test_the_first_of_several_errors_says_how_many_more(monkeypatch):
+    values = planted("evaluate/batch", 0)
+    values["evaluate"]["importance_samples"] = 0
+    assert complaint(monkeypatch, values).endswith("(and 1 more)")
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        ("class Netwrok: ...", "params.yaml: models.gan.file = 'gan': unknown name; did you mean infogan?"),
+        ("def Network(data): ...", "gan.py has no class Network: add one"),
+        ("class Network:\n    def __init__(self, data:", "gan.py, line 2: '(' was never closed"),
+        (
+            "class Network:\n    def __init__(self, data, *, depth): ...",
+            "params.yaml: models.gan.net.noise: no such key",
+        ),
+        ("raise SystemExit\n", None),  # before the file's own text: it is read, not run
+    ],
+)
+def test_a_changed_model_file(root, tmp_path, source, line):
+    shutil.copytree(root / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    path = tmp_path / "src" / "zoo" / "models" / "gan.py"
+    path.write_text(source if line else source + path.read_text())
+    shutil.copy(PARAMS, tmp_path)
+    command = [sys.executable, "-c", "from zoo.cli import main; main()", "check"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "src")}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stderr.startswith(f"zoo: {line}" if line else "")
+    assert done.returncode == bool(line)
+
+
+# ---- source text against what it defines, imported
+
+
+@pytest.mark.parametrize("name", networks.MODELS)
+def test_a_model_file_reads_as_it_runs(name):
+    network, entry = networks.build_small(name), experiments.in_profile(name, networks.ENTRIES[name], "quick")
+    found = signatures.network(entry.file)
+    assert found.keys == set(inspect.signature(type(network)).parameters) - {"data"}
+    assert found.verbs(entry.net) == verbs.of(network)
+    for verb in verbs.of(network):
+        assert found.takes_label(verb, entry.net) == ("label" in verbs.inputs(network, verb)), verb
+    assert set(found.parts) >= {part for part, _ in network.named_children()} - {"loss"}
+    if entry.players:
+        assert found.batch == len(networks.batch_for(name))
+        yielded = set(networks.losses(network, networks.batch_for(name)))
+        assert yielded == set(found.losses) if found.always else yielded <= set(found.losses)
+
+
+@pytest.mark.parametrize("algorithm", ["Adagrad", "Adam", "AdamW", "NAdam", "RMSprop", "SGD"])
+def test_options_of_optimisers_are_torch_s(algorithm):
+    expected = set(inspect.signature(getattr(torch.optim, algorithm)).parameters) - {"params"}
+    assert signatures.optimiser(algorithm) == expected
+
+
+def test_metrics_that_need_something_name_an_option_of_a_network():
+    keys = {key for entry in networks.ENTRIES.values() for key in entry.net}
+    assert {term.needs for term in metrics.terms().values() if term.needs} <= keys | {"label"}

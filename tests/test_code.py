@@ -1,0 +1,353 @@
+"""What a stage computes is a matter of its code, not of its text; and the code that is hashed is the code that runs."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from zoo import code
+from zoo.errors import InputError
+
+SMALL = """x = f(1.0)\n"""
+# The same module, with all that a digest leaves alone.
+REWORDED = '"""A module."""\n\n# Why.\nx = f(\n    1.0,\n)\n'
+# Written down by hand from the grammar of Python's `ast`: fields in their order, but for the empty ones.
+SYNTAX = (
+    "Module(body=[Assign(targets=[Name(id='x', ctx=Store())], "
+    "value=Call(func=Name(id='f', ctx=Load()), args=[Constant(value=float 1.0)]))])"
+)
+STAGE = """
+import _checkout
+from zoo import code, files
+from zoo.stage import run
+
+def small():
+    '''Make a file.'''
+    {before}
+    with files.replacing("made") as temporary:
+        temporary.write_text("new")
+        {during}
+
+if __name__ == "__main__":
+    run(small)
+"""
+EDIT = "files.Path('src/zoo/helper.py').write_text({!r})"
+
+
+# ---- digests
+
+
+def test_a_digest_has_a_fixed_value():
+    """sha256 of the syntax tree as text: printf %s "$SYNTAX" | sha256sum."""
+    expected = "6b42c4fa790b7491ace24f732d3b7a2203dc9d4a8baa946d4006bac15296dc7f"
+    assert code.hashlib.sha256(SYNTAX.encode()).hexdigest() == expected
+    assert code.digest(SMALL) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        REWORDED,
+        "x = f(1.0)  # why\n",
+        "'other docstring'\nx = f(1.00)\n",
+        "x=f(1e0);\n",
+    ],
+)
+def test_a_digest_leaves_the_text_alone(text):
+    assert code.digest(text) == code.digest(SMALL)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["x = f(1)\n", "x = f(None)\n", "x = f()\n", "y = f(1.0)\n", "x = f(1.0)\nf\n", "x = f(1.0)\n'not a docstring'\n"],
+)
+def test_a_digest_sees_what_is_computed(text):
+    assert code.digest(text) != code.digest(SMALL)
+
+
+def test_docstrings_of_classes_and_functions():
+    """Also where a function is a docstring and nothing else."""
+    bare = "class A:\n    def f(self):\n        return 1\n\n    async def g(self):\n        {}\n"
+    documented = bare.replace("A:\n", "A:\n    'doc'\n").replace("        return", "        'doc'\n        return")
+    assert code.digest(bare.format("'one'")) == code.digest(documented.format("'two'"))
+
+
+@pytest.mark.parametrize("python", ["python3.12", "python3.13"])
+def test_other_pythons_find_the_same(python, root):
+    """Every record of this repository, on the other versions that are supported."""
+    path = shutil.which(python)
+    if not path or subprocess.run([path, "-c", ""], capture_output=True).returncode:  # pyenv's stand-in for what is not
+        pytest.skip(f"{python} is not on PATH")
+    program = "import json; from zoo import code; print(json.dumps({name: code.unit(name) for name in code.units()}))"
+    done = subprocess.run([path, "-c", program], env={"PYTHONPATH": root / "src"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {name: code.unit(name) for name in code.units()}
+
+
+# ---- units
+
+
+@pytest.fixture
+def checkout(tmp_path, root):
+    """A checkout of a small project, with this one's own checks: two stages, a model and the block that it shares."""
+    folder = tmp_path / "checkout"
+    texts = {
+        "src/zoo/__init__.py": "'''A package.'''",
+        "src/zoo/helper.py": "VALUE = 1\n",
+        "src/zoo/table.py": "TEXT = Path(__file__).with_name('table.yaml')\nPAGES = Path(__file__).with_name('pages')",
+        "src/zoo/table.yaml": "a: 1\n",
+        "src/zoo/pages/inner/page.html": "<p>\n",
+        "src/zoo/models/__init__.py": "",
+        "src/zoo/models/layers.py": "import torch\n",
+        "src/zoo/models/gan.py": "from zoo.models import layers\nclass Network:\n    pass\n",
+        "src/zoo/models/probe.py": "class Network:\n    pass\n",
+        "stages/small.py": "import _checkout\nimport zoo.table\nfrom zoo import helper\nimport os.path, numpy",
+        "constraints.txt": "numpy==1.0 ; python_version < '4'\ntorch==2.0\nrich==3.0\n",
+    }
+    for name, text in texts.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    for name in ("stages/_checkout.py", "src/zoo/code.py", "src/zoo/errors.py", "src/zoo/files.py", "src/zoo/stage.py"):
+        shutil.copy(root / name, folder / name)
+    return folder
+
+
+def test_a_unit_lists_modules_data_and_packages(checkout):
+    """Packages' own files, what is imported through others, folders of data, and pins of what decides numbers."""
+    unit = code.unit("small", checkout)
+    own = {"src/zoo/__init__.py", "src/zoo/helper.py", "src/zoo/table.py", "stages/small.py"}
+    assert unit["modules"].keys() == own | {"stages/_checkout.py", "src/zoo/code.py", "src/zoo/errors.py"}
+    assert unit["data"].keys() == {"src/zoo/table.yaml", "src/zoo/pages/inner/page.html"}
+    assert unit["packages"] == {"numpy": "1.0"}
+    assert code.unit("models/gan", checkout)["packages"] == {"torch": "2.0"}
+    assert code.units(checkout) == ["small", "models/gan", "models/probe"]
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "changed"),
+    [
+        ("src/zoo/models/layers.py", "'''Reworded.'''\nimport torch  # all of it\n", set()),
+        ("src/zoo/models/layers.py", "import torch\nX = 1\n", {"models/gan"}),
+        ("src/zoo/helper.py", "VALUE = 2\n", {"small"}),
+        ("src/zoo/table.yaml", "a: 2\n", {"small"}),
+        ("src/zoo/pages/other.html", "<p>\n", {"small"}),
+        ("src/zoo/__init__.py", "import os\n", {"small", "models/gan", "models/probe"}),
+        ("constraints.txt", "numpy==1.0\ntorch==2.1\n", {"models/gan"}),
+        ("constraints.txt", "numpy==1.0\ntorch==2.0\nrich==4.0\n", set()),
+    ],
+)
+def test_an_edit_changes_the_units_that_it_concerns(checkout, file, text, changed):
+    before = {name: code.unit(name, checkout) for name in code.units(checkout)}
+    (checkout / file).write_text(text)
+    assert {name for name in before if code.unit(name, checkout) != before[name]} == changed
+
+
+def test_a_file_that_is_not_python(checkout):
+    (checkout / "src/zoo/helper.py").write_text("def :\n")
+    with pytest.raises(InputError, match=r"^src/zoo/helper\.py, line 1: "):
+        code.unit("small", checkout)
+
+
+def test_no_import_is_relative(root):
+    """Units follow absolute imports alone."""
+    for path in [*(root / "src").rglob("*.py"), *(root / "stages").glob("*.py")]:
+        assert not re.search(r"^\s*from \.", path.read_text(), re.MULTILINE), path
+
+
+# Imports modules, has them read their data files, and prints what was opened or imported of src and stages.
+OPENED = """
+import importlib, sys
+root, *names = sys.argv[1:]
+folders, opened = (f"{root}/src/", f"{root}/stages/"), set()
+def note(event, arguments):
+    if event == "open":
+        opened.add(str(arguments[0]))
+sys.addaudithook(note)
+sys.path.insert(0, folders[1])
+for name in names:
+    importlib.import_module(name)
+if "zoo.evaluate.metrics" in sys.modules:
+    sys.modules["zoo.evaluate.metrics"].terms()
+if "zoo.report.render" in sys.modules:
+    folder = sys.modules["zoo.report.render"].TEMPLATES
+    print(*(path.read_text() and path for path in folder.rglob("*") if path.is_file()), sep="\\n")
+opened |= {str(getattr(module, "__file__", None)) for module in list(sys.modules.values())}
+print(*(path for path in opened if path.startswith(folders) and "__pycache__" not in path), sep="\\n")
+"""
+FOUND_BY_NAME = [name for name in code.units() if "/" in name]
+
+
+@pytest.mark.parametrize("names", [*([name] for name in code.units() if "/" not in name), FOUND_BY_NAME], ids=len)
+def test_no_file_is_read_that_no_unit_lists(names, root):
+    """Modules that imports find, and data files by way of what opens them; all models and data sources at once."""
+    modules = [f"zoo.{name.replace('/', '.')}" if "/" in name else name for name in names]
+    done = subprocess.run([sys.executable, "-c", OPENED, root, *modules], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    listed = {str(root / path) for name in names for kind in ("modules", "data") for path in code.unit(name)[kind]}
+    assert set(done.stdout.split()) <= listed
+
+
+# ---- the stage code
+
+
+def run(folder, *command):
+    """A program in a folder, as started by a user who has activated this environment."""
+    environment = {"PATH": f"{os.path.dirname(sys.executable)}:/usr/bin:/bin", "HOME": os.environ.get("HOME", "/")}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """A `git clone --shared` of this repository as it lies here, used with the environment of the first."""
+    root, folder = code.ROOT, tmp_path_factory.mktemp("copy") / "clone"
+    run(root, "git", "clone", "--quiet", "--shared", "--no-checkout", str(root), str(folder))
+    for name in ("src", "stages"):
+        shutil.copytree(root / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("constraints.txt", "dvc.yaml", "params.yaml", ".dvcignore", ".gitignore"):
+        shutil.copy(root / name, folder / name)
+    (folder / ".dvc").mkdir(exist_ok=True)
+    shutil.copy(root / ".dvc" / "config", folder / ".dvc" / "config")
+    return folder
+
+
+def test_the_stage_writes_what_there_is(copy):
+    """A file a unit, byte for byte the same again; of a model that is gone, none."""
+    assert run(copy, "python", "stages/digest.py").returncode == 0
+    written = {str(path.relative_to(copy / "code")): path.read_bytes() for path in (copy / "code").rglob("*.json")}
+    assert {name.removesuffix(".json") for name in written} == {
+        *code.units(copy), "experiments/quick", "experiments/full"}  # fmt: skip
+    assert json.loads(written["train.json"]) == code.unit("train", copy)
+    probe = copy / "src/zoo/models/probe.py"
+    text = probe.read_text()
+    probe.unlink()
+    assert run(copy, "python", "stages/digest.py").returncode == 0
+    assert not (copy / "code/models/probe.json").exists()
+    probe.write_text(text)
+    assert run(copy, "python", "stages/digest.py").returncode == 0
+    assert all((copy / "code" / name).read_bytes() == text for name, text in written.items())
+
+
+@pytest.mark.parametrize("command", ["dvc", "zoo"])
+def test_a_copy_runs_its_own_code(copy, command):
+    """With the environment of the first checkout, whose code the installed package is."""
+    for text in ("MARK = 1\n", "MARK = 2\n"):
+        (copy / "src/zoo/models/marked.py").write_text(f"class Network:\n    pass\n\n{text}")
+        done = run(copy, command, "repro", "code")
+        assert done.returncode == 0, done.stderr
+        record = json.loads((copy / "code/models/marked.json").read_text())
+        assert record == code.unit("models/marked", copy)
+    (copy / "src/zoo/models/marked.py").unlink()
+
+
+def test_a_docstring_runs_the_stage_and_leaves_its_output(copy):
+    assert run(copy, "dvc", "repro", "code").returncode == 0
+    before = {path: path.read_bytes() for path in (copy / "code").rglob("*.json")}
+    path = copy / "src/zoo/models/layers.py"
+    path.write_text(path.read_text().replace('"""', '"""Again: ', 1))
+    assert "Running stage 'code'" in run(copy, "dvc", "repro", "code").stdout
+    assert before == {path: path.read_bytes() for path in (copy / "code").rglob("*.json")}
+
+
+# ---- the code that is hashed is the code that runs
+
+
+def stage(checkout, before="pass", during="pass"):
+    """Write the stage and its record; what it printed when run, with its status and what is then there."""
+    (checkout / "stages/small.py").write_text(STAGE.format(before=before, during=during) + "from zoo import helper\n")
+    (checkout / "made").write_text("old")
+    (checkout / "code").mkdir()
+    (checkout / "code/small.json").write_text(json.dumps(code.unit("small", checkout)))
+
+
+def outcome(checkout):
+    done = run(checkout, "python", "stages/small.py")
+    others = {path.name for path in checkout.iterdir()} - {"src", "stages", "code", "constraints.txt", "made"}
+    assert not others
+    return done.returncode, done.stderr, (checkout / "made").read_text()
+
+
+def refused(checkout, *parts):
+    status, errors, made = outcome(checkout)
+    assert (status, made) == (1, "old")
+    assert errors.startswith("small.py: ")
+    assert errors.count("\n") == 1
+    assert all(part in errors for part in parts), errors
+
+
+def test_a_stage_as_it_was_hashed(checkout):
+    stage(checkout)
+    assert outcome(checkout) == (0, "", "new")
+
+
+def test_reworded_while_it_runs(checkout):
+    stage(checkout, during=EDIT.format("'''Why.'''\nVALUE = 1\n"))
+    assert outcome(checkout) == (0, "", "new")
+
+
+@pytest.mark.parametrize("when", ["before", "during"])
+def test_edited_while_it_runs(checkout, when):
+    stage(checkout, **{when: EDIT.format("VALUE = 2\n")})
+    refused(checkout, "src/zoo/helper.py is not as code/small.json has it", "dvc repro")
+
+
+def test_edited_before_it_starts(checkout):
+    stage(checkout)
+    (checkout / "src/zoo/helper.py").write_text("VALUE = 2\n")
+    refused(checkout, "src/zoo/helper.py is not as code/small.json has it")
+
+
+def test_not_hashed(checkout):
+    stage(checkout)
+    (checkout / "code/small.json").unlink()
+    refused(checkout, "code/small.json is missing")
+
+
+def test_a_damaged_record(checkout):
+    stage(checkout)
+    (checkout / "code/small.json").write_text("{")
+    refused(checkout, "code/small.json is damaged")
+
+
+def test_another_version_than_the_pin(checkout):
+    (checkout / "constraints.txt").write_text("numpy==0.1\n")
+    (checkout / "src/zoo/helper.py").write_text("import numpy\nVALUE = 1\n")
+    stage(checkout)
+    refused(checkout, "numpy ", "but constraints.txt pins 0.1", "make setup")
+
+
+def test_a_unit_that_params_yaml_names(checkout):
+    """Held like the stage itself: a model file that was edited is not imported."""
+    stage(checkout, before="code.module('models/probe')")
+    (checkout / "code/models").mkdir()
+    record = json.dumps(code.unit("models/probe", checkout))
+    (checkout / "code/models/probe.json").write_text(record)
+    assert outcome(checkout) == (0, "", "new")
+    (checkout / "made").write_text("old")
+    (checkout / "src/zoo/models/probe.py").write_text("raise ValueError\nclass Network:\n    pass\n")
+    refused(checkout, "src/zoo/models/probe.py is not as code/models/probe.json has it")
+
+
+def test_a_python_without_the_packages(checkout):
+    """As where `python` is the system's; -S leaves out what is installed."""
+    stage(checkout)
+    done = run(checkout, "python", "-S", "stages/small.py")
+    assert done.returncode == 1
+    assert "none of this project's packages" in done.stderr
+    assert "activate" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert (checkout / "made").read_text() == "old"
+
+
+def test_zoo_from_elsewhere(checkout, root):
+    """Where something has imported another zoo before the stage begins, that does not compute in its name."""
+    stage(checkout)
+    program = f"import sys; sys.path.insert(0, '{root}/src'); import runpy, zoo.code; sys.argv = ['stages/small.py']; "
+    program += "sys.modules['__main__'].__file__ = sys.argv[0]; sys.path.insert(0, 'stages'); import small"
+    done = run(checkout, "python", "-c", program)
+    assert (done.returncode, (checkout / "made").read_text()) == (1, "old")
+    assert done.stderr.startswith(f"small.py: zoo was imported from {root}, not from {checkout}")
+    assert done.stderr.count("\n") == 1
