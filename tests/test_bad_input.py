@@ -1,6 +1,7 @@
 """Bad input to the stages: one line that names it and its remedy, and nothing is touched."""
 
 import contextlib
+import copy
 import hashlib
 import importlib
 import json
@@ -12,18 +13,17 @@ import sys
 import numpy
 import pytest
 import sample_records
-import yaml
 from safetensors.numpy import save_file
 from sample_graphs import FLAT, IMAGE, SQUARE, save, write_parity
 
-from zoo import files, params
+from zoo import code, files, params
 from zoo.data import archive
 from zoo.errors import InputError
 from zoo.params import experiments
 from zoo.records import cost, curve, judged, latency, metrics, parity, peers, run
 from zoo.stage import run as run_stage
 
-PARAMS = params.PATH
+PARAMS, ROOT = params.PATH, code.ROOT
 AGAIN = "delete it and run `dvc repro` again"
 DATA, TEXT = files.data("quick", "images"), files.data("quick", "text")
 CHECKPOINT = files.checkpoint("quick", "cae_strided", 0)
@@ -33,13 +33,16 @@ PROGRESS = files.progress("quick", "gan", 0)
 GENERATOR = files.graph("quick", "gan", 0, "generate")
 EXPORTS = parity.path("quick", "cae_strided")
 RECORDS = (run, cost, curve, parity, metrics, judged, latency, peers)
+# Of params.yaml what these tests need: all of it takes a second to read.
+PARAMETERS = params.read(ROOT / PARAMS)
+PARAMETERS |= {"models": {name: PARAMETERS["models"][name] for name in ("cae_strided", "gan", "resnet")}, "claims": {}}
 
 
 @pytest.fixture
-def tree(root, tmp_path, monkeypatch):
+def tree(tmp_path, monkeypatch):
     """A folder with params.yaml, small inputs for every stage, and earlier outputs of all of them."""
     monkeypatch.chdir(tmp_path)
-    shutil.copy(root / PARAMS, PARAMS)
+    write(PARAMETERS)
     images = numpy.zeros((20, 28, 28), numpy.uint8)
     labels = (numpy.arange(20) % 10).astype(numpy.uint8)
     splits = ("train", "validation", "test")
@@ -59,7 +62,7 @@ def tree(root, tmp_path, monkeypatch):
     PROGRESS.parent.mkdir(parents=True)
     numpy.savez(PROGRESS, steps=numpy.arange(2), images=numpy.zeros((2, 10, 28, 28), numpy.uint8))
     CHECKPOINT.parent.mkdir(parents=True)
-    trained = {"recipe": experiments.experiment(params.read(), "quick", "cae_strided").recipe, "data": {"classes": 10}}
+    trained = {"recipe": experiments.experiment(PARAMETERS, "quick", "cae_strided").recipe, "data": {"classes": 10}}
     save_file({"weight": numpy.zeros(3)}, CHECKPOINT, {"run": json.dumps(trained)})
     earlier = (
         TEXT,
@@ -76,16 +79,20 @@ def tree(root, tmp_path, monkeypatch):
     return tmp_path
 
 
+def write(parameters):
+    PARAMS.write_text(json.dumps(parameters), encoding="utf-8")  # JSON is YAML
+
+
 def setting(key, value):
     """Set one key ("a/b/c") of params.yaml."""
 
     def change():
-        parameters = place = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
+        parameters = place = copy.deepcopy(PARAMETERS)
         *parents, last = key.split("/")
         for name in parents:
             place = place[name]
         place[last] = value
-        PARAMS.write_text(yaml.safe_dump(parameters, sort_keys=False), encoding="utf-8")
+        write(parameters)
 
     return change
 
@@ -222,11 +229,11 @@ def test_a_record_that_cannot_be_read(reports, record, monkeypatch):
 @pytest.fixture(scope="module")
 def stages(tmp_path_factory):
     """The stages of a checkout whose code was hashed."""
-    folder, root = tmp_path_factory.mktemp("checkout"), files.Path(__file__).parents[1]
+    folder = tmp_path_factory.mktemp("checkout")
     for name in ("src", "stages"):
-        shutil.copytree(root / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("constraints.txt", PARAMS):
-        shutil.copy(root / name, folder)
+        shutil.copy(ROOT / name, folder)
     subprocess.run([sys.executable, "stages/digest.py"], cwd=folder, check=True)
     return folder / "stages"
 

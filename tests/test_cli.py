@@ -256,3 +256,27 @@ def test_benchmark_stops_at_a_failure(zoo, folder, calls):
     done = zoo("benchmark", "quick")
     assert (done.returncode, len(calls())) == (1, 1)
     assert "benchmark quick failed" in done.stderr
+
+
+# ---- zoo clean
+
+
+def test_clean_frees_what_one_profile_has_kept(zoo, folder):
+    kept = {profile: files.unfinished(profile, "gan", 0) for profile in ("quick", "full")}
+    for path in kept.values():
+        path.parent.mkdir(parents=True)
+        path.touch()
+    assert "artifacts/quick/unfinished" in zoo("clean", "quick").stdout
+    assert [path.exists() for path in kept.values()] == [False, True]
+    assert zoo("clean", "quick").returncode == 0  # nothing there any more
+
+
+def test_clean_removes_the_outputs_of_an_experiment_that_is_no_more(zoo, folder):
+    outputs = {name: files.figures("quick", name) for name in ("gan", "withdrawn")}
+    for path in outputs.values():
+        path.mkdir(parents=True)
+    page = files.report("quick", "charts") / "withdrawn.png"
+    page.parent.mkdir()
+    page.touch()
+    zoo("clean", "quick")
+    assert [path.exists() for path in (*outputs.values(), page)] == [True, False, True]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from zoo import files
 from zoo.errors import InputError
+from zoo.records import cost, curve, judged, latency, metrics, parity, peers, run
 
 
 @pytest.fixture(autouse=True)
@@ -162,10 +163,8 @@ def test_missing_json_is_named(tmp_path):
 
 def test_every_output_has_a_place_of_its_own_below_its_profile():
     def all_of(profile):
-        by_name = (
-            files.checkpoints, files.graphs, files.curve, files.parity, files.metrics, files.predictions,
-            files.figures, files.judged, files.latency, files.data, files.report,
-        )  # fmt: skip
+        by_name = [files.checkpoints, files.graphs, files.predictions, files.figures, files.data, files.report]
+        by_name += [record.path for record in (cost, curve, judged, latency, metrics, parity, peers, run)]
         return [place(profile, "name") for place in by_name]
 
     quick, full = all_of("quick"), all_of("full")

@@ -77,6 +77,17 @@ def compare(base, head, profile, **options):
     return run((base, head), profile, **options)
 
 
+def clean(profile):
+    """Remove what trainings of a profile have kept, and all outputs of experiments that params.yaml no longer has."""
+    names = params.section(params.read(), "models")
+    outputs = [*Path("artifacts", profile).glob("*/*"), *Path("reports", profile).glob("*/*")]
+    by_name = ("checkpoints", "graphs", "cost", "curves", "figures", "judged", "metrics", "parity", "predictions", "runs")
+    gone = [path for path in outputs if path.parent.name in by_name and path.stem not in names]
+    for path in sorted({*gone, files.unfinished(profile, "", 0).parent}):
+        files.remove(path)
+        print(f"{path}: removed")
+
+
 def twin():
     """Write full/dvc.yaml, the pipeline of the full profile, from dvc.yaml."""
     try:
@@ -128,6 +139,7 @@ def parser():
     option = add(benchmark)
     option("profile", choices=params.PROFILES)
     option("--control", action="store_true", help="time equal structures apart, and print how far they differ")
+    add(clean)("profile", choices=params.PROFILES)
     add(readme)
     add(plots)
     add(twin)

@@ -60,17 +60,17 @@ def replacing(path):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, retired = (path.with_name(f".{path.name}.{word}") for word in ("partial", "old"))
-    _remove(temporary)  # what a killed run left
+    remove(temporary)  # what a killed run left
     try:
         yield temporary
         code.verify()
         if path.is_dir() and temporary.exists():  # a folder does not replace one that has files
-            _remove(retired)
+            remove(retired)
             path.rename(retired)
         temporary.replace(path)
     finally:
-        _remove(temporary)
-        _remove(retired)
+        remove(temporary)
+        remove(retired)
 
 
 def write_json(path, value):
@@ -98,7 +98,8 @@ def parse_json(text, path):
         raise InputError(f"{path} is damaged ({error}): delete it and run `dvc repro` again") from None
 
 
-def _remove(path):
+def remove(path):
+    """Remove a file or a folder with all that is in it, if it is there."""
     if path.is_dir():
         shutil.rmtree(path)
     else:

@@ -21,6 +21,7 @@ class Term(Record):
     rounding: float = 0.0
     by_class: bool = False
     needs: str | None = None
+    timed: tuple[str, ...] = ()
 
 
 @functools.cache

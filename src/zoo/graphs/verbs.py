@@ -27,50 +27,21 @@ SIZES = {"image_size": 28}  # where the network does not say otherwise
 
 
 class Verb(NamedTuple):
-    """`output` names what a method returns that gives no dictionary of outputs; `caption` is that of its picture.
-
-    `predicts`: its items are worth a predictions file. `quality`: the metrics that are set against its latency.
-    """
+    """`output` names what a method returns that gives no dictionary of outputs; `predicts`: its items are kept."""
 
     output: str
-    caption: str
     predicts: bool = False
-    quality: tuple = ()
 
 
 # In the order in which they are shown. zoo.evaluate.evaluation has a function of each name.
 VERBS = {
-    "reconstruct": Verb(
-        "reconstruction",
-        "Test images and what the network returns for them.",
-        predicts=True,
-        quality=("reconstruct.mse", "reconstruct.bce"),
-    ),
-    "encode": Verb("code", "What the encoder makes of test images."),
-    "generate": Verb(
-        "image",
-        "Samples drawn from noise; where the network takes a label, a row for each digit asked for.",
-        quality=("judge.frechet_distance",),
-    ),
-    "decode": Verb(
-        "image",
-        "Images that the decoder draws from random codes, a row a digit where it is told which. A code of two "
-        "dimensions is drawn as a grid over the plane instead, (0, 0) in its middle; a longer one without a prior is "
-        "interpolated, along a row, from one test image's code to the next one's.",
-        quality=("judge.frechet_distance",),
-    ),
-    "classify": Verb("logits", "Confusion matrix on the test set.", predicts=True, quality=("classify.accuracy",)),
-    "next_word": Verb(
-        "logits",
-        "How well words are predicted along a line of the test text.",
-        predicts=True,
-        quality=("next_word.perplexity",),
-    ),
-    "apply": Verb(
-        "result",
-        "What the operator makes of test images, or of their middle where it takes fewer pixels.",
-        predicts=True,
-    ),
+    "reconstruct": Verb("reconstruction", predicts=True),
+    "encode": Verb("code"),
+    "generate": Verb("image"),
+    "decode": Verb("image"),
+    "classify": Verb("logits", predicts=True),
+    "next_word": Verb("logits", predicts=True),
+    "apply": Verb("result", predicts=True),
 }
 
 

@@ -1,14 +1,10 @@
 """The charts of one report: which there are, and which of its rows each one shows."""
 
-from zoo.graphs.verbs import VERBS
+from zoo.evaluate.metrics import terms
 from zoo.report import drawing, latency_results
 from zoo.report.results import picture
 
-# {metric: the verbs whose latency it is set against: the first that an experiment has}.
-QUALITIES = {
-    metric: [verb for verb, of in VERBS.items() if metric in of.quality]
-    for metric in dict.fromkeys(metric for of in VERBS.values() for metric in of.quality)
-}
+QUALITIES = {key: term.timed for key, term in terms().items() if term.timed}
 
 
 def draw(report, folder):

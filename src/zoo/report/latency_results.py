@@ -36,22 +36,19 @@ def gather(profile, exports, values):
     """
     found = {"latency": [], "peers": [], "not_measured": [], "peers_not_measured": []}
     for verb in (verb for verb in VERBS if verb in exports.graphs):
-        graph = exports.graphs[verb][min(exports.graphs[verb], key=int)].graph
+        graph = exports.graphs[verb][exports.seeds[0]].graph
         timed, beside = (_record(kind, profile, graph.structure_sha256) for kind in (latency, peers))
         if timed is None:
             found["not_measured"].append({"what": verb, "reason": "its structure has not been timed"})
         else:
-            absent = {f"{_short(provider)}, {verb}": reason for provider, reason in timed.not_measured.items()}
-            found["not_measured"] += [{"what": what, "reason": reason} for what, reason in absent.items()]
+            for provider, reason in timed.not_measured.items():
+                found["not_measured"].append({"what": f"{_short(provider)}, {verb}", "reason": reason})
             for provider, source in timed.sources.items():
                 about = _about(verb, source, graph, benchmark.settings(values, profile, source.settings["cores"]))
                 timing = about | _timing(_short(provider), source)
                 found["latency"] += [timing] if timing["advice"] else []
-                for what, rows in (
-                    ("", source.rows),
-                    ("cold start", source.cold),
-                    ("beside the CPU", source.agreement),
-                ):
+                absent = {"": source.rows, "cold start": source.cold, "beside the CPU": source.agreement}
+                for what, rows in absent.items():
                     found["not_measured"] += _not_measured(rows, _short(provider), what, verb)
         if beside is not None:
             now = benchmark.settings(values, profile, beside.settings["cores"], with_peers=True)

@@ -21,8 +21,19 @@ from zoo.report import claims, latency_results
 from zoo.report.wording import plain, seed_list
 
 ORDER = (*VERBS, "judge", "training")
-CAPTIONS = {verb: row.caption for verb, row in VERBS.items()} | {
-    "generate-progress": "Ten draws from one noise while the generator was trained: a row a step."
+CAPTIONS = {
+    "reconstruct": "Test images and what the network returns for them.",
+    "encode": "What the encoder makes of test images.",
+    "generate": "Samples drawn from noise; where the network takes a label, a row for each digit asked for.",
+    "generate-progress": "Ten draws from one noise while the generator was trained: a row a step.",
+    "decode": (
+        "Images that the decoder draws from random codes, a row a digit where it is told which. A code of two "
+        "dimensions is drawn as a grid over the plane instead, (0, 0) in its middle; a longer one without a prior is "
+        "interpolated, along a row, from one test image's code to the next one's."
+    ),
+    "classify": "Confusion matrix on the test set.",
+    "next_word": "How well words are predicted along a line of the test text.",
+    "apply": "What the operator makes of test images, or of their middle where it takes fewer pixels.",
 }
 READ = {"decode": ["encode", "decode"]}  # verbs whose graphs a verb is scored with, where those are not its own alone
 OTHER_STRUCTURE, OTHER_WEIGHTS = "other structure", "other weights"  # in this order the first counts
