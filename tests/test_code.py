@@ -82,10 +82,13 @@ def test_other_pythons_find_the_same(python, root):
     path = shutil.which(python)
     if not path or subprocess.run([path, "-c", ""], capture_output=True).returncode:  # pyenv's stand-in for what is not
         pytest.skip(f"{python} is not on PATH")
-    program = "import json; from zoo import code; print(json.dumps({name: code.unit(name) for name in code.units()}))"
+    texts = ["f'{x:{width}}'", "f'{x!r:>{width}.{digits}f} {y=}'", "f'{x:}{{}}'", "f'a' 'b' f'{x:\\n}'"]
+    program = "import json; from zoo import code; units = {name: code.unit(name) for name in code.units()}; "
+    program += f"print(json.dumps([units, [code.digest(text) for text in {texts}]]))"
     done = subprocess.run([path, "-c", program], env={"PYTHONPATH": root / "src"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {name: code.unit(name) for name in code.units()}
+    units = {name: code.unit(name) for name in code.units()}
+    assert json.loads(done.stdout) == [units, [code.digest(text) for text in texts]]
 
 
 # ---- units

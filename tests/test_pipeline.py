@@ -1,5 +1,9 @@
-"""The pipeline itself, scaled down: `zoo repro` in a fresh clone, then `dvc repro`, and after one changed number."""
+"""The pipeline itself, scaled down: `zoo repro` in a fresh clone, then `dvc repro`, and after one change of each kind.
 
+The tests go on from each other's state, in their order.
+"""
+
+import ast
 import json
 import os
 import re
@@ -12,37 +16,37 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent
-PLAIN = "ae_dense32"  # run once more by plain DVC, for comparison
-KEPT = ("ae_dense32", "gan", "resnet", "lstm", "op_upsample_nearest")  # one of each kind; resnet judges gan
+AGAIN = "ae_dense32"  # trained, exported and evaluated again by plain DVC
+KEPT = (AGAIN, "gan", "resnet", "lstm", "op_upsample_nearest")  # one of each kind; resnet judges gan
+PER_MODEL = ("train", "export", "evaluate")
 
 
 def run(folder, *command):
-    """What the command printed; the clone's own sources come first, whatever is installed."""
+    """What a program printed, as started by a user who has activated this environment."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "PYTHONPATH": str(folder / "src")}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
-def stages_run(printed):
-    return set(re.findall(r"Running stage '([^']+)'", printed))
+def zoo_ran(folder):
+    return set(re.findall(r"(\S+) ran in", run(folder, "zoo", "repro", "--jobs", "2")))
+
+
+def dvc_ran(folder, *arguments):
+    return set(re.findall(r"Running stage '([^']+)'", run(folder, "dvc", "repro", *arguments)))
+
+
+def due(folder):
+    """The stages that would run after `code`."""
+    run(folder, "dvc", "repro", "code")
+    return set(re.findall(r"^(\S+): would run", run(folder, "zoo", "repro", "--dry"), re.MULTILINE))
 
 
 def commit(folder):
+    who = ("-c", "user.name=test", "-c", "user.email=test@localhost")
     run(folder, "git", "add", "--all")
-    run(
-        folder,
-        "git",
-        "-c",
-        "user.name=test",
-        "-c",
-        "user.email=test@localhost",
-        "commit",
-        "--quiet",
-        "--message",
-        "run",
-    )
+    run(folder, "git", *who, "commit", "--quiet", "--message", "run")
 
 
 def rewrite(folder, change):
@@ -59,34 +63,47 @@ def scale_down(params):
     params["claims"] = {}
     params["judge"]["of"] = ["gan"]
     params["evaluate"]["importance_samples"] = 2
-    params["benchmark"] |= {"batches": {"quick": [2], "full": [2]}}
     times = ("seconds", "most_seconds", "reference_seconds", "warmup_seconds", "warmup_most_seconds")
-    params["benchmark"] |= {key: {"quick": 0.01, "full": 0.01} for key in times}
+    params["benchmark"]["quick"] |= {"batches": [2]} | dict.fromkeys(times, 0.01)
+    params["peers"]["quick"]["batches"] = [2]
     for entry in params["models"].values():
         entry["steps"]["quick"] = min(entry["steps"]["quick"], 4)
 
 
+def edit(path, old, new):
+    """Replace the first `old` of a file; a call puts the file back."""
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    return lambda: path.write_text(text)
+
+
+def content(folder, *parts):
+    return {path: path.read_bytes() for part in parts for path in (folder / part).rglob("*") if path.is_file()}
+
+
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    """A fresh clone, with what the working tree has beyond HEAD, scaled down and run once; a copy that was not run."""
+    """A fresh clone, with what the working tree has beyond HEAD, scaled down and committed; run once."""
     folder = tmp_path_factory.mktemp("clone") / "project"
     run(ROOT, "git", "clone", "--quiet", "--no-hardlinks", str(ROOT), str(folder))
     for name in run(ROOT, "git", "ls-files", "--modified", "--others", "--exclude-standard").splitlines():
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
+        else:
+            (folder / name).unlink(missing_ok=True)
     rewrite(folder, scale_down)
-    shutil.copytree(folder, copy := folder.with_name("copy"))
-    printed = run(folder, "zoo", "repro", "--jobs", "2")
+    run(folder, "python", "stages/digest.py")
     commit(folder)
-    return folder, copy, printed
+    return folder, zoo_ran(folder)
 
 
 def test_every_stage_runs_and_every_experiment_is_reported(clone):
-    folder, _, printed = clone
-    per_model = {f"{stage}@{name}" for stage in ("train", "export", "evaluate", "benchmark") for name in KEPT}
-    ran = set(re.findall(r"(\S+) ran in", printed))
-    assert ran == per_model | {"download@images", "download@text", "judge@gan", "peers", "report"}
+    folder, ran = clone
+    per_model = {f"{stage}@{name}" for stage in PER_MODEL for name in KEPT}
+    once = {"code", "download@images", "download@text", "judge@gan", "benchmark", "peers", "report"}
+    assert ran == per_model | once
     summary = json.loads((folder / "reports/quick/summary.json").read_text())
     assert list(summary["order"]) == list(KEPT)
     for page in ("README.md", "index.html"):
@@ -94,44 +111,101 @@ def test_every_stage_runs_and_every_experiment_is_reported(clone):
         assert all(name in text for name in KEPT)
 
 
-def test_two_at_a_time_give_what_plain_dvc_gives_one_by_one(clone):
-    """Same entries in dvc.lock, so the same weights, graphs, metrics, predictions and pictures."""
-    folder, copy, _ = clone
-    (copy / "dvc.lock").unlink()
-    run(copy, "dvc", "repro", f"evaluate@{PLAIN}")
-    ours, plain = (yaml.safe_load((path / "dvc.lock").read_text())["stages"] for path in (folder, copy))
-    assert plain.keys() == {"download@images", f"train@{PLAIN}", f"export@{PLAIN}", f"evaluate@{PLAIN}"}
-    assert {name: ours[name] for name in plain} == plain
+def test_a_run_changes_dvc_lock_alone(clone):
+    """What `code` wrote is what was committed, and reports/quick is not in git."""
+    folder, _ = clone
+    assert [line[3:] for line in run(folder, "git", "status", "--porcelain").splitlines()] == ["dvc.lock"]
+    commit(folder)
 
 
 def test_again_nothing_runs(clone):
     """Neither by `zoo repro` nor by plain `dvc repro`."""
-    folder, _, _ = clone
-    before = {path: path.stat().st_mtime_ns for part in ("artifacts", "reports") for path in (folder / part).rglob("*")}
+    folder, _ = clone
+    before = {path: path.stat().st_mtime_ns for path in content(folder, "artifacts", "code", "reports")}
     assert run(folder, "zoo", "repro") == "All stages are up to date.\n"
-    assert not stages_run(run(folder, "dvc", "repro"))
+    assert not dvc_ran(folder)
     assert before == {path: path.stat().st_mtime_ns for path in before}
     assert "up to date" in run(folder, "dvc", "status", "dvc.yaml")
+    assert not run(folder, "git", "status", "--porcelain")
+
+
+def test_two_runs_of_one_commit_are_the_same(clone):
+    """One stage at a time by plain DVC: equal weights, graphs, metrics, predictions and pictures; all compares same."""
+    folder, _ = clone
+    outputs = [f"artifacts/quick/{kind}/{AGAIN}" for kind in ("checkpoints", "graphs")] + ["reports/quick"]
+    before = content(folder, *outputs)
+    run(folder, "zoo", "clean", "quick")  # else the finished seed is kept
+    stages = [f"{stage}@{AGAIN}" for stage in PER_MODEL]
+    assert dvc_ran(folder, "--force", "--single-item", *stages) == set(stages)
+    after = content(folder, *outputs)
+    assert after.keys() == before.keys()
+    assert {path.relative_to(folder).as_posix() for path in after if after[path] != before[path]} <= {
+        f"reports/quick/cost/{AGAIN}.json"}  # fmt: skip
+    compared = run(folder, "zoo", "compare", "HEAD")
+    for word in ("worse", "better", "changed", "different"):
+        assert not re.search(rf"\d {word}\b", compared), compared
+    assert re.search(r"\d same\b", compared)
+    commit(folder)
 
 
 def test_one_learning_rate_reruns_one_experiment(clone):
-    """That experiment, its peers and the report, nothing else; and DVC's diffs show it."""
-    folder, _, _ = clone
-    peers = {path.stem: path.read_bytes() for path in (folder / "reports/quick/peers").iterdir()}
-    full = {path: path.read_bytes() for path in (folder / "full").iterdir()}
+    """And what looks at all of them; a time is kept, as its graph has the same structure. DVC's diffs show it."""
+    folder, _ = clone
+    latency = content(folder, "reports/quick/latency")
 
     def faster(params):
-        params["models"]["ae_dense32"]["players"]["autoencoder"]["lr"] = 0.01
+        params["models"][AGAIN]["players"]["autoencoder"]["lr"] = 0.01
 
     rewrite(folder, faster)
-    stages = {f"{stage}@ae_dense32" for stage in ("train", "export", "evaluate", "benchmark")}
-    assert stages_run(run(folder, "dvc", "repro")) == stages | {"peers", "report"}
-    after = {path.stem: path.read_bytes() for path in (folder / "reports/quick/peers").iterdir()}
-    assert {name for name in KEPT if after[name] != peers[name]} == {"ae_dense32"}
+    stages = {f"{stage}@{AGAIN}" for stage in PER_MODEL}
+    assert zoo_ran(folder) == stages | {"code", "benchmark", "peers", "report"}
+    assert latency
+    assert content(folder, "reports/quick/latency") == latency
     changed = json.loads(run(folder, "dvc", "metrics", "diff", "--json", "HEAD"))
-    metric = changed["reports/quick/metrics/ae_dense32.json"]["reconstruct.mse.mean"]
+    metric = changed[f"reports/quick/metrics/{AGAIN}.json"]["verbs.reconstruct.mse.mean"]
     assert metric["old"] != metric["new"]
-    assert not {path for path in changed if "/metrics/" in path and "ae_dense32" not in path}
+    assert not {path for path in changed if "/metrics/" in path and AGAIN not in path}
     plots = json.loads(run(folder, "dvc", "plots", "diff", "--json", "HEAD"))
-    assert any("curves/ae_dense32.csv" in name for name in plots["data"])
-    assert full == {path: path.read_bytes() for path in (folder / "full").iterdir()}
+    assert any(f"curves/{AGAIN}.csv" in name for name in plots["data"])
+    compared = run(folder, "zoo", "compare", "HEAD")
+    assert "reconstruct.mse" in compared
+    assert not re.search(r"\d (worse|better|different)\b", compared), compared  # one seed, one processor: changed
+    assert not run(folder, "git", "status", "--porcelain", "full", "code")
+    commit(folder)
+
+
+# ---- changes of code
+
+
+def test_docstrings_and_comments_run_code_alone(clone):
+    """Changed in every module."""
+    folder, _ = clone
+    undo = [edit(path, '"""', '"""Again: ') for path in (folder / "src/zoo").rglob("*.py")]
+    undo += [edit(path, "\nimport", "\n# Why.\nimport") for path in (folder / "stages").glob("[a-z]*.py")]
+    assert len(undo) > 60
+    assert zoo_ran(folder) == {"code"}
+    for put_back in undo:
+        put_back()
+
+
+def test_a_statement_in_layers_trains_what_imports_it(clone):
+    folder, _ = clone
+    models = yaml.safe_load((folder / "params.yaml").read_text())["models"]
+    using = set()
+    for name, entry in models.items():
+        tree = ast.parse((folder / f"src/zoo/models/{entry['file']}.py").read_text())
+        imports = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        using |= {name} if "zoo.models.layers" in imports else set()
+    assert 0 < len(using) < len(KEPT)
+    put_back = edit(folder / "src/zoo/models/layers.py", "\n\n\n", "\n\n\nUNUSED = 1\n\n\n")
+    stages = due(folder)
+    put_back()
+    assert {stage for stage in stages if stage.startswith("train@")} == {f"train@{name}" for name in using}
+    assert not {stage for stage in stages if stage.startswith("download")}
+
+
+def test_a_colour_of_a_chart_draws_the_report_alone(clone):
+    folder, _ = clone
+    put_back = edit(folder / "src/zoo/report/drawing.py", "#8c959f", "#8c959e")
+    assert due(folder) == {"report"}
+    put_back()

@@ -40,7 +40,7 @@ _held = {}  # (unit, root): {path: (modification time in ns, size)} of the files
 def digest(source):
     """The sha256 of a module's syntax tree, without docstrings, comments, layout and positions.
 
-    Equal on Python 3.11 to 3.13, whose `ast.dump` differ: empty fields are left out. Raises SyntaxError.
+    Equal on Python 3.11 to 3.13, whose trees differ in empty fields and empty text. Raises SyntaxError.
     """
     return _read(source)[0]
 
@@ -183,6 +183,8 @@ def _syntax(node):
         fields = dict(ast.iter_fields(node))
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and _documented(node):
             fields["body"] = node.body[1:]
+        if isinstance(node, ast.JoinedStr):  # Python 3.12 puts empty text beside f"{x:{width}}"
+            fields["values"] = [value for value in node.values if getattr(value, "value", None) != ""]
         kept = [f"{name}={_syntax(value)}" for name, value in fields.items() if value not in (None, [])]
         # A constant may be None, which is not the same as no value.
         if isinstance(node, ast.Constant):

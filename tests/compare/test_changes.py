@@ -7,7 +7,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zoo.compare.changes import disturbed, latency_change, pace_change, quality_change, relative_change
+from zoo.compare.changes import disturbed, latency_change, quality_change, relative_change
 from zoo.evaluate.metrics import Term
 from zoo.params.comparison import LatencyRule
 from zoo.records.latency import Times
@@ -133,7 +133,6 @@ def test_a_machine_that_is_slower_as_a_whole_changes_nothing():
     assert latency_change(before, timing(120, reference=slow), RULE) == ("same", pytest.approx(0))
     assert latency_change(before, timing(100, reference=slow), RULE) == ("better", pytest.approx(-0.2))
     assert latency_change(before, timing(138, reference=slow), RULE) == ("worse", pytest.approx(0.15))
-    assert pace_change(before, timing(120, reference=slow)) == pytest.approx(0.2)
 
 
 def test_disturbed_latencies_are_not_compared():

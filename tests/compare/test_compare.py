@@ -130,9 +130,9 @@ def snapshot(name):
 
 def rows_of(before, after, table, profile=None):
     """{(experiments, what): Row}"""
-    tables = {one["name"]: one["rows"] for one in compare.compare(before, after, profile, RULES)["tables"]}
-    keyed = {(", ".join(one.experiments), one.what): one for one in tables[table]}
-    assert len(keyed) == len(tables[table])
+    rows = compare.compare(before, after, profile, RULES)["tables"][table]
+    keyed = {(", ".join(one.experiments), one.what): one for one in rows}
+    assert len(keyed) == len(rows)
     return keyed
 
 
@@ -362,9 +362,12 @@ def test_a_structure_or_provider_that_was_not_timed(empty):
 
 
 def test_reasons_are_counted(sides):
-    tables = compare.compare(*sides, None, RULES)["tables"]
-    assert tables[1]["counts"] == {"worse": 2, "better": 1, "same": 2, "not comparable": 6}
-    assert ("quick", "no such graph at v2", 1, ["cvae"]) in tables[2]["reasons"]
+    tables = view.prepare(compare.compare(*sides, None, RULES), False)["tables"]
+    assert tables["Latency"]["counts"] == {"worse": 2, "better": 1, "same": 2, "not comparable": 6}
+    reason = {"not comparable because": "no such graph at v2", "experiments": "cvae"}
+    assert reason | {"profile": "quick", "rows": 1} in tables["Graphs"]["parts"][1]
+    first, *_ = tables["Latency"]["parts"][1]
+    assert first["rows"] == max(row["rows"] for row in tables["Latency"]["parts"][1])
 
 
 # ---- reading commits
@@ -473,7 +476,7 @@ def test_a_side_without_records_is_told_what_to_run(copied):
     assert missing("v2", None, None) == (False, [f"{quick} v2: run `dvc repro` there, and commit dvc.lock."])
     assert missing("v2", "v2", None) == (False, [f"{quick} v2: run `dvc repro` there, and commit dvc.lock."])
     assert missing("v2", None, "full") == (
-        False, [f"{full} v2 and at working tree: {run_full} there, and commit reports/full."]
+        False, [f"{full} v2: {run_full} there, and commit reports/full.", f"{full} working tree: {run_full}."]
     )  # fmt: skip
 
 
@@ -506,20 +509,20 @@ def test_a_damaged_lock(copied):
 
 
 def test_names_of_commits_are_no_markup(sides, capsys):
-    compared = compare.compare(sides[0]._replace(name="a|b[red]"), sides[1], None, RULES)
-    shown = compared | {"tables": [one | {"shown": view.shown(one["rows"], True)} for one in compared["tables"]]}
-    assert "| a\\|b[red] |" in view.render(shown, "compare.md.j2")
+    shown = view.prepare(compare.compare(sides[0]._replace(about="a|b[red]"), sides[1], None, RULES), True)
+    assert "*Before:* a\\|b[red]." in view.render(shown, "compare.md.j2")
     view.show(shown)
-    assert "before: a|b[red]" in capsys.readouterr().out
+    assert "a|b[red]" in capsys.readouterr().out
 
 
 def test_all_lists_what_is_the_same_and_the_worst_comes_first(sides):
-    for table in compare.compare(*sides, "quick", RULES)["tables"]:
-        everything = [one["verdict"] for one in view.shown(table["rows"], True)]
-        assert len(everything) == len(table["rows"])
-        assert everything == sorted(everything, key=compare.VERDICTS.index)
-        verdicts = {one["verdict"] for one in view.shown(table["rows"], False)}
-        assert verdicts <= {"worse", "better", "changed", "different"}
+    compared = compare.compare(*sides, "quick", RULES)
+    tables = [view.prepare(compared, every_row)["tables"] for every_row in (True, False)]
+    for name, rows in compared["tables"].items():
+        every, changed = ([row["verdict"] for row in table[name]["parts"][0]] for table in tables)
+        assert len(every) == len(rows)
+        assert every == sorted(every, key=compare.VERDICTS.index)
+        assert changed == [verdict for verdict in every if verdict not in ("same", "not comparable")]
 
 
 # ---- bad input

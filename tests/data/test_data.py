@@ -131,13 +131,13 @@ def idx(array):
 
 def test_idx_round_trip():
     array = numpy.random.default_rng(0).integers(0, 256, (7, 5, 3), numpy.uint8)
-    assert numpy.array_equal(mnist.parse_idx(idx(array), (7, 5, 3), "file"), array)
+    assert numpy.array_equal(mnist.parse_idx(idx(array), "file", (7, 5, 3)), array)
     content = idx(array)
     for wrong in (content[:-1], content + b"\0", content[:7], b"", b"\1" + content[1:]):
         with pytest.raises(InputError, match="file is not an IDX file"):
-            mnist.parse_idx(wrong, (7, 5, 3), "file")
+            mnist.parse_idx(wrong, "file", (7, 5, 3))
     with pytest.raises(InputError):
-        mnist.parse_idx(content, (7, 3, 5), "file")
+        mnist.parse_idx(content, "file", (7, 3, 5))
 
 
 def test_mnist_holds_out_the_first_images(monkeypatch):

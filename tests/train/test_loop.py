@@ -357,8 +357,6 @@ def test_an_infinite_norm_clips_to_nothing_or_to_what_is_not_a_number():
 @pytest.mark.parametrize(
     ("players", "message"),
     [
-        ({"line": sgd(0.1) | {"algorithm": "Adamant"}}, r"players\.line\.algorithm = Adamant"),
-        ({"line": sgd(0.1) | {"algorithm": "lr_scheduler"}}, r"players\.line\.algorithm = lr_scheduler"),
         ({"line": sgd(0.1, momentun=0.9)}, r"players\.line\.momentun is unknown to SGD.*momentum"),
         ({"line": sgd(0.1, ["layers"])}, r"players\.line\.moves = layers.*it has layer"),
         ({"line": sgd(0.1, {"layers": 0.1})}, r"players\.line\.moves = layers.*it has layer"),

@@ -70,25 +70,24 @@ def disturbed(before, after, rule):
     drift = max(before.drift, after.drift)
     if drift > rule.drift:
         return f"the machine's pace changed by {drift:.0%} within a measurement"
-    pace = abs(pace_change(before, after))
+    pace = abs(relative_change(*_paces(before, after)))
     return f"the machine's pace changed by {pace:.0%} between the measurements" if pace > rule.drift else None
 
 
 def at_equal_pace(before, after):
     """Both `Times`, scaled to what they would be if the reference graph had been equally fast in both measurements."""
-    paces = [statistics.median(times.block_reference_us) for times in (before, after)]
-    common = math.sqrt(paces[0] * paces[1])
-    return [_scaled(times, common / pace) for times, pace in zip((before, after), paces, strict=True)]
+    paces, scaled = _paces(before, after), []
+    for times, pace in zip((before, after), paces, strict=True):
+        factor = math.sqrt(math.prod(paces)) / pace
+        update = {key: getattr(times, key) * factor for key in ("p50_us", "p50_low_us", "p50_high_us")}
+        blocks = [median * factor for median in times.block_p50_us]
+        scaled.append(times.model_copy(update=update | {"block_p50_us": blocks}))
+    return scaled
 
 
-def _scaled(times, factor):
-    scaled = {key: getattr(times, key) * factor for key in ("p50_us", "p50_low_us", "p50_high_us")}
-    return times.model_copy(update=scaled | {"block_p50_us": [median * factor for median in times.block_p50_us]})
-
-
-def pace_change(before, after):
-    """The relative change of the reference graph's median latency."""
-    return relative_change(*(statistics.median(times.block_reference_us) for times in (before, after)))
+def _paces(*measurements):
+    """The reference graph's median latency in each measurement, µs."""
+    return [statistics.median(times.block_reference_us) for times in measurements]
 
 
 def _word(gap, better):

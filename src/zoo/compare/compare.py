@@ -7,7 +7,6 @@ import io
 import json
 import math
 import subprocess
-from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,9 +20,7 @@ from zoo.params import PROFILES
 from zoo.records import Identity, judged, latency, metrics, parity, run
 
 LOCK = "dvc.lock"  # of the quick profile, whose records are in DVC's cache
-FOLDERS = tuple(
-    f"reports/{profile}/{part}/" for profile in PROFILES for part in ("runs", "metrics", "judged", "parity", "latency")
-)
+FOLDERS = tuple(f"{kind.folder(profile)}/" for profile in PROFILES for kind in (run, metrics, judged, parity, latency))
 COMMANDS = {"quick": ("dvc repro", LOCK), "full": ("dvc repro full/dvc.yaml", "reports/full")}
 WORKING_TREE = "working tree"
 NOT_COMPARABLE = "not comparable"
@@ -69,8 +66,8 @@ def compare(before, after, profile, rules):
     """Compare two `Side`s by `zoo.params.comparison.Rules`; a profile of None compares those that both sides have.
 
     Returns {"before", "after", "rules", "missing": a sentence for each profile that a side lacks,
-    "tables": [{"name", "what", "unit", "rows": list of Row, "counts", "reasons"}]}, without tables where no profile
-    could be compared. Raises InputError for a damaged record.
+    "tables": {"Quality", "Latency", "Graphs": list of Row}}, without tables where no profile could be compared.
+    Raises InputError for a damaged record.
     """
     sides, quality, times, graphs = (before, after), [], [], []
     profiles, missing = _profiles(sides, profile)
@@ -78,25 +75,16 @@ def compare(before, after, profile, rules):
         pairs = {}
         for name in sorted({name for one in sides for name in _names(one, each)}):
             try:
-                pair = pairs[name] = [_experiment(one, each, name) for one in sides]
+                pairs[name] = [_experiment(one, each, name) for one in sides]
             except NotComparableError as reason:
                 for rows in (quality, times, graphs):
                     rows.append(Row(each, (name,), "all", NOT_COMPARABLE, str(reason)))
-            else:
-                quality += _quality(each, name, pair, sides, rules.quality)
-                graphs += [_row(each, (name,), verb, _graph, verb, pair, sides) for verb in _verbs(pair)]
+        for name, pair in pairs.items():
+            quality += _quality(each, name, pair, sides, rules.quality)
+            graphs += [_row(each, (name,), verb, _graph, verb, pair, sides) for verb in _verbs(pair)]
         times += _latency(each, pairs, sides, rules.latency)
-    tables = [("Quality", "metric", "", quality), ("Latency", "call", "µs", times), ("Graphs", "graph", "", graphs)]
-    return {
-        "before": before,
-        "after": after,
-        "rules": rules,
-        "missing": missing,
-        "tables": [
-            {"name": name, "what": what, "unit": unit, "rows": rows, "counts": counts(rows), "reasons": reasons(rows)}
-            for name, what, unit, rows in (tables if profiles else [])
-        ],
-    }
+    tables = {"Quality": quality, "Latency": times, "Graphs": graphs} if profiles else {}
+    return {"before": before, "after": after, "rules": rules, "missing": missing, "tables": tables}
 
 
 # ---- reading
@@ -121,10 +109,7 @@ def side(revision):
     paths = _git("ls-tree", "-r", "-z", "--name-only", commit, "--", LOCK, *FOLDERS).stdout.decode().split("\0")
     paths = [path for path in paths if path == LOCK or path.endswith(".json")]
     answer = io.BytesIO(_git("cat-file", "--batch", text="".join(f"{commit}:./{path}\n" for path in paths)).stdout)
-    texts = {}
-    for path in paths:
-        texts[path] = answer.read(int(answer.readline().split()[-1]))
-        answer.readline()
+    texts = {path: answer.read(int(answer.readline().split()[-1]) + 1)[:-1] for path in paths}
     lock = texts.pop(LOCK, None)
     return Side(revision, about, texts if lock is None else _cached(lock, revision) | texts)
 
@@ -151,65 +136,50 @@ def _cached(lock, revision):
     from zoo.runner import dvc_graph  # DVC takes a second to import
 
     path_of = dvc_graph.cache_path()
-    texts = {}
-    for path, md5 in wanted.items():
-        content = _content(path_of(md5))
-        if content and md5.endswith(".dir"):
-            texts |= {f"{path}/{part['relpath']}": _content(path_of(part["md5"])) for part in json.loads(content)}
-        else:
-            texts[path] = content
-    return {path: text for path, text in texts.items() if text is not None}
-
-
-def _content(path):
-    try:
-        return Path(path).read_bytes()
-    except FileNotFoundError:
-        return None
+    for path in [path for path, md5 in wanted.items() if md5.endswith(".dir")]:
+        folder = Path(path_of(wanted.pop(path)))
+        parts = json.loads(folder.read_bytes()) if folder.exists() else []
+        wanted |= {f"{path}/{part['relpath']}": part["md5"] for part in parts}
+    cached = {path: Path(path_of(md5)) for path, md5 in wanted.items()}
+    return {path: file.read_bytes() for path, file in cached.items() if file.exists()}
 
 
 def _record(one, kind, profile, key):
     """The record of a module of zoo.records at a side, or None where it has none. Raises InputError."""
-    path = kind.path(profile, key).as_posix()
-    if path not in one.texts:
-        return None
+    text = one.texts.get(kind.path(profile, key).as_posix())
     try:
-        return kind.read(profile, key, one.texts[path])
+        return None if text is None else kind.read(profile, key, text)
     except InputError as error:
         if one.name == WORKING_TREE:
             raise
-        problem = str(error).rpartition(":")[0]  # without the remedy, which is for a file
-        remedy = "damaged or of another version; compare with another commit"
-        raise InputError(f"at {one.name}, {problem}: {remedy}") from None
+        problem = f"at {one.name}, {str(error).rpartition(':')[0]}"  # without the remedy, which is for a file
+        raise InputError(f"{problem}: damaged or of another version; compare with another commit") from None
 
 
 def _names(one, profile):
     """The experiments that have a record of metrics."""
-    folder = metrics.path(profile, "").parent
-    return [Path(path).stem for path in one.texts if Path(path).parent == folder]
+    return [Path(path).stem for path in one.texts if Path(path).parent == metrics.folder(profile)]
 
 
 def _profiles(sides, wanted):
     """The profiles that can be compared, and a sentence for each other one that is wanted or that one side has."""
     lacking = {each: [one.name for one in sides if not _names(one, each)] for each in PROFILES}
     profiles = [wanted] if wanted else [each for each in PROFILES if len(lacking[each]) < len(sides)] or ["quick"]
-    missing = []
-    for profile in profiles:
-        if names := list(dict.fromkeys(lacking[profile])):
-            command, result = COMMANDS[profile]
-            commit = "" if names == [WORKING_TREE] else f" there, and commit {result}"
-            where = " and at ".join(names)
-            missing.append(f"There are no records of the {profile} profile at {where}: run `{command}`{commit}.")
-    return [profile for profile in profiles if not lacking[profile]], missing
+    missing = {}  # as an ordered set: both sides may be the same commit
+    for profile, name in [(profile, name) for profile in profiles for name in lacking[profile]]:
+        command, result = COMMANDS[profile]
+        commit = "" if name == WORKING_TREE else f" there, and commit {result}"
+        missing[f"There are no records of the {profile} profile at {name}: run `{command}`{commit}."] = None
+    return [profile for profile in profiles if not lacking[profile]], list(missing)
 
 
 def _experiment(one, profile, name):
     """The `Experiment` at a side. Raises NotComparableError where a record is missing."""
-    found = [_record(one, kind, profile, name) for kind in (metrics, run, parity)]
-    for kind, record in zip((metrics, run, parity), found, strict=True):
-        if record is None:
-            raise NotComparableError(f"no record in {kind.path(profile, name).parent} at {one.name}")
-    return Experiment(*found, _record(one, judged, profile, name))
+    records = {kind: _record(one, kind, profile, name) for kind in (metrics, run, parity, judged)}
+    for kind, record in records.items():
+        if record is None and kind is not judged:
+            raise NotComparableError(f"no record in {kind.folder(profile)} at {one.name}")
+    return Experiment(*records.values())
 
 
 # ---- what is comparable
@@ -230,12 +200,15 @@ def _require(sides, problems):
             raise NotComparableError(problem if problems[0] == problems[1] else f"{problem} at {one.name}")
 
 
+def _differences(old, new, separator=" ", absent=None):
+    """Texts `key: old → new` of the keys for which two dictionaries differ."""
+    pairs = {key: (old.get(key, absent), new.get(key, absent)) for key in old | new}
+    return [f"{key}{separator}{left} → {right}" for key, (left, right) in pairs.items() if left != right]
+
+
 def _require_equal(what, old, new):
     if old != new:
         raise NotComparableError(f"another {what}: {old} → {new}")
-
-
-# ---- quality
 
 
 def _quality(profile, name, pair, sides, rule):
@@ -254,13 +227,10 @@ def _by_seed(one):
     for verb, group in groups.items():
         for metric, found in group.items():
             parts = [part.seeds for part in ([found] if isinstance(found, metrics.Summary) else found.values())]
-            values[f"{verb}.{metric}"] = {seed: _mean([part.get(seed) for part in parts]) for seed in parts[0]}
+            by_seed = {seed: dict(enumerate(part.get(seed) for part in parts)) for seed in parts[0]}
+            values[f"{verb}.{metric}"] = {seed: statistics.summary(each)["mean"] for seed, each in by_seed.items()}
     diverged = {seed: 0.0 if each.diverged_at_step is None else None for seed, each in one.runs.seeds.items()}
     return values | {"training.diverged": diverged}
-
-
-def _mean(values):
-    return None if None in values else math.fsum(values) / len(values)
 
 
 def _metric(key, term, values, pair, sides, rule):
@@ -271,9 +241,9 @@ def _metric(key, term, values, pair, sides, rule):
     _require_equal("data set", before.metrics.source, after.metrics.source)
     _require_equal("version of the data", before.metrics.data_sha256[:8], after.metrics.data_sha256[:8])
     if key == "decode.importance_bound":
-        samples = [one.metrics.importance_samples for one in pair]
-        _require_equal("number of importance samples", *samples)
-    notes, graphs = [_budget_change(*pair)], [one.metrics.graphs for one in pair]
+        _require_equal("number of importance samples", *(one.metrics.importance_samples for one in pair))
+    budgets = [{"steps": f"{one.runs.recipe.get('steps', 0):,}", "seeds": ", ".join(one.runs.seeds)} for one in pair]
+    notes, graphs = _differences(*budgets, ": "), [one.metrics.graphs for one in pair]
     if key.startswith("judge."):
         judges = [one.judged.judge for one in pair]
         _require_equal("judge", *(f"{judge.experiment}, seed {judge.seed}" for judge in judges))
@@ -288,10 +258,12 @@ def _metric(key, term, values, pair, sides, rule):
             raise NotComparableError(f"trained on another processor, {few}")
         notes.append(f"{few}: noise unknown")
     summaries = [statistics.summary(value) for value in values]
-    lost = [_no_value(value, one) or "diverged" for value, one in zip(values, pair, strict=True)]
-    texts = [_summary_text(*found, term.share) for found in zip(summaries, lost, strict=True)]
-    change = _change_text([summary["mean"] for summary in summaries], term.share)
-    return changes.quality_change(*values, term, rule.relative), "; ".join(filter(None, notes)), *texts, change
+    texts = [_summary_text(*each, term.share) for each in zip(summaries, pair, strict=True)]
+    old, new = (summary["mean"] for summary in summaries)
+    change = "" if None in (old, new) else _percent(changes.relative_change(old, new))
+    if change and term.share:
+        change = f"{100 * (new - old):+.2f} points"
+    return changes.quality_change(*values, term, rule.relative), "; ".join(notes), *texts, change
 
 
 def _no_value(values, one):
@@ -302,32 +274,17 @@ def _no_value(values, one):
     return "no value" if any(value is None and steps.get(seed) is None for seed, value in values.items()) else ""
 
 
-def _budget_change(*pair):
-    steps = [f"{one.runs.recipe.get('steps', 0):,}" for one in pair]
-    seeds = [", ".join(one.runs.seeds) for one in pair]
-    budgets = {"steps": steps, "seeds": seeds}
-    return "; ".join(f"{what}: {old} → {new}" for what, (old, new) in budgets.items() if old != new)
-
-
-def _summary_text(summary, lost, share):
+def _summary_text(summary, one, share):
     if summary["mean"] is None:
         values = list(summary["seeds"].values())
-        return f"{lost} ({values.count(None)} of {len(values)} seeds)"
+        reason = _no_value(summary["seeds"], one) or "diverged"
+        return f"{reason} ({values.count(None)} of {len(values)} seeds)"
     half = f" ± {(summary['high'] - summary['low']) / 2:.2g}" if "low" in summary else ""
     return f"{summary['mean']:{'.4f' if share else '.5g'}}{half}"
 
 
-def _change_text(means, share):
-    if None in means:
-        return ""
-    return f"{100 * (means[1] - means[0]):+.2f} points" if share else _percent(changes.relative_change(*means))
-
-
 def _percent(change):
     return f"{100 * change:+.1f} %" if math.isfinite(change) else "from 0"
-
-
-# ---- latency
 
 
 def _latency(profile, pairs, sides, rule):
@@ -336,22 +293,29 @@ def _latency(profile, pairs, sides, rule):
     for name, pair in pairs.items():
         for verb in _verbs(pair):
             graphs = [_first_graph(one, verb) for one in pair]
-            structures = tuple(graph and graph.structure_sha256 for graph in graphs)
-            groups.setdefault((verb, structures), (graphs, []))[1].append(name)
-    for (verb, _), (graphs, names) in groups.items():
+            structures = [graph and graph.structure_sha256 for graph in graphs]
+            groups.setdefault((verb, *structures), (graphs, []))[1].append(name)
+    for (verb, *_), (graphs, names) in groups.items():
         try:
             timed = _timed(profile, graphs, sides)
         except NotComparableError as reason:
             yield Row(profile, tuple(names), verb, NOT_COMPARABLE, str(reason))
             continue
-        by_call = [_calls(record) for record in timed]
-        for call in {**by_call[0], **by_call[1]}:
+        by_call = [
+            {
+                (provider, row.batch, row.mode, row.threads, row.optimisation): (source, row)
+                for provider, source in record.sources.items()
+                for row in source.rows
+            }
+            for record in timed
+        ]
+        for call in by_call[0] | by_call[1]:
             provider, batch, mode, threads, optimisation = call
             level = "" if optimisation == "all" else f", optimisation {optimisation}"
             what = f"{verb}, batch {batch}: {provider} {mode}, {threads} thread{'s' * (threads != 1)}{level}"
-            found = [calls.get(call) for calls in by_call]
-            providers = [record.not_measured.get(provider, "no such row") for record in timed]
-            yield _row(profile, tuple(names), what, _call, verb, found, providers, sides, rule)
+            reasons = [record.not_measured.get(provider, "no such row") for record in timed]
+            found = [calls.get(call, (None, None)) for calls in by_call]
+            yield _row(profile, tuple(names), what, _call, verb, found, reasons, sides, rule)
 
 
 def _verbs(pair):
@@ -374,22 +338,13 @@ def _timed(profile, graphs, sides):
     return timed
 
 
-def _calls(record):
-    """{what identifies a row: (source, row)} of a `Latency`."""
-    return {
-        (provider, row.batch, row.mode, row.threads, row.optimisation): (source, row)
-        for provider, source in record.sources.items()
-        for row in source.rows
-    }
+def _call(verb, found, reasons, sides, rule):
+    """(verdict, note, before, after, change) of two (source, row), (None, None) for a side that has no such row.
 
-
-def _call(verb, found, providers, sides, rule):
-    """(verdict, note, before, after, change) of two (source, row), or None where there is no such row.
-
-    `providers` are the reasons why there is none. Raises NotComparableError.
+    `reasons` are why a side has none. Raises NotComparableError.
     """
-    _require(sides, [_problem(one and one[1], reason) for one, reason in zip(found, providers, strict=True)])
     (old, before), (new, after) = found
+    _require(sides, [_no_median(row, reason) for row, reason in zip((before, after), reasons, strict=True)])
     for key in HARDWARE:
         _require_equal(f"machine, {key}", old.machine.get(key), new.machine.get(key))
     _require_equal("setting of TF32", before.tf32, after.tf32)
@@ -398,22 +353,18 @@ def _call(verb, found, providers, sides, rule):
     if disturbance := changes.disturbed(before.times, after.times, rule):
         raise NotComparableError(disturbance)
     notes = ["another structure"] * (old.graph.structure_sha256 != new.graph.structure_sha256)
-    pairs = {key: (old.machine.get(key), new.machine.get(key)) for key in {**old.machine, **new.machine}}
-    notes += [f"{key} {left} → {right}" for key, (left, right) in pairs.items() if left != right]
+    notes += _differences(old.machine, new.machine)
     verdict, change = changes.latency_change(before.times, after.times, rule)
     texts = [f"{one.p50_us:.4g} ({one.p50_low_us:.4g}–{one.p50_high_us:.4g})" for one in (before.times, after.times)]
     return verdict, "; ".join(notes), *texts, _percent(change)
 
 
-def _problem(row, not_measured):
+def _no_median(row, not_measured):
     """The reason why a row has no median to compare, or empty."""
     if row is None or row.times is None:
         return f"not measured ({row.not_measured if row else not_measured})"
-    known = None not in (row.times.p50_us, row.times.p50_low_us, row.times.p50_high_us)
-    return "" if known else "too few calls for a median with an interval"
-
-
-# ---- graphs
+    unknown = None in (row.times.p50_us, row.times.p50_low_us, row.times.p50_high_us)
+    return "too few calls for a median with an interval" if unknown else ""
 
 
 def _graph(verb, pair, sides):
@@ -421,12 +372,8 @@ def _graph(verb, pair, sides):
     graphs = [_first_graph(one, verb) for one in pair]
     _require(sides, ["" if graph else "no such graph" for graph in graphs])
     hashes = [{seed: one.graph.graph_sha256 for seed, one in each.exports.graphs[verb].items()} for each in pair]
-    old, new = (dict(statistics.flat(graph.model_dump(exclude=set(Identity.model_fields)))) for graph in graphs)
-    notes = [
-        " ".join([*key, _text(old.get(key, 0)), "→", _text(new.get(key, 0))])
-        for key in {**old, **new}
-        if old.get(key) != new.get(key)
-    ]
+    facts = [statistics.flat(graph.model_dump(exclude=set(Identity.model_fields))) for graph in graphs]
+    notes = _differences(*({" ".join(key): _text(value) for key, value in each} for each in facts), absent="0")
     same = graphs[0].structure_sha256 == graphs[1].structure_sha256
     if same and hashes[0] != hashes[1]:
         notes.insert(0, "other weights or metadata")
@@ -437,22 +384,3 @@ def _graph(verb, pair, sides):
 
 def _text(value):
     return "; ".join(value) if isinstance(value, list) else f"{value:,}" if isinstance(value, int) else value
-
-
-# ---- summing up
-
-
-def counts(rows):
-    """{verdict: number of rows}, in the order of VERDICTS."""
-    found = Counter(row.verdict for row in rows)
-    return {verdict: found[verdict] for verdict in VERDICTS if found[verdict]}
-
-
-def reasons(rows):
-    """[(profile, reason, number of rows, experiments)] of what is not comparable, the most frequent first."""
-    groups = {}
-    for row in rows:
-        if row.verdict == NOT_COMPARABLE:
-            groups.setdefault((row.profile, row.note), []).append(row.experiments)
-    found = [(*key, len(names), list(dict.fromkeys(sum(names, ())))) for key, names in groups.items()]
-    return sorted(found, key=lambda group: -group[2])

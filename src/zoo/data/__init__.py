@@ -13,15 +13,16 @@ def load(source):
     To the source's own facts are added `source` and `sha256`. Raises InputError for a source that is not there, for
     missing or unknown arguments, and for whatever the source finds wrong.
     """
-    name = source.source
-    known = [unit.removeprefix("data/") for unit in code.units() if unit.startswith("data/")]
-    if name not in known:
-        raise InputError(f"params.yaml: data: source = {name!r} is unknown: use one of {', '.join(known)}")
+    name, units = source.source, code.units()
+    if f"data/{name}" not in units:
+        known = ", ".join(unit.removeprefix("data/") for unit in units if unit.startswith("data/"))
+        raise InputError(f"params.yaml: data: source = {name!r} is unknown: use one of {known}")
     function = code.module(f"data/{name}").load
+    takes = inspect.signature(function)
     try:
-        inspect.signature(function).bind(**source.arguments)
+        takes.bind(**source.arguments)
     except TypeError as error:
-        takes = ", ".join(inspect.signature(function).parameters) or "no further keys"
-        raise InputError(f"params.yaml: data: source {name}: {error}; it takes {takes}") from None
+        known = ", ".join(takes.parameters) or "no further keys"
+        raise InputError(f"params.yaml: data: source {name}: {error}; it takes {known}") from None
     arrays, facts = function(**source.arguments)
     return arrays, {"source": name, "sha256": archive.sha256(arrays), **facts}

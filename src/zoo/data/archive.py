@@ -19,16 +19,28 @@ def sha256(arrays):
     return digest.hexdigest()
 
 
+def numbered(splits, vocabulary):
+    """(arrays, facts) of texts {split: list of words}: each as int32 [words], ids into `vocabulary` (unicode [V])."""
+    number = {word: item for item, word in enumerate(vocabulary)}
+    arrays = {split: numpy.array([number[word] for word in text], numpy.int32) for split, text in splits.items()}
+    facts = {"vocabulary": len(vocabulary), "end_of_sentence": number["<eos>"]}
+    return arrays | {"vocabulary": numpy.array(vocabulary)}, facts
+
+
 def write(path, arrays, facts):
     """Write arrays (dict of ndarray) and facts (whatever JSON can hold) to `path`, whole or not at all."""
-    ordered = {name: arrays[name] for name in sorted(arrays)}
     with files.replacing(path) as temporary, open(temporary, "wb") as stream:
         # Not compressed: zlib's bytes differ between its builds, and every experiment reads this file.
-        numpy.savez(stream, **ordered, facts=numpy.array(json.dumps(facts, sort_keys=True)), allow_pickle=False)
+        numpy.savez(
+            stream,
+            **dict(sorted(arrays.items())),
+            facts=numpy.array(json.dumps(facts, sort_keys=True)),
+            allow_pickle=False,
+        )
 
 
 def read(path):
-    """Return (arrays, facts) as given to `save`. Raises InputError when the file is missing or damaged."""
+    """Return (arrays, facts) as given to `write`. Raises InputError when the file is missing or damaged."""
     try:
         with open(path, "rb") as stream, numpy.load(stream, allow_pickle=False) as content:
             arrays = {name: content[name] for name in content.files}

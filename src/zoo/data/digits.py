@@ -18,22 +18,17 @@ def load(validation, test, split_seed):
     source = load_digits()
     images = numpy.stack([enlarge(image) for image in source.images])
     labels = source.target.astype(numpy.uint8)
+    items = {"train": numpy.arange(len(labels))}
     try:
-        rest, test_items = train_test_split(
-            numpy.arange(len(labels)), test_size=test, stratify=labels, random_state=split_seed
-        )
-        train_items, validation_items = train_test_split(
-            rest, test_size=validation, stratify=labels[rest], random_state=split_seed
-        )
+        for split, size in (("test", test), ("validation", validation)):
+            items["train"], items[split] = train_test_split(
+                items["train"], test_size=size, stratify=labels[items["train"]], random_state=split_seed
+            )
     except ValueError as error:
-        raise InputError(
-            f"params.yaml, source digits: validation: {validation}, test: {test} do not split "
-            f"{len(labels)} images of 10 classes ({error})"
-        ) from None
-    arrays = {}
-    for split, items in (("train", train_items), ("validation", validation_items), ("test", test_items)):
-        arrays[f"{split}_images"] = images[items]
-        arrays[f"{split}_labels"] = labels[items]
+        given = f"params.yaml, source digits: validation: {validation}, test: {test}"
+        raise InputError(f"{given} do not split {len(labels)} images of 10 classes ({error})") from None
+    kinds = {"images": images, "labels": labels}
+    arrays = {f"{split}_{kind}": values[index] for split, index in items.items() for kind, values in kinds.items()}
     return arrays, {"classes": 10, "licence": "CC BY 4.0 (UCI, Alpaydin and Kaynak)"}
 
 

@@ -32,10 +32,8 @@ def fetch(folder, name, sha256, mirrors, timeout_s=15.0, tries=3, pause_s=1.0, s
     5xx) is tried `tries` times. All is kept in memory: a failure leaves nothing behind. Raises InputError,
     one message with every address and why it failed, when none has the file.
     """
-    own = os.environ.get("ZOO_MIRROR")
-    addresses = [f"{own.rstrip('/')}/{folder}/{name}"] if own else []
-    addresses += [mirror + name for mirror in mirrors]
-    failures = []
+    own, file, failures = os.environ.get("ZOO_MIRROR"), f"{folder}/{name}", []
+    addresses = ([f"{own.rstrip('/')}/{file}"] if own else []) + [mirror + name for mirror in mirrors]
     for address in addresses:
         try:
             if "://" in address:
@@ -43,18 +41,16 @@ def fetch(folder, name, sha256, mirrors, timeout_s=15.0, tries=3, pause_s=1.0, s
             else:
                 packed = Path(address).read_bytes()
             content = checked(packed, sha256)
-        except Refused as error:
-            failures.append(f"{address} ({error})")
-        except OSError as error:
-            failures.append(f"{address} ({error.strerror})")
+        except (Refused, OSError) as error:
+            failures.append(f"{address} ({getattr(error, 'strerror', error)})")
         else:
             if failures:
-                print(f"{folder}/{name} is from {address}, after {'; '.join(failures)}", file=sys.stderr)
+                print(f"{file} is from {address}, after {'; '.join(failures)}", file=sys.stderr)
             return content
     raise InputError(
-        f"{folder}/{name} could not be had from any of {len(addresses)} places: {'; '.join(failures)}. "
-        "Try again later, set ZOO_MIRROR to a folder or address that holds "
-        f"{folder}/{name}, or use the quick profile (`dvc repro`), which needs no network"
+        f"{file} could not be had from any of {len(addresses)} places: {'; '.join(failures)}. Try again later, set "
+        f"ZOO_MIRROR to a folder or address that holds {file}, or use the quick profile (`dvc repro`), which needs no "
+        "network"
     )
 
 
@@ -111,10 +107,7 @@ def download(address, timeout_s, slowest_bytes_per_s):
 
 def innermost(error):
     """Return the first cause of a failed transfer, in a few words."""
-    while True:
-        inner = getattr(error, "reason", None) or (error.args[-1] if error.args else None)
-        if not isinstance(inner, Exception):
-            break
+    while isinstance(inner := getattr(error, "reason", None) or (error.args or [None])[-1], Exception):
         error = inner
     text = str(error).split("): ", 1)[-1]
     return f"cut off: {text}" if isinstance(error, http.client.IncompleteRead) else text

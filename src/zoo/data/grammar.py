@@ -5,7 +5,11 @@ pronoun agree with both, over any number of attachments ("near the old lamps") w
 remembers only the last few words cannot know. Like "our bakers near the clock wander by themselves <eos>".
 """
 
+from collections import Counter
+
 import numpy
+
+from zoo.data import archive
 
 TABLE = """
 persons baker farmer teacher sailor singer doctor weaver miner hunter painter guard mayor judge clerk nurse
@@ -26,29 +30,15 @@ LINES = [line.split() for line in TABLE.strip().splitlines()]
 WORDS = {name: [word for line in LINES if line[0] == name for word in line[1:]] for name, *_ in LINES}
 
 
-def with_s(name):
-    return [word + "s" for word in WORDS[name]]
+def with_s(name, added):
+    return [word + "s" * added for word in WORDS[name]]
 
 
 # (kind, number) of the subject -> the words that it allows
-NOUNS = {
-    ("person", "one"): WORDS["persons"],
-    ("person", "many"): with_s("persons"),
-    ("thing", "one"): WORDS["things"],
-    ("thing", "many"): with_s("things"),
-}
-VERBS = {
-    ("person", "one"): with_s("persons_do"),
-    ("person", "many"): WORDS["persons_do"],
-    ("thing", "one"): with_s("things_do"),
-    ("thing", "many"): WORDS["things_do"],
-}
-REFLEXIVES = {
-    ("person", "one"): ["himself", "herself"],
-    ("person", "many"): ["themselves"],
-    ("thing", "one"): ["itself"],
-    ("thing", "many"): ["themselves"],
-}
+SUBJECTS = [(kind, number) for kind in ("person", "thing") for number in ("one", "many")]
+NOUNS = {(kind, number): with_s(f"{kind}s", number == "many") for kind, number in SUBJECTS}
+VERBS = {(kind, number): with_s(f"{kind}s_do", number == "one") for kind, number in SUBJECTS}
+REFLEXIVES = dict(zip(SUBJECTS, (["himself", "herself"], ["themselves"], ["itself"], ["themselves"]), strict=True))
 
 
 def ways_on(place, subject):
@@ -69,12 +59,8 @@ def ways_on(place, subject):
             nouns = [(0.2, nouns, "predicate", subject) for nouns in NOUNS.values()]
             return [(0.2, WORDS["adjectives"], "attachment", subject), *nouns]
         case "said":
-            return [
-                (0.3, ["<eos>"], "start", None),
-                (0.2, WORDS["adverbs"], "end", subject),
-                (0.2, ["by"], "reflexive", subject),
-                (0.3, ["and"], "joined", subject),
-            ]
+            onward = [(0.2, WORDS["adverbs"], "end"), (0.2, ["by"], "reflexive"), (0.3, ["and"], "joined")]
+            return [(0.3, ["<eos>"], "start", None), *((*way, subject) for way in onward)]
         case "joined":
             return [(1.0, VERBS[subject], "said", subject)]
         case "reflexive":
@@ -157,27 +143,17 @@ def load(train, validation, test, seed):
     """
     states = automaton()
     share = stationary(states)
-    frequency = {}
+    frequency = Counter()
     for state, words in states.items():
-        for word, (probability, _) in words.items():
-            frequency[word] = frequency.get(word, 0.0) + share[state] * probability
+        frequency.update({word: share[state] * probability for word, (probability, _) in words.items()})
     # rounded: what is equally frequent by the rules must not be ordered by the last bit
     vocabulary = sorted(frequency, key=lambda word: (-round(frequency[word], 9), word))
-    number = {word: item for item, word in enumerate(vocabulary)}
-    generators = numpy.random.default_rng(seed).spawn(3)
-    texts = [
-        draw(states, count, generator) for count, generator in zip((train, validation, test), generators, strict=True)
-    ]
-    arrays = {
-        split: numpy.array([number[word] for word in text], numpy.int32)
-        for split, text in zip(("train", "validation", "test"), texts, strict=True)
-    }
-    arrays["vocabulary"] = numpy.array(vocabulary)
-    facts = {
-        "vocabulary": len(vocabulary),
-        "end_of_sentence": number["<eos>"],
+    counts = {"train": train, "validation": validation, "test": test}
+    generators = numpy.random.default_rng(seed).spawn(len(counts))
+    texts = {split: draw(states, counts[split], drawn) for split, drawn in zip(counts, generators, strict=True)}
+    arrays, facts = archive.numbered(texts, vocabulary)
+    return arrays, facts | {
         "floor_nats_per_word": round(entropy_rate(states), 9),
-        "test_nats_per_word": round(nats_per_word(states, texts[2]), 9),
+        "test_nats_per_word": round(nats_per_word(states, texts["test"]), 9),
         "licence": "this project's own (MIT)",
     }
-    return arrays, facts

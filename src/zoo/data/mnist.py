@@ -30,22 +30,15 @@ def load(validation):
     shapes = ((60000, 28, 28), (60000,), (10000, 28, 28), (10000,))
     if not 0 < validation < shapes[0][0]:
         raise InputError(f"params.yaml, source mnist: validation: {validation} is not in 1 .. 59999")
-    images, labels, test_images, test_labels = (
-        parse_idx(fetch("mnist", name, digest, MIRRORS), shape, name)
-        for (name, digest), shape in zip(FILES.items(), shapes, strict=True)
-    )
-    arrays = {
-        "train_images": images[validation:],
-        "train_labels": labels[validation:],
-        "validation_images": images[:validation],
-        "validation_labels": labels[:validation],
-        "test_images": test_images,
-        "test_labels": test_labels,
-    }
+    contents = [(fetch("mnist", name, digest, MIRRORS), name) for name, digest in FILES.items()]
+    images, labels, *test = (parse_idx(*file, shape) for file, shape in zip(contents, shapes, strict=True))
+    arrays = dict(zip(("test_images", "test_labels"), test, strict=True))
+    for split, part in (("train", slice(validation, None)), ("validation", slice(validation))):
+        arrays |= {f"{split}_images": images[part], f"{split}_labels": labels[part]}
     return arrays, {"classes": 10, "licence": "CC BY-SA 3.0 (LeCun, Cortes and Burges)"}
 
 
-def parse_idx(content, shape, name):
+def parse_idx(content, name, shape):
     """Return the uint8 array [shape] in an IDX file's bytes; raises InputError if it holds anything else.
 
     Header, big-endian: two zero bytes, 0x08 for uint8, the number of axes, each axis as a 32-bit length.

@@ -2,8 +2,7 @@
 
 from collections import Counter
 
-import numpy
-
+from zoo.data.archive import numbered
 from zoo.data.fetch import fetch
 from zoo.errors import InputError
 
@@ -13,6 +12,7 @@ MIRRORS = (
     "https://raw.githubusercontent.com/tomsercu/lstm/master/data/",
 )
 
+SPLITS = ("train", "validation", "test")
 FILES = {
     "ptb.train.txt": "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf",
     "ptb.valid.txt": "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2",
@@ -30,33 +30,13 @@ def load():
     Raises InputError when no mirror has the files, or they are not the 929,589 words that papers report on.
     Source: T. Mikolov, Statistical Language Models Based on Neural Networks, 2012; M. Marcus et al., 1993.
     """
-    train, validation, test = (words_of(fetch("ptb", name, digest, MIRRORS).decode()) for name, digest in FILES.items())
-    vocabulary = vocabulary_of(train)
-    found = (len(train), len(vocabulary))
+    texts = [fetch("ptb", name, digest, MIRRORS).decode() for name, digest in FILES.items()]
+    splits = {split: text.replace("\n", " <eos> ").split() for split, text in zip(SPLITS, texts, strict=True)}
+    counts = Counter(splits["train"])
+    found = (counts.total(), len(counts))
     if found != (TRAINING_WORDS, VOCABULARY):
-        raise InputError(
-            f"ptb.train.txt has {found[0]} words, {found[1]} different ones, instead of {TRAINING_WORDS} "
-            f"and {VOCABULARY}: take it from another mirror"
-        )
-    number = {word: item for item, word in enumerate(vocabulary)}
-    arrays = {"vocabulary": numpy.array(vocabulary)}
-    for split, words in (("train", train), ("validation", validation), ("test", test)):
-        arrays[split] = numpy.array([number[word] for word in words], numpy.int32)
-    facts = {
-        "vocabulary": len(vocabulary),
-        "end_of_sentence": number["<eos>"],
-        "floor_nats_per_word": None,
-        "licence": "LDC user agreement; not redistributed",
-    }
-    return arrays, facts
-
-
-def words_of(text):
-    """Return the list of words, `<eos>` after each line."""
-    return text.replace("\n", " <eos> ").split()
-
-
-def vocabulary_of(words):
-    """Return the different words, most frequent first and then alphabetically, as TensorFlow's tutorial."""
-    counts = Counter(words)
-    return sorted(counts, key=lambda word: (-counts[word], word))
+        given = f"ptb.train.txt has {found[0]} words, {found[1]} different ones"
+        raise InputError(f"{given}, instead of {TRAINING_WORDS} and {VOCABULARY}: take it from another mirror")
+    # The most frequent first, then alphabetically, as in TensorFlow's tutorial.
+    arrays, facts = numbered(splits, sorted(counts, key=lambda word: (-counts[word], word)))
+    return arrays, facts | {"floor_nats_per_word": None, "licence": "LDC user agreement; not redistributed"}

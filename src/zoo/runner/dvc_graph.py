@@ -2,8 +2,8 @@
 
 DVC's own `repro` is serial, reads params.yaml once for each stage and writes the whole dvc.lock after each. This module
 takes its steps apart (`Stage.reproduce`, `Stage.run` and `run_stage` in DVC's source) so that commands can run side by
-side between them; the decisions stay DVC's. It was written against one version of DVC;
-tests/runner/test_dvc_graph.py holds the functions that are repeated or replaced here to the text that was read.
+side between them; the decisions stay DVC's. It was written against one version of DVC; tests/runner/test_dvc_graph.py
+holds the functions that are repeated or replaced here to the text that was read.
 """
 
 import contextlib

@@ -1,5 +1,7 @@
 """Batches that never leave the device: the data lie there as one tensor, a batch is an index or a slice."""
 
+import itertools
+
 import torch
 
 from zoo.errors import InputError
@@ -36,12 +38,6 @@ def labelled_subset(images, labels, count, generator):
     return images[chosen], labels[chosen]
 
 
-def joined(first, second):
-    """Yield the batches of two streams side by side."""
-    for left, right in zip(first, second, strict=True):
-        yield *left, *right
-
-
 def stretches(words, batch, time):
     """Yield one epoch of text as (words [batch, time], following words, fresh): row k continues in the next stretch.
 
@@ -58,17 +54,9 @@ def stretches_per_epoch(words, batch, time):
     """How many stretches `words` words make. Raises InputError where there is none."""
     count = (words // batch - 1) // time
     if count < 1:
-        raise InputError(
-            f"params.yaml: fit.batch = {batch} rows of fit.time = {time} words are more than a split of the text or "
-            f"curve.validation_items has ({words} words): make one of them smaller"
-        )
+        asked = f"fit.batch = {batch} rows of fit.time = {time} words are more than a split of the text"
+        raise InputError(f"params.yaml: {asked} or curve.validation_items has ({words} words): make one smaller")
     return count
-
-
-def epochs(words, batch, time):
-    """`stretches` for ever."""
-    while True:
-        yield from stretches(words, batch, time)
 
 
 def of_images(arrays, fit, labelled, validation_items, device, generator):
@@ -78,14 +66,16 @@ def of_images(arrays, fit, labelled, validation_items, device, generator):
     held_out = [values[:validation_items] for values in images(arrays, "validation", device)]
     if labelled is not None:
         few = labelled_subset(pixels, labels, labelled, generator)
-        training = joined(training, shuffled(*few, min(fit.batch, labelled), generator))
-        held_out = [*held_out, *held_out]
+        labelled_batches = shuffled(*few, min(fit.batch, labelled), generator)
+        training = (every + known for every, known in zip(training, labelled_batches, strict=True))
+        held_out *= 2
     return training, [tuple(held_out)], len(pixels) // fit.batch
 
 
 def of_text(arrays, fit, labelled, validation_items, device, generator):
     """The same for text, which is read in order: nothing is drawn."""
     words, held_out = (torch.from_numpy(arrays[split]).to(device).long() for split in ("train", "validation"))
-    training = epochs(words, fit.batch, fit.time)
+    per_epoch = stretches_per_epoch(len(words), fit.batch, fit.time)
+    epochs = (stretches(words, fit.batch, fit.time) for _ in itertools.count())
     validation = list(stretches(held_out[:validation_items], fit.batch, fit.time))
-    return training, validation, stretches_per_epoch(len(words), fit.batch, fit.time)
+    return itertools.chain.from_iterable(epochs), validation, per_epoch

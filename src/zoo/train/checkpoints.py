@@ -1,5 +1,6 @@
 """Trained weights as safetensors, with the facts of the run that made them."""
 
+import contextlib
 import json
 
 from safetensors import SafetensorError, safe_open
@@ -43,19 +44,13 @@ def begin_from(path, network):
     return len(shared)
 
 
-class _readable:
+@contextlib.contextmanager
+def _readable(path):
     """Turn what safetensors and torch raise for a damaged or foreign checkpoint into one line."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __enter__(self):
-        if not self.path.exists():
-            raise InputError(f"{self.path} is missing: run `dvc repro`, which trains it")
-
-    def __exit__(self, kind, error, traceback):
-        if isinstance(error, (SafetensorError, RuntimeError, KeyError, TypeError, ValueError)):
-            reason = " ".join(str(error).split())
-            raise InputError(
-                f"{self.path} is damaged or of another network ({reason}): delete it and run `dvc repro` again"
-            ) from None
+    if not path.exists():
+        raise InputError(f"{path} is missing: run `dvc repro`, which trains it")
+    try:
+        yield
+    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        wrong = f"{path} is damaged or of another network ({' '.join(str(error).split())})"
+        raise InputError(f"{wrong}: delete it and run `dvc repro` again") from None

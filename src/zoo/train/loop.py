@@ -6,6 +6,8 @@ import torch
 
 from zoo.errors import InputError
 
+PLAYERS = "params.yaml: players"
+
 
 def fit(network, batches, players, steps, *, rate=lambda step: 1.0, clip=None, log_every=1, validate_every=None,
         validation=(), on_log=lambda step, losses: None, on_validate=lambda step: None, state=None,
@@ -44,9 +46,7 @@ def fit(network, batches, players, steps, *, rate=lambda step: 1.0, clip=None, l
         losses, norms = {}, {}
         for player, loss in network.losses(next(batches)):
             if player not in optimizers:
-                raise InputError(
-                    f"params.yaml: players has no {player!r}, whose loss {network.__module__} yields: add it"
-                )
+                raise InputError(f"{PLAYERS} has no {player!r}, whose loss {network.__module__} yields: add it")
             optimizer = optimizers[player]
             weights = [weight for group in optimizer.param_groups for weight in group["params"]]
             for group, base in zip(optimizer.param_groups, base_rates[player], strict=True):
@@ -61,9 +61,7 @@ def fit(network, batches, players, steps, *, rate=lambda step: 1.0, clip=None, l
             losses[player] = loss.detach()
         if step == 0 and losses.keys() != optimizers.keys():
             idle = ", ".join(optimizers.keys() - losses.keys())
-            raise InputError(
-                f"params.yaml: players has {idle}, but {network.__module__} yields no such loss: remove it"
-            )
+            raise InputError(f"{PLAYERS} has {idle}, but {network.__module__} yields no such loss: remove it")
         unread.append(torch.stack(list(losses.values())))
         if reading:
             read = torch.stack(unread).cpu()
@@ -136,14 +134,10 @@ def _restore(state, network, optimizers):
 
 
 def _optimizer(network, name, player):
-    where = f"params.yaml: players.{name}"
+    where = f"{PLAYERS}.{name}"
     options = {key: value for key, value in player.items() if key not in ("algorithm", "moves")}
     weights = _weight_groups(network, f"{where}.moves", player["moves"])
-    algorithm = getattr(torch.optim, player["algorithm"], None)
-    if not (inspect.isclass(algorithm) and issubclass(algorithm, torch.optim.Optimizer)):
-        raise InputError(
-            f"{where}.algorithm = {player['algorithm']}: torch.optim has no such optimiser (Adam, SGD, ...)"
-        )
+    algorithm = getattr(torch.optim, player["algorithm"])
     known = inspect.signature(algorithm).parameters
     for key in options.keys() - known.keys():
         raise InputError(f"{where}.{key} is unknown to {player['algorithm']}: it takes {', '.join(list(known)[1:])}")
@@ -159,15 +153,13 @@ def _weight_groups(network, where, moves):
     """Parameter groups of the submodules that `moves` names: "all", a list, or a map to learning rates."""
     if moves == "all":
         return [{"params": [weight for weight in network.parameters() if weight.requires_grad]}]
-    known = dict(network.named_children())
+    known, groups = dict(network.named_children()), []
     for part in moves:
         if part not in known:
             raise InputError(f"{where} = {part}: the network has no such part; it has {', '.join(known)}")
-    rates = moves.items() if isinstance(moves, dict) else [(part, None) for part in moves]
-    return [
-        {"params": [weight for weight in known[part].parameters() if weight.requires_grad]} | ({"lr": lr} if lr else {})
-        for part, lr in rates
-    ]
+        weights = [weight for weight in known[part].parameters() if weight.requires_grad]
+        groups.append({"params": weights} | ({"lr": moves[part]} if isinstance(moves, dict) else {}))
+    return groups
 
 
 def _copy_of_state(network):

@@ -57,11 +57,13 @@ def train(experiment, settings, seed, arrays, facts, on_log):
     metadata = _metadata(experiment, seed, facts, network)
     rows, diverged, progress, cost = [], None, None, None
     if experiment.steps:
-        place, progress = files.unfinished(experiment.profile, experiment.name, seed), _progress(network)
-        identity = _identity(metadata, settings, begun_from, device, processor)
+        place = files.unfinished(experiment.profile, experiment.name, seed)
+        computed = code.identity(["train", f"models/{experiment.file}"])
+        # All that the weights and the curve depend on: a kept state is gone on from where it agrees.
+        identity = _sha256([metadata, settings.model_dump(), begun_from, device.type, processor, computed])
         state = _state(place, identity, device)
-        if state is not None and progress is not None:
-            progress |= state["progress"]
+        progress = {"steps": [], "images": []} if hasattr(network, "generate") else None
+        progress = state["progress"] if state else progress
         if state is not None and state["finished"]:
             network.load_state_dict(state["network"])
             rows, diverged, cost = state["rows"], state["finished"]["diverged"], state["finished"]["cost"]
@@ -70,12 +72,10 @@ def train(experiment, settings, seed, arrays, facts, on_log):
             keep = _Keeper(place, identity, progress)
             rows, diverged = _fit(experiment, settings, seed, network, arrays, device, progress, state, on_log, keep)
             cost = Cost(
-                seconds=time.perf_counter() - began,
-                cpu_seconds=time.process_time() - began_cpu,
+                seconds=time.perf_counter() - began, cpu_seconds=time.process_time() - began_cpu,
                 memory_peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-                processor=processor,
-                resumed_at_step=state["step"] if state else None,
-            )
+                processor=processor, resumed_at_step=state["step"] if state else None,
+            )  # fmt: skip
             keep.finish({"network": network.state_dict(), "rows": rows}, {"diverged": diverged, "cost": cost})
     step, part = diverged or (None, None)
     metadata |= {"diverged_at_step": step, "diverged_in": part}
@@ -93,14 +93,14 @@ def _begin(experiment, seed, network):
 
 def _metadata(experiment, seed, facts, network):
     return {
-        "experiment": experiment.name,
-        "profile": experiment.profile,
-        "seed": seed,
-        "data": facts,
-        "recipe": experiment.recipe,
-        "params_sha256": hashlib.sha256(json.dumps(experiment.recipe, sort_keys=True).encode()).hexdigest(),
+        "experiment": experiment.name, "profile": experiment.profile, "seed": seed, "data": facts,
+        "recipe": experiment.recipe, "params_sha256": _sha256(experiment.recipe),
         "parameters": sum(weight.numel() for weight in network.parameters() if weight.requires_grad),
-    }
+    }  # fmt: skip
+
+
+def _sha256(value):
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _fit(experiment, settings, seed, network, arrays, device, progress, state, on_log, keep):
@@ -143,13 +143,6 @@ class _Keeper:
         self._at = time.monotonic()
 
 
-def _identity(metadata, settings, begun_from, device, processor):
-    """What a kept state must agree with to be gone on from: everything that the weights and the curve depend on."""
-    computed = code.identity(["train", f"models/{metadata['recipe']['file']}"])
-    parts = [metadata, settings.model_dump(), begun_from, device.type, processor, computed]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
 def _state(place, identity, device):
     """The kept state at `place`, or None where there is none, a damaged one, or that of another run."""
     try:
@@ -164,10 +157,6 @@ def _state(place, identity, device):
     if "random" in state:
         state["random"], state["cuda_random"] = state["random"].cpu(), [one.cpu() for one in state["cuda_random"]]
     return state
-
-
-def _progress(network):
-    return {"steps": [], "images": []} if hasattr(network, "generate") else None
 
 
 def _draw(network, progress, step):

@@ -17,10 +17,8 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 def prepare(seed, threads, device):
     """Seed torch, set its threads, have the CPU work fast, and return the torch.device for `auto`, `cpu` or `cuda`.
 
-    Numbers too small for a normal float32, below 1.2e-38, count as 0 from here on. Adam's mean of a gradient that has
-    become 0 ends among them and never leaves: a processor that takes them one by one needs ten times as long a step.
-
-    Raises InputError where `cuda` is asked for and absent.
+    Denormal float32 numbers count as 0 from here on: Adam's mean of a gradient that has become 0 would end among them,
+    and make a step take ten times as long. Raises InputError where `cuda` is asked for and absent.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS sums in varying order
     keep_freed_memory()
@@ -41,12 +39,10 @@ def generator(seed, device):
 
 
 def keep_freed_memory():
-    """Have this process reuse the memory of tensors that are gone, where its C library is glibc.
+    """Have glibc keep freed blocks for the next step, in place of returning them to the system.
 
-    Left alone, glibc returns a large block to the system when it is freed, and gets it back at the next step as pages
-    that the system clears one by one: about an eighth of the time of a language model or a large convolutional network.
+    The system clears the pages that it hands out: an eighth of the time of a language model or a large convolution.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
