@@ -53,7 +53,7 @@ ENOUGH = 0.95
 def clock():
     """p50 of five graphs, host and bound, by `zoo.latency.timing` and by a plain loop: medians of quiet rounds."""
     values = params.read()
-    most_drift = comparison.rules(values).latency.drift
+    most_drift = params.load(comparison.Rules, values, "compare").latency.drift
     settings = benchmark.settings(values, "full", sessions.cores())
     graphs = {(graph.experiment, graph.verb): graph for group in structures.graphs("quick").values() for graph in group}
     chosen = {key: settings[key] for key in timing.RULE} | {"seconds": PLAIN_SECONDS, "calls": PLAIN_CALLS}
@@ -114,7 +114,7 @@ def binding_of(session, feeds):
 
 def rule():
     """What `by_class` counts where nothing changed, and where each call took longer."""
-    rules = comparison.rules(params.read()).latency
+    rules = params.load(comparison.Rules, params.read(), "compare").latency
     before, again, longer = (in_a_process(factor, 1) for factor in (1, 1, INJECTED))
     found = {
         "rule": rules.model_dump(),

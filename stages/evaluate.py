@@ -10,7 +10,7 @@ from zoo import files, params, records, statistics
 from zoo.data import archive
 from zoo.evaluate import evaluation, scores
 from zoo.graphs import sessions, verbs
-from zoo.params.evaluation import evaluation as evaluation_settings
+from zoo.params.evaluation import Evaluation
 from zoo.records import metrics, parity
 from zoo.stage import run
 
@@ -18,7 +18,7 @@ from zoo.stage import run
 def evaluate(profile, name):
     """Evaluate one experiment: graphs and test data -> metrics, predictions and pictures."""
     values, exported = params.read(), parity.read(profile, name)
-    settings, threads = evaluation_settings(values), params.section(values, "threads")
+    settings, threads = params.load(Evaluation, values, "evaluate"), params.section(values, "threads")
     measured, items = {}, {}
     with (
         files.replacing(files.figures(profile, name)) as pictures,
@@ -30,7 +30,8 @@ def evaluate(profile, name):
             origin = json.loads(sessions.metadata(next(iter(graphs.values())))["run"])
             arrays, facts = archive.read(files.data(profile, origin["recipe"]["data"]))
             drawing = pictures if seed == exported.seeds[0] else None
-            drawn = evaluation.progress(files.progress(profile, name, seed)) if drawing else None
+            progress = files.progress(profile, name, seed)
+            drawn = archive.read(progress)[0] if drawing and progress.exists() else None
             case = evaluation.Case(graphs, arrays, facts, origin["recipe"], settings, drawing, drawn)
             for verb in graphs:
                 of_verb, of_items = getattr(evaluation, verb)(case)

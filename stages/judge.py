@@ -16,12 +16,15 @@ from zoo.stage import run
 def judge(profile, name):
     """Judge one generator: its graphs and the classifier's -> agreement, coverage, Frechet distance."""
     values = params.read()
-    settings, batch, threads = evaluation.judge(values), evaluation.evaluation(values).batch, values["threads"]
+    settings, threads = params.load(evaluation.Judge, values, "judge"), values["threads"]
+    batch = params.load(evaluation.Evaluation, values, "evaluate").batch
     arrays, facts = archive.read(files.data(profile, "images"))
     images = arrays["test_images"][:, None].astype(numpy.float32) / 255
     labels = arrays["test_labels"].astype(numpy.int64)
     judges = parity.read(profile, settings.by)
     first, identities = judges.seeds[0], judges.identities(judges.seeds[0])
+    if not {"classify", "encode"} <= identities.keys():
+        raise InputError(f"params.yaml: judge.by = {settings.by}: a judge has to classify and encode; name another")
     judging_graphs = {verb: identities[verb] for verb in ("classify", "encode")}
     classifier = sessions.open_all(profile, settings.by, first, judging_graphs, threads)
     exported, graphs, measured = parity.read(profile, name), {}, {}

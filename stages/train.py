@@ -5,7 +5,6 @@ import functools
 import hashlib
 
 import _checkout  # noqa: F401, the stage runs this checkout's code
-import numpy
 from tqdm import tqdm
 
 from zoo import files, params, records
@@ -36,15 +35,12 @@ def train(profile, name):
             checkpoint = folder / f"{seed}.safetensors"
             checkpoints.save(checkpoint, outcome.network, outcome.metadata)
             if outcome.progress is not None:
-                numpy.savez(folder / files.progress(profile, name, seed).name, **outcome.progress)
+                archive.write(folder / files.progress(profile, name, seed).name, outcome.progress, {})
             trained[str(seed)] = run.Run(
-                checkpoint_sha256=hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
-                diverged_at_step=outcome.metadata["diverged_at_step"],
-                diverged_in=outcome.metadata["diverged_in"],
-                device=outcome.device.type,
-                processor=outcome.processor,
-                threads=settings.threads,
-            )
+                checkpoint_sha256=hashlib.sha256(checkpoint.read_bytes()).hexdigest(), device=outcome.device.type,
+                processor=outcome.processor, threads=settings.threads,
+                **{key: outcome.metadata[key] for key in ("diverged_at_step", "diverged_in")},
+            )  # fmt: skip
             if outcome.cost is not None:
                 costs[str(seed)] = outcome.cost
         curve.write(table, rows)

@@ -59,8 +59,7 @@ def tree(tmp_path, monkeypatch):
     save(GENERATOR, signature, f"pixels = MatMul(noise, weights) {SQUARE}", recipe, **weights)
     for name in ("cae_strided", "gan", "resnet"):
         write_parity("quick", name)
-    PROGRESS.parent.mkdir(parents=True)
-    numpy.savez(PROGRESS, steps=numpy.arange(2), images=numpy.zeros((2, 10, 28, 28), numpy.uint8))
+    archive.write(PROGRESS, {"steps": numpy.arange(2), "images": numpy.zeros((2, 10, 28, 28), numpy.uint8)}, {})
     CHECKPOINT.parent.mkdir(parents=True)
     trained = {"recipe": experiments.experiment(PARAMETERS, "quick", "cae_strided").recipe, "data": {"classes": 10}}
     save_file({"weight": numpy.zeros(3)}, CHECKPOINT, {"run": json.dumps(trained)})

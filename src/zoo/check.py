@@ -19,15 +19,12 @@ TENSORS_PER_BATCH = {"images": 2, "text": 3}  # labelled images add two
 
 
 class Zoo(NamedTuple):
-    """The experiments, the networks of their model files, and those that are judged."""
+    """The experiments, the networks of their model files, and what each experiment can do."""
 
     entries: dict
     networks: dict
+    verbs: dict  # {experiment: its verbs}
     judged: list
-
-    def verbs(self, name):
-        entry = self.entries[name]
-        return self.networks[entry.file].verbs(entry.net)
 
 
 def check(path=params.PATH):
@@ -38,31 +35,34 @@ def check(path=params.PATH):
     values = params.read(path)
     _keys("", values, SECTIONS)
     _leaves(values)
-    evaluation.evaluation(values)
-    comparison.rules(values)
-    entries, judge, sources = experiments.entries(values), evaluation.judge(values), data.sources(values)
+    params.load(evaluation.Evaluation, values, "evaluate")
+    params.load(comparison.Rules, values, "compare")
+    entries, judge = experiments.entries(values), params.load(evaluation.Judge, values, "judge")
+    sources = params.load(data.Sources, values, "data")
     units = [name.split("/") for name in code.units() if "/" in name]
     files, modules = ([name for folder, name in units if folder == kind] for kind in ("models", "data"))
     for name, entry in entries.items():
         _known(f"models.{name}.file", entry.file, files)
         _known(f"models.{name}.data", entry.data, sources)
-    zoo = Zoo(entries, {file: signatures.network(file) for file in {e.file for e in entries.values()}}, judge.of)
+    networks = {file: signatures.network(file) for file in {entry.file for entry in entries.values()}}
+    verbs = {name: networks[entry.file].verbs(entry.net) for name, entry in entries.items()}
+    zoo = Zoo(entries, networks, verbs, judge.of)
     _sources(zoo, sources, modules)
     for name, entry in entries.items():
-        _network(zoo, name, entry)
-        _players(zoo, name, entry)
-        _start(zoo, name, entry)
+        for hold in (_network, _players, _start):
+            hold(zoo, name, entry)
     _judge(zoo, judge)
+    for name, entry in entries.items():
+        if entry.headline is not None:
+            _metric(zoo, f"models.{name}.headline", name, entry.headline)
     for profile in params.PROFILES:
         training.training(values, profile)
         _verbs(zoo, "benchmark.both.as_written", benchmark.benchmark(values, profile).as_written)
         _verbs(zoo, "peers.both.verbs", benchmark.peers(values, profile).verbs)
-    for name, entry in entries.items():
-        if entry.headline is not None:
-            _metric(zoo, f"models.{name}.headline", name, entry.headline)
     figures = published.figures(values)
-    _published(zoo, figures, published.curves(values))
-    _claims(zoo, claims.claims(values), [f"{name}.{metric}" for name, found in figures.items() for metric in found])
+    _published(zoo, figures, params.load(published.Curves, values, "published_curves"))
+    explained = [f"{name}.{metric}" for name, found in figures.items() for metric in found]
+    _claims(zoo, params.load(claims.Claims, values, "claims"), explained)
     return entries
 
 
@@ -72,12 +72,10 @@ def _sources(zoo, sources, modules):
             source, where = getattr(of_profile, profile), f"data.{key}.{profile}"
             _known(f"{where}.source", source.source, modules)
             arguments, words = signatures.source(source.source)
-            _keys(where, source.arguments, arguments)
-            _complete(where, source.arguments, arguments, source.source)
+            _keys(where, source.arguments, arguments, source.source)
             for name, entry in zoo.entries.items():
-                missing = sorted(zoo.networks[entry.file].needs - words) if entry.data == key else []
-                if missing:
-                    reason = f"these data have no {missing[0]}, which models.{name} needs: name another source"
+                for missing in zoo.networks[entry.file].needs - words if entry.data == key else ():
+                    reason = f"these data have no {missing}, which models.{name} needs: name another source"
                     _refuse(f"{where}.source", source.source, reason)
 
 
@@ -88,17 +86,15 @@ def _network(zoo, name, entry):
         where, size = f"models.{name}.size.{profile}", getattr(entry.size, profile)
         for key in size.net.keys() & entry.net.keys():
             _refuse(f"{where}.{key}", size.net[key], f"stands in models.{name}.net too: remove one of them")
-        _keys(f"models.{name}.net", entry.net, network.keys)
         _keys(where, size.net, network.keys)
-        _complete(f"models.{name}.net", entry.net | size.net, network.keys, entry.file)
+        _keys(f"models.{name}.net", entry.net | size.net, network.keys, entry.file)
         for key, value in (entry.net | size.net).items():
             if key in network.options and value not in network.options[key]:
                 _refuse(f"models.{name}.net.{key}", value, f"use one of {', '.join(network.options[key])}")
-        if network.batch:
-            given = TENSORS_PER_BATCH[entry.data] + (0 if size.labelled is None else 2)
-            if given != network.batch:
-                reason = f"gives {given} tensors a batch, {entry.file} takes {network.batch}"
-                _refuse(f"models.{name}.data", entry.data, f"{reason}: name other data, or mend size.labelled")
+        given = TENSORS_PER_BATCH[entry.data] + (0 if size.labelled is None else 2)
+        if given != (network.batch or given):
+            reason = f"gives {given} tensors a batch, {entry.file} takes {network.batch}"
+            _refuse(f"models.{name}.data", entry.data, f"{reason}: name other data, or mend size.labelled")
 
 
 def _players(zoo, name, entry):
@@ -140,19 +136,19 @@ def _start(zoo, name, entry):
 
 def _judge(zoo, judge):
     _known("judge.by", judge.by, zoo.entries)
-    missing = [verb for verb in JUDGING if verb not in zoo.verbs(judge.by)]
-    if missing:
-        _refuse("judge.by", judge.by, f"does not {missing[0]}: name an experiment that can {' and '.join(JUDGING)}")
+    for verb in JUDGING:
+        if verb not in zoo.verbs[judge.by]:
+            _refuse("judge.by", judge.by, f"does not {verb}: name an experiment that can {' and '.join(JUDGING)}")
     for name in judge.of:
         _known("judge.of", name, zoo.entries)
-        if not set(GENERATING) & set(zoo.verbs(name)):
+        if not set(GENERATING) & set(zoo.verbs[name]):
             _refuse("judge.of", name, "draws no images (no generate or decode): remove it")
 
 
 def _verbs(zoo, where, verbs):
     for verb in verbs:
         _known(where, verb, VERBS)
-        if not any(verb in zoo.verbs(name) for name in zoo.entries):
+        if not any(verb in able for able in zoo.verbs.values()):
             _refuse(where, verb, "no experiment has this verb: remove it")
 
 
@@ -165,9 +161,9 @@ def _metric(zoo, where, name, metric):
     elif verb == "judge":
         fits, reason = name in zoo.judged, f"{name} is not in judge.of"
     else:
-        fits, reason = verb in zoo.verbs(name), f"{name} has no verb {verb}; it has {', '.join(zoo.verbs(name))}"
+        fits, reason = verb in zoo.verbs[name], f"{name} has no verb {verb}; it has {', '.join(zoo.verbs[name])}"
     if fits and term.needs == "label":
-        verb = next(verb for verb in GENERATING if verb in zoo.verbs(name))
+        verb = next(verb for verb in GENERATING if verb in zoo.verbs[name])
         fits, reason = zoo.networks[entry.file].takes_label(verb, entry.net), f"{name} is not told the label"
     elif fits and term.needs:
         fits, reason = entry.net.get(term.needs), f"{name} has no {term.needs} in net"
@@ -191,7 +187,7 @@ def _published(zoo, figures, curves):
 
 def _claims(zoo, found, figures):
     for key, claim in found.items():
-        for test in claim.comparisons:
+        for test in claim.test:
             for side in test.measured:
                 _known(f"claims.{key}.test", side.experiment, zoo.entries)
                 metric = "training.final_loss" if side.metric == claims.AT_EQUAL_STEPS else side.metric
@@ -215,15 +211,13 @@ def _leaves(values, where=""):
         _refuse(where, values, "should be 0 or more")
 
 
-def _keys(where, values, known):
+def _keys(where, values, known, taker=None):
+    """Hold the keys of `values` to those that are known; with a `taker`, which takes them, all must be there."""
     for key in values:
         if key not in known:
             place = f"{where}.{key}" if where else key
             raise InputError(f"{params.PATH}: {place}: no such key is known here; {_hint(key, known)}")
-
-
-def _complete(where, values, wanted, taker):
-    for key in sorted(wanted - values.keys()):
+    for key in sorted(known - values.keys()) if taker else ():
         raise InputError(f"{params.PATH}: {where}.{key} is missing: {taker} takes it; add it")
 
 

@@ -34,11 +34,7 @@ def readme():
     if not summary.exists():
         raise InputError(f"{summary} is missing: run `zoo repro full/dvc.yaml`, which makes it")
     block = render.readme_block(files.read_json(summary))
-    if not README.exists():
-        raise InputError(f"{README} is missing: run this from the project's top folder")
-    text = render.rewrite_block(README.read_text(encoding="utf-8"), block)
-    with files.replacing(README) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    _rewrite(README, README, lambda text: render.rewrite_block(text, block))
     records = files.report("full", "metrics")
     if not records.exists():
         print(f"{records} is missing: {summary} is of an earlier version; `zoo repro full/dvc.yaml` makes both")
@@ -81,7 +77,8 @@ def clean(profile):
     """Remove what trainings of a profile have kept, and all outputs of experiments that params.yaml no longer has."""
     names = params.section(params.read(), "models")
     outputs = [*Path("artifacts", profile).glob("*/*"), *Path("reports", profile).glob("*/*")]
-    by_name = ("checkpoints", "graphs", "cost", "curves", "figures", "judged", "metrics", "parity", "predictions", "runs")
+    by_name = ["checkpoints", "graphs", "cost", "curves", "figures", "judged", "metrics", "parity"]
+    by_name += ["predictions", "runs"]
     gone = [path for path in outputs if path.parent.name in by_name and path.stem not in names]
     for path in sorted({*gone, files.unfinished(profile, "", 0).parent}):
         files.remove(path)
@@ -90,12 +87,7 @@ def clean(profile):
 
 def twin():
     """Write full/dvc.yaml, the pipeline of the full profile, from dvc.yaml."""
-    try:
-        text = twin_of(PIPELINE.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{PIPELINE} is missing: run this from the project's top folder") from None
-    with files.replacing(TWIN) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    _rewrite(PIPELINE, TWIN, twin_of)
 
 
 def twin_of(text):
@@ -103,6 +95,16 @@ def twin_of(text):
     stages = text[re.search("^stages:", text, re.MULTILINE).start() :]
     stages = re.sub(r"^  code:\n(    .*\n|\n)*", "", stages, flags=re.MULTILINE)
     return TWIN_HEADER + stages.replace("cache: true", "cache: false").replace("${item.quick.", "${item.full.")
+
+
+def _rewrite(source, target, change):
+    """Write what `change` makes of the text of a file to another one, or to itself."""
+    try:
+        text = change(source.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{source} is missing: run this from the project's top folder") from None
+    with files.replacing(target) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def parser():

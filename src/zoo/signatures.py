@@ -98,10 +98,8 @@ def _nodes(tree, kind):
 
 def _methods(tree, name):
     """{method's name: its definition} of a class; None where there is no such class."""
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            return {part.name: part for part in node.body if isinstance(part, ast.FunctionDef)}
-    return None
+    bodies = [node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
+    return {part.name: part for part in bodies[0] if isinstance(part, ast.FunctionDef)} if bodies else None
 
 
 def _arguments(function, after=0):
@@ -121,15 +119,7 @@ def _assigned(constructor):
 
 def _options(tree):
     """{key: words} of every call `chosen(table, key)` whose table stands in the same file."""
-    tables = {
-        node.targets[0].id: node.value
-        for node in tree.body
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-    }
-    calls = [node for node in _nodes(tree, ast.Call) if ast.unparse(node.func) == "chosen"]
-    found = ((call.args[1], tables.get(ast.unparse(call.args[0]), call.args[0])) for call in calls)
-    return {
-        key.id: [word.value for word in table.keys]
-        for key, table in found
-        if isinstance(key, ast.Name) and isinstance(table, ast.Dict)
-    }
+    tables = {ast.unparse(node.targets[0]): node.value for node in tree.body if isinstance(node, ast.Assign)}
+    calls = [node.args for node in _nodes(tree, ast.Call) if ast.unparse(node.func) == "chosen"]
+    found = [(key, tables.get(ast.unparse(table), table)) for table, key in calls if isinstance(key, ast.Name)]
+    return {key.id: [word.value for word in table.keys] for key, table in found if isinstance(table, ast.Dict)}

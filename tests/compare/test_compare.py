@@ -434,7 +434,7 @@ def test_the_command(commits, tmp_path):
     markdown = files["--markdown"].read_text()
     times = "| 100 (99–101) | 120 (118.8–121.2) | +20.0 % | **worse** |"
     assert f"| quick | ae | reconstruct, batch 1: cpu host, 1 thread {times}" in markdown
-    assert "| quick | 1 | another number of judged samples: 100 → 200 | cvae |" in markdown
+    assert "| quick | another number of judged samples: 100 → 200 | 1 | cvae |" in markdown
     assert "reconstruct.bce" not in markdown  # the same
     assert "the change exceeds 5 % of the smaller one" in markdown
     html = files["--html"].read_text()

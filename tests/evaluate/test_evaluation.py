@@ -745,9 +745,8 @@ def test_equal_inputs_give_equal_files(evaluate, tmp_path):
 
 
 def test_what_a_generator_drew_while_it_was_trained_is_drawn_from_beside_its_checkpoint(evaluate, tmp_path):
-    path = files.progress("quick", "gan", 0)
-    path.parent.mkdir(parents=True)
-    numpy.savez(path, steps=numpy.array([0, 400]), images=numpy.zeros((2, 10, 28, 28), numpy.uint8))
+    drawn = {"steps": numpy.array([0, 400]), "images": numpy.zeros((2, 10, 28, 28), numpy.uint8)}
+    archive.write(files.progress("quick", "gan", 0), drawn, {})
     evaluate("gan", {"generate": decoder(random_weights(2, 784), "noise")}, image_arrays())
     assert sorted(file.stem for file in files.figures("quick", "gan").iterdir()) == ["generate", "generate-progress"]
 

@@ -331,7 +331,7 @@ def test_floors_of_mnist():
     """Computed once before the project began, and close to what write-up 001 publishes: 0.0858 and 0.01727."""
     name = "t10k-images-idx3-ubyte.gz"
     content = fetch("mnist", name, mnist.FILES[name], mirrors=())
-    images = mnist.parse_idx(content, (10_000, 28, 28), name)[:, None].astype(numpy.float32) / 255
+    images = mnist.parse_idx(content, name, (10_000, 28, 28))[:, None].astype(numpy.float32) / 255
     black = numpy.zeros_like(images)
     pictures = (black, scores.best_spread_out(images), scores.best_in_blocks(images), black + images.mean())
     for picture, floor, digits in zip(pictures, (0.1140, 0.08550, 0.01636, 0.0964), (4, 5, 5, 4), strict=True):

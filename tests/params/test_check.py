@@ -39,7 +39,7 @@ PLANTED = [
     ("curve/quick/training_rows", 7, " stands in curve.both too: remove one of them"),
     ("curve/both/rows", 3, "curve.rows = 3: no such key is known here"),
     ("benchmark/full/blocks", 9, " stands in benchmark.both too: remove one of them"),
-    ("peers/quick", None, " = None: should be a map of keys to values"),
+    ("peers/quick", 3, " = 3: should be a map of keys to values"),
     ("device", "gpu", " = 'gpu': Input should be 'auto', 'cpu' or 'cuda'"),
     ("threads", 1.5, " = 1.5: Input should be a valid integer"),
     ("threads", True, " = True: Input should be a valid integer"),

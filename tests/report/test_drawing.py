@@ -8,32 +8,29 @@ from PIL import Image
 
 from zoo.report import drawing
 
-LATENCY = [
+LATENCY = pandas.DataFrame([
     {
         "provider": provider, "verb": verb, "mode": mode, "batch": batch, "p50_us": p50,
-        "p50_low_us": None if p50 is None else 0.8 * p50, "p50_high_us": None if p50 is None else 1.5 * p50,
+        "p50_low_us": 0.8 * p50, "p50_high_us": 1.5 * p50,
     }
-    for provider, batch, p50 in (("CPU", 64, 80.0), ("CPU", 1, 12.0), ("CUDA", 1, 31.0), ("CUDA", 64, None))
+    for provider, batch, p50 in (("CPU", 64, 80.0), ("CPU", 1, 12.0), ("CUDA", 1, 31.0), ("CUDA", 64, np.nan))
     for verb in ("decode", "encode")
     for mode in ("bound", "host")
-]  # fmt: skip
-OVERVIEW = [
-    {"name": name, "provider": provider, "verb": "encode", "default_us": default, "best_us": best}
-    for name, provider, default, best in (
-        ("one", "CPU", 20.0, 10.0),
-        ("one", "CUDA", 30.0, 5.0),
-        ("two", "CPU", 9.0, 9),
-    )
-]
-PEERS = [
-    {"name": "one · encode", "batch": 1, "ratios": {"torch": (4.0, 3.5, 4.5), "OpenVINO": (0.8, None, None)}},
-    {"name": "two · encode", "batch": 1, "ratios": {"torch": (2.0, 1.0, 4.0)}},
-    {"name": "one · encode", "batch": 64, "ratios": {"OpenVINO": (1.5, 1.4, 1.6)}},
-]
-MODELS = [
+])  # fmt: skip
+OVERVIEW = pandas.DataFrame(
+    [("one", "CPU", 20.0, 10.0), ("one", "CUDA", 30.0, 5.0), ("two", "CPU", 9.0, 9)],
+    columns=["name", "provider", "default_us", "best_us"],
+)
+PEERS = pandas.DataFrame([
+    ("one · encode", 1, "torch", 4.0, 3.5, 4.5),
+    ("one · encode", 1, "OpenVINO", 0.8, None, None),
+    ("two · encode", 1, "torch", 2.0, 1.0, 4.0),
+    ("one · encode", 64, "OpenVINO", 1.5, 1.4, 1.6),
+], columns=["name", "batch", "runtime", "ratio", "low", "high"])  # fmt: skip
+MODELS = pandas.DataFrame([
     {"name": f"experiment {index}", "p50_us": 10.0 + index % 3, "quality": 0.9 + index / 1e3, "partial": index == 3}
     for index in range(8)
-]
+])  # fmt: skip
 
 
 def curve(**changes):
@@ -62,7 +59,7 @@ DRAWINGS = {
     "peers": lambda path: drawing.peers(PEERS, path, ["gone", "torch", "OpenVINO"]),
     "quality_of_shares": lambda path: drawing.quality_against_latency(MODELS, path, "accuracy", share=True),
     "quality_of_all": lambda path: drawing.quality_against_latency(
-        [MODELS[0] | {"quality": 1}], path, "it", share=True
+        MODELS[:1].assign(quality=1), path, "it", share=True
     ),
     "quality_against_latency": lambda path: drawing.quality_against_latency(MODELS, path, "accuracy"),
 }
@@ -154,8 +151,9 @@ def test_peers_are_dots_at_their_ratios_with_their_intervals_in_a_panel_a_batch(
 
 def test_no_name_of_a_point_covers_another_or_leaves_the_plot(monkeypatch):
     (axes,) = drawn_axes(monkeypatch, lambda: drawing.quality_against_latency(MODELS, "unused", "accuracy"))
-    assert sorted(text.get_text() for text in axes.texts) == [point["name"] for point in MODELS]
+    assert sorted(text.get_text() for text in axes.texts) == list(MODELS["name"])
     figure, inside = axes.figure, axes.get_window_extent()
+    figure.canvas.draw()
     boxes = [Text.get_window_extent(text, figure.canvas.get_renderer()) for text in axes.texts]
     assert all(box.count_overlaps(boxes) == 1 for box in boxes)
     assert all(inside.x0 <= box.x0 and box.x1 <= inside.x1 for box in boxes)

@@ -1,6 +1,5 @@
 """One run: equal seeds give equal weights, a record says what was done, and an interruption changes nothing."""
 
-import copy
 import hashlib
 import itertools
 import json

@@ -22,10 +22,10 @@ def relative_change(before, after, share=False):
 def quality_change(before, after, term, relative):
     """The verdict on a metric: "better", "worse", "changed" or "same".
 
-    `before` and `after` are {seed: value}, None for a seed without a value; `term` is its `zoo.evaluate.metrics.Term`.
-    The values differ if the means do by more than `relative` (of `relative_change`) and by more than `term.rounding`.
-    From three seeds a side on, Welch's 95 % interval of the difference must also exclude 0, and the verdict is better
-    or worse; with fewer it is "changed". Where seeds have no value, their share is compared instead: fewer is better.
+    `before` and `after` are {seed: value}, None for a seed without a value; `term` is a `zoo.evaluate.metrics.Term`.
+    Two means differ by more than `relative` (of `relative_change`) and `term.rounding`. From three seeds a side on,
+    Welch's 95 % interval of the difference must exclude 0 too, and the verdict is better or worse; with fewer it is
+    "changed". Where seeds have no value, their share is compared instead: fewer is better.
     """
     sides = [list(side.values()) for side in (before, after)]
     lost = [values.count(None) / len(values) for values in sides]
@@ -63,25 +63,22 @@ def latency_change(before, after, rule):
 def disturbed(before, after, rule):
     """The reason why two latencies are not comparable, or None: the reference graph's latency varied too much.
 
-    Other load on a machine slows some graphs more than others, so that the reference shows that there was load, but
-    not its effect on another graph. At most `rule.drift` is accepted, between the blocks of a measurement and between
-    the measurements.
+    Other load slows some graphs more than others: the reference shows it, but not its effect on another graph. At most
+    `rule.drift` is accepted, between the blocks of a measurement and between the measurements.
     """
-    drift = max(before.drift, after.drift)
+    drift, pace = max(before.drift, after.drift), abs(relative_change(*_paces(before, after)))
     if drift > rule.drift:
         return f"the machine's pace changed by {drift:.0%} within a measurement"
-    pace = abs(relative_change(*_paces(before, after)))
     return f"the machine's pace changed by {pace:.0%} between the measurements" if pace > rule.drift else None
 
 
 def at_equal_pace(before, after):
     """Both `Times`, scaled to what they would be if the reference graph had been equally fast in both measurements."""
-    paces, scaled = _paces(before, after), []
-    for times, pace in zip((before, after), paces, strict=True):
-        factor = math.sqrt(math.prod(paces)) / pace
+    old, new = _paces(before, after)
+    scaled = []
+    for times, factor in ((before, math.sqrt(new / old)), (after, math.sqrt(old / new))):
         update = {key: getattr(times, key) * factor for key in ("p50_us", "p50_low_us", "p50_high_us")}
-        blocks = [median * factor for median in times.block_p50_us]
-        scaled.append(times.model_copy(update=update | {"block_p50_us": blocks}))
+        scaled.append(times.model_copy(update=update | {"block_p50_us": [p50 * factor for p50 in times.block_p50_us]}))
     return scaled
 
 

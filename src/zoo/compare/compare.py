@@ -17,7 +17,7 @@ from zoo.compare import changes
 from zoo.errors import InputError
 from zoo.evaluate.metrics import terms
 from zoo.params import PROFILES
-from zoo.records import Identity, judged, latency, metrics, parity, run
+from zoo.records import judged, latency, metrics, parity, run
 
 LOCK = "dvc.lock"  # of the quick profile, whose records are in DVC's cache
 FOLDERS = tuple(f"{kind.folder(profile)}/" for profile in PROFILES for kind in (run, metrics, judged, parity, latency))
@@ -51,11 +51,11 @@ class Row(NamedTuple):
     profile: str
     experiments: tuple
     what: str
-    verdict: str
-    note: str = ""
     before: str = ""
     after: str = ""
     change: str = ""
+    verdict: str = NOT_COMPARABLE
+    note: str = ""
 
 
 class NotComparableError(Exception):
@@ -78,16 +78,13 @@ def compare(before, after, profile, rules):
                 pairs[name] = [_experiment(one, each, name) for one in sides]
             except NotComparableError as reason:
                 for rows in (quality, times, graphs):
-                    rows.append(Row(each, (name,), "all", NOT_COMPARABLE, str(reason)))
-        for name, pair in pairs.items():
-            quality += _quality(each, name, pair, sides, rules.quality)
-            graphs += [_row(each, (name,), verb, _graph, verb, pair, sides) for verb in _verbs(pair)]
+                    rows.append(Row(each, (name,), "all", note=str(reason)))
+            else:
+                quality += _quality(each, name, pairs[name], sides, rules.quality)
+                graphs += _graphs(each, name, pairs[name], sides)
         times += _latency(each, pairs, sides, rules.latency)
     tables = {"Quality": quality, "Latency": times, "Graphs": graphs} if profiles else {}
     return {"before": before, "after": after, "rules": rules, "missing": missing, "tables": tables}
-
-
-# ---- reading
 
 
 def side(revision):
@@ -165,12 +162,13 @@ def _profiles(sides, wanted):
     """The profiles that can be compared, and a sentence for each other one that is wanted or that one side has."""
     lacking = {each: [one.name for one in sides if not _names(one, each)] for each in PROFILES}
     profiles = [wanted] if wanted else [each for each in PROFILES if len(lacking[each]) < len(sides)] or ["quick"]
-    missing = {}  # as an ordered set: both sides may be the same commit
-    for profile, name in [(profile, name) for profile in profiles for name in lacking[profile]]:
-        command, result = COMMANDS[profile]
-        commit = "" if name == WORKING_TREE else f" there, and commit {result}"
-        missing[f"There are no records of the {profile} profile at {name}: run `{command}`{commit}."] = None
-    return [profile for profile in profiles if not lacking[profile]], list(missing)
+    missing = []
+    for each in profiles:
+        command, result = COMMANDS[each]
+        for name in dict.fromkeys(lacking[each]):  # both sides may be the same commit
+            commit = "" if name == WORKING_TREE else f" there, and commit {result}"
+            missing.append(f"There are no records of the {each} profile at {name}: run `{command}`{commit}.")
+    return [each for each in profiles if not lacking[each]], missing
 
 
 def _experiment(one, profile, name):
@@ -182,15 +180,12 @@ def _experiment(one, profile, name):
     return Experiment(*records.values())
 
 
-# ---- what is comparable
-
-
 def _row(profile, names, what, judge, *arguments):
-    """The `Row` of `judge(*arguments)`, which returns its columns from the verdict on or raises NotComparableError."""
+    """The `Row` of `judge(*arguments)`, which returns its columns from `before` on or raises NotComparableError."""
     try:
         return Row(profile, names, what, *judge(*arguments))
     except NotComparableError as reason:
-        return Row(profile, names, what, NOT_COMPARABLE, str(reason))
+        return Row(profile, names, what, note=str(reason))
 
 
 def _require(sides, problems):
@@ -234,7 +229,7 @@ def _by_seed(one):
 
 
 def _metric(key, term, values, pair, sides, rule):
-    """(verdict, note, before, after, change) of a metric. Raises NotComparableError."""
+    """(before, after, change, verdict, note) of a metric. Raises NotComparableError."""
     if values[0] != values[1]:
         _require(sides, [_no_value(value, one) for value, one in zip(values, pair, strict=True)])
     before, after = pair
@@ -245,7 +240,7 @@ def _metric(key, term, values, pair, sides, rule):
     budgets = [{"steps": f"{one.runs.recipe.get('steps', 0):,}", "seeds": ", ".join(one.runs.seeds)} for one in pair]
     notes, graphs = _differences(*budgets, ": "), [one.metrics.graphs for one in pair]
     if key.startswith("judge."):
-        judges = [one.judged.judge for one in pair]
+        judges = before.judged.judge, after.judged.judge
         _require_equal("judge", *(f"{judge.experiment}, seed {judge.seed}" for judge in judges))
         _require_equal("number of judged samples", before.judged.samples, after.judged.samples)
         notes += ["the judge has other weights"] * (judges[0] != judges[1])
@@ -263,7 +258,7 @@ def _metric(key, term, values, pair, sides, rule):
     change = "" if None in (old, new) else _percent(changes.relative_change(old, new))
     if change and term.share:
         change = f"{100 * (new - old):+.2f} points"
-    return changes.quality_change(*values, term, rule.relative), "; ".join(notes), *texts, change
+    return *texts, change, changes.quality_change(*values, term, rule.relative), "; ".join(notes)
 
 
 def _no_value(values, one):
@@ -287,45 +282,37 @@ def _percent(change):
     return f"{100 * change:+.1f} %" if math.isfinite(change) else "from 0"
 
 
+def _first_graphs(pair):
+    """{verb: the `Graph` of its first seed, or None, at both sides}"""
+    old, new = (one.exports for one in pair)
+    return {verb: (old.first(verb), new.first(verb)) for verb in old.graphs | new.graphs}
+
+
 def _latency(profile, pairs, sides, rule):
     """Rows for every pair of structures, each with all experiments that have it."""
     groups = {}
     for name, pair in pairs.items():
-        for verb in _verbs(pair):
-            graphs = [_first_graph(one, verb) for one in pair]
+        for verb, graphs in _first_graphs(pair).items():
             structures = [graph and graph.structure_sha256 for graph in graphs]
             groups.setdefault((verb, *structures), (graphs, []))[1].append(name)
     for (verb, *_), (graphs, names) in groups.items():
         try:
             timed = _timed(profile, graphs, sides)
         except NotComparableError as reason:
-            yield Row(profile, tuple(names), verb, NOT_COMPARABLE, str(reason))
+            yield Row(profile, tuple(names), verb, note=str(reason))
             continue
-        by_call = [
-            {
-                (provider, row.batch, row.mode, row.threads, row.optimisation): (source, row)
-                for provider, source in record.sources.items()
-                for row in source.rows
-            }
-            for record in timed
-        ]
-        for call in by_call[0] | by_call[1]:
-            provider, batch, mode, threads, optimisation = call
-            level = "" if optimisation == "all" else f", optimisation {optimisation}"
-            what = f"{verb}, batch {batch}: {provider} {mode}, {threads} thread{'s' * (threads != 1)}{level}"
+        rows = [[(name, source, row) for name, source in one.sources.items() for row in source.rows] for one in timed]
+        by_call = [{(provider, _call(provider, row)): (source, row) for provider, source, row in each} for each in rows]
+        for provider, call in by_call[0] | by_call[1]:
             reasons = [record.not_measured.get(provider, "no such row") for record in timed]
-            found = [calls.get(call, (None, None)) for calls in by_call]
-            yield _row(profile, tuple(names), what, _call, verb, found, reasons, sides, rule)
+            found = [calls.get((provider, call), (None, None)) for calls in by_call]
+            yield _row(profile, tuple(names), f"{verb}, {call}", _times, verb, found, reasons, sides, rule)
 
 
-def _verbs(pair):
-    return dict.fromkeys(verb for one in pair for verb in one.exports.graphs)
-
-
-def _first_graph(one, verb):
-    """The `Graph` of a verb's first seed, or None."""
-    exports = one.exports.graphs.get(verb)
-    return exports and exports[min(exports, key=int)].graph
+def _call(provider, row):
+    level = "" if row.optimisation == "all" else f", optimisation {row.optimisation}"
+    threads = f"{row.threads} thread{'s' * (row.threads != 1)}"
+    return f"batch {row.batch}: {provider} {row.mode}, {threads}{level}"
 
 
 def _timed(profile, graphs, sides):
@@ -338,8 +325,8 @@ def _timed(profile, graphs, sides):
     return timed
 
 
-def _call(verb, found, reasons, sides, rule):
-    """(verdict, note, before, after, change) of two (source, row), (None, None) for a side that has no such row.
+def _times(verb, found, reasons, sides, rule):
+    """(before, after, change, verdict, note) of two (source, row), (None, None) for a side that has no such row.
 
     `reasons` are why a side has none. Raises NotComparableError.
     """
@@ -356,7 +343,7 @@ def _call(verb, found, reasons, sides, rule):
     notes += _differences(old.machine, new.machine)
     verdict, change = changes.latency_change(before.times, after.times, rule)
     texts = [f"{one.p50_us:.4g} ({one.p50_low_us:.4g}–{one.p50_high_us:.4g})" for one in (before.times, after.times)]
-    return verdict, "; ".join(notes), *texts, _percent(change)
+    return *texts, _percent(change), verdict, "; ".join(notes)
 
 
 def _no_median(row, not_measured):
@@ -367,19 +354,24 @@ def _no_median(row, not_measured):
     return "too few calls for a median with an interval" if unknown else ""
 
 
-def _graph(verb, pair, sides):
-    """(verdict, note) of a verb's graphs: the same if the structure is, whatever the weights are."""
-    graphs = [_first_graph(one, verb) for one in pair]
+def _graphs(profile, name, pair, sides):
+    """A row for every verb."""
+    for verb, graphs in _first_graphs(pair).items():
+        hashes = [[graph.graph.graph_sha256 for graph in one.exports.graphs.get(verb, {}).values()] for one in pair]
+        yield _row(profile, (name,), verb, _graph, graphs, hashes, sides)
+
+
+def _graph(graphs, hashes, sides):
+    """("", "", "", verdict, note): the same if the structure is, whatever the weights are."""
     _require(sides, ["" if graph else "no such graph" for graph in graphs])
-    hashes = [{seed: one.graph.graph_sha256 for seed, one in each.exports.graphs[verb].items()} for each in pair]
-    facts = [statistics.flat(graph.model_dump(exclude=set(Identity.model_fields))) for graph in graphs]
+    facts = [statistics.flat(graph.model_dump(exclude=parity.IDENTITY)) for graph in graphs]
     notes = _differences(*({" ".join(key): _text(value) for key, value in each} for each in facts), absent="0")
     same = graphs[0].structure_sha256 == graphs[1].structure_sha256
     if same and hashes[0] != hashes[1]:
         notes.insert(0, "other weights or metadata")
     elif not same and all(note.startswith("bytes") for note in notes):
         notes.insert(0, "other attributes, connections or constants")
-    return "same" if same else "different", "; ".join(notes)
+    return "", "", "", "same" if same else "different", "; ".join(notes)
 
 
 def _text(value):

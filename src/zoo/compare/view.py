@@ -17,8 +17,8 @@ from zoo.params import comparison
 
 TEMPLATES = Path(__file__).with_name("templates")
 COLOURS = dict(zip(VERDICTS, ("bold red", "green", "magenta", "cyan", None, "yellow"), strict=True))
-COLUMNS = ["profile", "experiments", "what", "before", "after", "change", "verdict", "note"]
 WHAT = {"Quality": "metric", "Latency": "call (times in µs)", "Graphs": "graph"}
+LONG = ("note", "not comparable because", "experiments")  # columns whose text is wrapped
 NUMBERS = ("before", "after", "change", "rows")  # columns that are aligned to the right
 
 
@@ -29,7 +29,9 @@ def run(revisions, profile, every_row, fail_on, markdown, html):
     status is 1 where `fail_on` names a verdict of a row, 2 where it is given and a side has no records, else 0.
     Raises InputError for what cannot be read.
     """
-    view = prepare(compare(*map(side, revisions), profile, comparison.rules(params.read())), every_row)
+    view = prepare(
+        compare(*map(side, revisions), profile, params.load(comparison.Rules, params.read(), "compare")), every_row
+    )
     show(view)
     for path, template in ((markdown, "compare.md.j2"), (html, "compare.html.j2")):
         if path:
@@ -52,8 +54,8 @@ def prepare(compared, every_row):
     """
     tables = {}
     for name, rows in compared["tables"].items():
-        table = pandas.DataFrame(sorted(rows, key=lambda row: VERDICTS.index(row.verdict)), columns=Row._fields)
-        table = table[COLUMNS]
+        rows = sorted(rows, key=lambda row: VERDICTS.index(row.verdict))
+        table = pandas.DataFrame(rows, columns=Row._fields)
         counts = Counter(table.verdict)
         tally = ", ".join(f"{count:,} {verdict}" for verdict, count in counts.items()) or "nothing to compare"
         changed = table if every_row else table[~table.verdict.isin(["same", NOT_COMPARABLE])]
@@ -86,9 +88,8 @@ def show(view):
         for rows in compared["parts"]:
             table = Table(box=None, pad_edge=False, header_style="dim")
             for title in rows[0]:
-                whole = title not in ("note", "not comparable because", "experiments")
                 side = "right" if title in NUMBERS else "left"
-                table.add_column(escape(title), justify=side, overflow="fold", no_wrap=whole)
+                table.add_column(escape(title), justify=side, overflow="fold", no_wrap=title not in LONG)
             for row in rows:
                 table.add_row(*map(escape, map(str, row.values())), style=COLOURS.get(row.get("verdict")))
             console.print(table)
@@ -96,10 +97,8 @@ def show(view):
 
 def render(view, template):
     """A comparison as text, by one of the templates compare.*.j2."""
-    loader, undefined = jinja2.FileSystemLoader(TEMPLATES), jinja2.StrictUndefined
-    environment = jinja2.Environment(
-        loader=loader, undefined=undefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
-        autoescape=lambda name: name.endswith(".html.j2"),
-    )  # fmt: skip
+    blocks = dict.fromkeys(("trim_blocks", "lstrip_blocks", "keep_trailing_newline"), True)
+    loader, escaped = jinja2.FileSystemLoader(TEMPLATES), template.endswith(".html.j2")
+    environment = jinja2.Environment(loader=loader, autoescape=escaped, undefined=jinja2.StrictUndefined, **blocks)
     environment.filters["cell"] = lambda text: str(text).replace("|", "\\|")  # | separates cells
     return environment.get_template(template).render(view, numbers=NUMBERS)

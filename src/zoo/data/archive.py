@@ -20,11 +20,10 @@ def sha256(arrays):
 
 
 def numbered(splits, vocabulary):
-    """(arrays, facts) of texts {split: list of words}: each as int32 [words], ids into `vocabulary` (unicode [V])."""
+    """Texts {split: list of words} as arrays: each as int32 [words], ids into `vocabulary` (unicode [V])."""
     number = {word: item for item, word in enumerate(vocabulary)}
     arrays = {split: numpy.array([number[word] for word in text], numpy.int32) for split, text in splits.items()}
-    facts = {"vocabulary": len(vocabulary), "end_of_sentence": number["<eos>"]}
-    return arrays | {"vocabulary": numpy.array(vocabulary)}, facts
+    return arrays | {"vocabulary": numpy.array(vocabulary)}
 
 
 def write(path, arrays, facts):

@@ -151,8 +151,9 @@ def load(train, validation, test, seed):
     counts = {"train": train, "validation": validation, "test": test}
     generators = numpy.random.default_rng(seed).spawn(len(counts))
     texts = {split: draw(states, counts[split], drawn) for split, drawn in zip(counts, generators, strict=True)}
-    arrays, facts = archive.numbered(texts, vocabulary)
-    return arrays, facts | {
+    return archive.numbered(texts, vocabulary), {
+        "vocabulary": len(vocabulary),
+        "end_of_sentence": vocabulary.index("<eos>"),
         "floor_nats_per_word": round(entropy_rate(states), 9),
         "test_nats_per_word": round(nats_per_word(states, texts["test"]), 9),
         "licence": "this project's own (MIT)",

@@ -38,5 +38,6 @@ def load():
         given = f"ptb.train.txt has {found[0]} words, {found[1]} different ones"
         raise InputError(f"{given}, instead of {TRAINING_WORDS} and {VOCABULARY}: take it from another mirror")
     # The most frequent first, then alphabetically, as in TensorFlow's tutorial.
-    arrays, facts = numbered(splits, sorted(counts, key=lambda word: (-counts[word], word)))
-    return arrays, facts | {"floor_nats_per_word": None, "licence": "LDC user agreement; not redistributed"}
+    vocabulary = sorted(counts, key=lambda word: (-counts[word], word))
+    facts = {"vocabulary": len(vocabulary), "end_of_sentence": vocabulary.index("<eos>"), "floor_nats_per_word": None}
+    return numbered(splits, vocabulary), facts | {"licence": "LDC user agreement; not redistributed"}

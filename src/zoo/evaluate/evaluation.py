@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy
 
-from zoo.errors import InputError
 from zoo.evaluate import pictures, scores
 from zoo.graphs import sessions
 
@@ -36,14 +35,12 @@ class Case(NamedTuple):
 
     def run(self, verb, **feeds):
         """Outputs of a verb for all items; feeds that the graph does not take (the label) are left out."""
-        session = self.graphs[verb]
-        taken = {entry.name for entry in session.get_inputs()}
-        return sessions.run_batched(
-            session, {name: value for name, value in feeds.items() if name in taken}, self.settings.batch
-        )
+        taken = {name: value for name, value in feeds.items() if name in self.inputs(verb)}
+        return sessions.run_batched(self.graphs[verb], taken, self.settings.batch)
 
-    def takes_label(self, verb):
-        return "label" in {entry.name for entry in self.graphs[verb].get_inputs()}
+    def inputs(self, verb):
+        """{name: axes} of what a verb's graph takes."""
+        return {entry.name: entry.shape for entry in self.graphs[verb].get_inputs()}
 
     def draw(self, picture, name, *arguments):
         if self.pictures:
@@ -61,7 +58,7 @@ def reconstruct(case):
     reconstructions = case.run("reconstruct", image=given, label=case.labels)["reconstruction"]
     errors = scores.image_errors(images, reconstructions)
     case.draw(pictures.image_rows, "reconstruct", [*rows, reconstructions[shown, 0]], [*names, "output"])
-    metrics = _means(errors)
+    metrics = {name: values.mean() for name, values in errors.items()}
     if given is not images:
         noisy = scores.image_errors(images, given)
         metrics |= {"noisy_mse": noisy["mse"].mean(), "noisy_psnr_db": noisy["psnr_db"].mean()}
@@ -86,11 +83,11 @@ def encode(case):
 
 def decode(case):
     generator = numpy.random.default_rng(0)
-    size = next(entry.shape[1] for entry in case.graphs["decode"].get_inputs() if entry.name == "code")
+    size, labelled = case.inputs("decode")["code"][1], "label" in case.inputs("decode")
     variational = "encode" in case.graphs and len(case.graphs["encode"].get_outputs()) == 2
-    if size == 2 and not case.takes_label("decode"):
+    if size == 2 and not labelled:
         _draw_plane(case, variational)
-    elif variational or case.takes_label("decode"):
+    elif variational or labelled:
         _draw_samples(case, "decode", "code", generator.standard_normal((100, size), dtype=numpy.float32))
     else:  # no prior to draw from: walk from the code of one test image to the next one's
         ends = next(iter(case.run("encode", image=case.images[:11]).values()))
@@ -100,9 +97,8 @@ def decode(case):
 
 
 def generate(case):
-    generator = numpy.random.default_rng(0)
-    size = next(entry.shape[1] for entry in case.graphs["generate"].get_inputs() if entry.name == "noise")
-    _draw_samples(case, "generate", "noise", generator.standard_normal((100, size), dtype=numpy.float32))
+    shape = 100, case.inputs("generate")["noise"][1]
+    _draw_samples(case, "generate", "noise", numpy.random.default_rng(0).standard_normal(shape, dtype=numpy.float32))
     if case.progress:
         steps, images = case.progress["steps"], case.progress["images"].astype(numpy.float32) / 255
         shown = numpy.unique(numpy.linspace(0, len(steps) - 1, 11).round().astype(int))
@@ -150,7 +146,7 @@ def next_word(case):
 
 
 def apply(case):
-    height, width = case.graphs["apply"].get_inputs()[0].shape[2:]
+    height, width = case.inputs("apply")["image"][2:]
     top, left = (28 - height) // 2, (28 - width) // 2
     images = case.images[:, :, top : top + height, left : left + width]
     reference = REFERENCES[case.recipe["net"]["operator"]](images)
@@ -174,42 +170,23 @@ REFERENCES = {
 # The best picture that a network can draw whose last operator is this unpooling.
 FLOORS = {"zero": scores.best_spread_out, "nearest": scores.best_in_blocks}
 
-def progress(path):
-    """What a generator drew while it was trained, {"steps", "images"}; None where nothing was kept.
-
-    Raises InputError where the file is damaged.
-    """
-    try:
-        with numpy.load(path) as content:
-            return dict(content)
-    except FileNotFoundError:
-        return None
-    except Exception as error:  # each byte of a zip file, when wrong, raises its own
-        reason = type(error).__name__
-        raise InputError(f"{path} is damaged: delete it and run `dvc repro` again ({reason})") from None
-
-
-def _means(per_item):
-    return {name: values.mean() for name, values in per_item.items()}
-
 
 def _draw_samples(case, verb, name, values):
     """Draw 100 samples of a decoder or generator, 10 by 10; with a label, a row a digit."""
     labels = numpy.repeat(numpy.arange(10), 10)
+    inputs = case.inputs(verb)
     # Where a generator takes a code beside its noise, along a row its numbers grow.
-    sizes = {entry.name: entry.shape[1] for entry in case.graphs[verb].get_inputs() if entry.name == "code"}
-    codes = {key: numpy.tile(numpy.linspace(-2, 2, 10, dtype=numpy.float32), 10)[:, None].repeat(size, 1)
-             for key, size in sizes.items()}  # fmt: skip
-    images = case.run(verb, **codes | {name: values, "label": labels})["image"][:, 0]
-    rows = [str(digit) for digit in range(10)] if case.takes_label(verb) else [""] * 10
+    growing = numpy.tile(numpy.linspace(-2, 2, 10, dtype=numpy.float32), 10)[:, None]
+    feeds = {"code": growing.repeat(inputs.get("code", (0, 0))[1], 1), "label": labels, name: values}
+    images = case.run(verb, **feeds)["image"][:, 0]
+    rows = [str(digit) if "label" in inputs else "" for digit in range(10)]
     case.draw(pictures.image_rows, verb, numpy.split(images, 10), rows)
 
 
 def _draw_plane(case, variational):
     """Decode a grid of the code plane around (0, 0): from -5 to 5 under a prior N(0, 1), else as far as codes lie."""
-    if variational:
-        reach = 5.0
-    else:
+    reach = 5.0
+    if not variational:
         codes = next(iter(case.run("encode", image=case.images).values()))
         known = numpy.abs(codes[numpy.isfinite(codes).all(1)])
         reach = float(numpy.quantile(known, 0.95)) if known.size else 1.0
@@ -224,53 +201,45 @@ def _latent_map(codes, labels, path):
     codes, names = codes.reshape(len(codes), -1), ("code 1", "code 2")
     if codes.shape[1] != 2:
         known = numpy.nan_to_num(codes, nan=0.0, posinf=0.0, neginf=0.0)  # what is not finite is not drawn
-        centred = known - known.mean(0)
-        axes = numpy.linalg.svd(centred, full_matrices=False)[2][:2]
-        codes, names = (codes - known.mean(0)) @ axes.T, ("axis 1", "axis 2")
-    pictures.latent_map(
-        codes[:2000], labels[:2000], path, [f"{name} of the code's PCA" if "axis" in name else name for name in names]
-    )
+        axes = numpy.linalg.svd(known - known.mean(0), full_matrices=False)[2][:2]
+        codes, names = (codes - known.mean(0)) @ axes.T, ("axis 1 of the code's PCA", "axis 2 of the code's PCA")
+    pictures.latent_map(codes[:2000], labels[:2000], path, names)
 
 
 def _bounds(case, generator):
     """ELBO with its parts, and the importance-weighted bound, in nats per image (sums over pixels and code)."""
     samples, images = case.settings.importance_samples, case.images
     posterior = case.run("encode", image=images, label=case.labels)
-    per_image = {"reconstruction_nats": [], "kl_nats": [], "elbo": [], "importance_bound": []}
+    per_batch = []
     for index in numpy.array_split(numpy.arange(len(images)), -(-len(images) // case.settings.batch)):
         mean, log_variance = posterior["mean"][index], posterior["log_variance"][index]
         noise = generator.standard_normal((samples, *mean.shape), dtype=numpy.float32)
         codes = mean + numpy.exp(0.5 * log_variance) * noise
-        labels = numpy.tile(case.labels[index], samples)
-        decoded = case.run("decode", code=codes.reshape(-1, mean.shape[1]), label=labels)["image"]
-        likelihood = scores.pixel_log_likelihood(
-            images[index], decoded.reshape(samples, len(index), *decoded.shape[1:])
-        )
-        weights = (
-            likelihood
-            + scores.log_normal(codes, 0.0, numpy.zeros_like(mean))
-            - scores.log_normal(codes, mean, log_variance)
-        )
+        feeds = {"code": codes.reshape(-1, mean.shape[1]), "label": numpy.tile(case.labels[index], samples)}
+        decoded = case.run("decode", **feeds)["image"].reshape(samples, *images[index].shape)
+        likelihood = scores.pixel_log_likelihood(images[index], decoded)
         divergence = scores.gaussian_divergence(mean, log_variance)
-        per_image["reconstruction_nats"].append(-likelihood.mean(0))
-        per_image["kl_nats"].append(divergence)
-        per_image["elbo"].append(likelihood.mean(0) - divergence)
-        per_image["importance_bound"].append(scores.importance_bound(weights))
-    return _means({name: numpy.concatenate(values) for name, values in per_image.items()})
+        prior = scores.log_normal(codes, 0.0, numpy.zeros_like(mean))
+        bound = scores.importance_bound(likelihood + prior - scores.log_normal(codes, mean, log_variance))
+        per_batch.append((-likelihood.mean(0), divergence, likelihood.mean(0) - divergence, bound))
+    names = ("reconstruction_nats", "kl_nats", "elbo", "importance_bound")
+    columns = map(numpy.concatenate, zip(*per_batch, strict=True))
+    return {name: values.mean() for name, values in zip(names, columns, strict=True)}
 
 
 def _read(case, words):
     """(nats of every word after the first, how many of them were the first guess), the state carried throughout."""
-    words, session = words.astype(numpy.int64), case.graphs["next_word"]
+    words, batch = words.astype(numpy.int64), case.settings.batch
+    shapes = {name: axes for name, axes in case.inputs("next_word").items() if name != "words"}
     state = {
-        entry.name: numpy.zeros([1 if axis == "batch" else axis for axis in entry.shape], numpy.float32)
-        for entry in session.get_inputs()
-        if entry.name != "words"
+        name: numpy.zeros([1 if axis == "batch" else axis for axis in axes], numpy.float32)
+        for name, axes in shapes.items()
     }
     losses, right = [], 0
-    for start in range(0, len(words) - 1, case.settings.batch):
-        following = words[start + 1 : start + 1 + case.settings.batch]
-        logits, *values = session.run(None, {"words": words[None, start : start + len(following)], **state})
+    for start in range(0, len(words) - 1, batch):
+        following = words[start + 1 : start + 1 + batch]
+        feeds = {"words": words[None, start : start + len(following)], **state}
+        logits, *values = case.graphs["next_word"].run(None, feeds)
         state = dict(zip(state, values, strict=True))
         predicted, loss = scores.classified(logits[0], following)
         losses.append(loss)

@@ -5,9 +5,6 @@ stand in the file as its `Description` (a PNG text), which the report prints. Im
 ink on white. Colours are Okabe and Ito's (2008), which the colour-blind can tell apart.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import matplotlib
 import numpy as np
 import pandas
@@ -21,24 +18,12 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 INK = "#24292f"
 RULE = "#d0d7de"
 STYLE = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9.5,
-    "text.color": INK,
-    "axes.edgecolor": "#8c959f",
-    "axes.labelcolor": INK,
-    "axes.linewidth": 0.8,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.axisbelow": True,
-    "grid.color": "#e6e9ed",
-    "grid.linewidth": 0.8,
-    "xtick.color": "#57606a",
-    "ytick.color": "#57606a",
-    "legend.frameon": False,
+    "font.family": "DejaVu Sans", "font.size": 9.5, "text.color": INK, "figure.facecolor": "white",
+    "axes.facecolor": "white", "axes.edgecolor": "#8c959f", "axes.labelcolor": INK, "axes.linewidth": 0.8,
+    "axes.axisbelow": True, "axes.spines.right": False, "axes.spines.top": False, "grid.color": "#e6e9ed",
+    "grid.linewidth": 0.8, "xtick.color": "#57606a", "ytick.color": "#57606a", "legend.frameon": False,
     "legend.fontsize": 8.5,
-    "figure.facecolor": "white",
-    "axes.facecolor": "white",
-}
+}  # fmt: skip
 DOTS_PER_INCH = 120
 MARGIN = 6
 
@@ -58,7 +43,7 @@ LOSS_BY_PLACE = (
 FEWEST_WORDS = 30
 
 
-def image_rows(rows: Sequence[np.ndarray], labels: Sequence[str], path: Path) -> None:
+def image_rows(rows, labels, path):
     """Draw a grid: row i shows the images of rows[i], float [n, h, w], and is called labels[i].
 
     Rows may differ in size, all in one scale: narrower images stand in the middle of a column.
@@ -76,12 +61,13 @@ def image_rows(rows: Sequence[np.ndarray], labels: Sequence[str], path: Path) ->
     with matplotlib.rc_context(STYLE):
         figure, axes = single_axes(canvas.shape[1] * inches + 1.0, canvas.shape[0] * inches + 0.1)
         axes.imshow(canvas, cmap="gray_r", vmin=0.0, vmax=1.0, interpolation="nearest")
-        axes.set_yticks(centres, [str(label) for label in labels])
-        _only_labels(axes)
+        axes.set(xticks=[], yticks=centres, yticklabels=[str(label) for label in labels])
+        axes.tick_params(length=0)
+        _framed(axes, STYLE["axes.linewidth"])
         save(figure, path, colours=32)
 
 
-def feature_maps(maps: Sequence[np.ndarray], path: Path) -> None:
+def feature_maps(maps, path):
     """Draw the first 16 maps of each example, float [maps, h, w], a row an example.
 
     A map that is 0 in all the examples is named dead. The colour scale is shared by the maps of an example.
@@ -91,52 +77,40 @@ def feature_maps(maps: Sequence[np.ndarray], path: Path) -> None:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(0.62 * count + 0.9, 0.62 * len(blocks) + 0.45), layout="constrained")
         grid = figure.subplots(len(blocks), count, squeeze=False)
-        dead = [not any(block[column].any() for block in blocks) for column in range(count)]
+        dead = ~np.any(blocks, axis=(0, 2, 3))
         for index, block in enumerate(blocks):
             low, high = min(0.0, float(block.min())), max(float(block.max()), 1e-12)
             for column in range(count):
                 axes = grid[index, column]
                 axes.imshow(block[column], cmap="Blues", vmin=low, vmax=high, interpolation="nearest")
                 axes.set(xticks=[], yticks=[])
-                for spine in axes.spines.values():
-                    spine.set(visible=True, color=RULE, linewidth=0.6)
+                _framed(axes, 0.6)
             grid[index, 0].set_ylabel(f"input {index + 1}", rotation=0, ha="right", va="center", fontsize=8.5)
         for column in range(count):
             grid[0, column].set_title("dead" if dead[column] else str(column + 1), fontsize=8, color=INK, pad=3)
         save(figure, path, colours=64, description=FEATURE_MAPS)
 
 
-def latent_map(
-    points: np.ndarray, labels: np.ndarray, path: Path, axis_names: Sequence[str] = ("code 1", "code 2")
-) -> None:
+def latent_map(points, labels, path, axis_names=("code 1", "code 2")):
     """Scatter points, float [n, 2], coloured by labels, integer [n]; what is not finite is left out."""
     points, labels = np.asarray(points, dtype=np.float64), np.asarray(labels)
     finite = np.isfinite(points).all(axis=1)
     with matplotlib.rc_context(STYLE):
         figure, axes = single_axes(6.2, 5.0)
         for index, label in enumerate(sorted(set(labels.tolist()))):
-            chosen = points[finite & (labels == label)]
-            axes.scatter(
-                chosen[:, 0],
-                chosen[:, 1],
-                s=9,
-                alpha=0.75,
-                linewidths=0,
-                label=str(label),
-                color=COLOURS[index % len(COLOURS)],
-                marker=MARKERS[index % len(MARKERS)],
-            )
+            x, y = points[finite & (labels == label)].T
+            style = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
+            axes.scatter(x, y, s=9, alpha=0.75, linewidths=0, label=str(label), **style)
         axes.set(xlabel=axis_names[0], ylabel=axis_names[1])
         axes.grid(True)
-        legend = axes.legend(
-            title="class", loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=2, handletextpad=0.2
-        )
+        place = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
+        legend = axes.legend(title="class", markerscale=2, handletextpad=0.2, **place)
         for handle in legend.legend_handles:
             handle.set_alpha(1.0)
         save(figure, path, description=LATENT_MAP)
 
 
-def confusion_matrix(counts: np.ndarray, path: Path) -> None:
+def confusion_matrix(counts, path):
     """Draw counts, integer [classes, classes], actual by predicted; colour is the share of the row."""
     counts = np.asarray(counts)
     size = len(counts)
@@ -156,7 +130,7 @@ def confusion_matrix(counts: np.ndarray, path: Path) -> None:
         save(figure, path, colours=128, description=CONFUSION_MATRIX)
 
 
-def loss_by_place(places: np.ndarray, losses: np.ndarray, path: Path) -> None:
+def loss_by_place(places, losses, path):
     """Plot the mean loss, float [n] in nats, of the words that stand at each place of a line, integer [n] from 1.
 
     Places with fewer than 30 words are left out.
@@ -171,20 +145,18 @@ def loss_by_place(places: np.ndarray, losses: np.ndarray, path: Path) -> None:
         save(figure, path, description=LOSS_BY_PLACE)
 
 
-def single_axes(width: float, height: float):
+def single_axes(width, height):
     """(figure, its only axes) of that many inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots()
 
 
-def _only_labels(axes) -> None:
-    axes.set_xticks([])
-    axes.tick_params(length=0)
+def _framed(axes, width):
     for spine in axes.spines.values():
-        spine.set(visible=True, color=RULE)
+        spine.set(visible=True, color=RULE, linewidth=width)
 
 
-def save(figure: Figure, path: Path, colours: int = 96, description: str = "") -> None:
+def save(figure, path, colours=96, description=""):
     """Write a figure at `path`, in at most so many colours, with a `Description` where one is given."""
     figure.set_dpi(DOTS_PER_INCH)
     canvas = FigureCanvasAgg(figure)
@@ -196,7 +168,7 @@ def save(figure: Figure, path: Path, colours: int = 96, description: str = "") -
     picture.quantize(colours, dither=Image.Dither.NONE).save(path, "PNG", optimize=True, pnginfo=texts)
 
 
-def _trimmed(pixels: np.ndarray) -> Image.Image:
+def _trimmed(pixels):
     drawn = (pixels < 255).any(axis=2)
     rows, columns = np.flatnonzero(drawn.any(axis=1)), np.flatnonzero(drawn.any(axis=0))
     box = (slice(max(edge[0] - MARGIN, 0), edge[-1] + MARGIN + 1) for edge in (rows, columns))

@@ -21,12 +21,8 @@ def pixel_log_likelihood(images, probabilities):
 def image_errors(images, reconstructions):
     """{"mse", "bce", "psnr_db"}, each [n]: means over the pixels of one image; PSNR against a peak of 1."""
     squared = numpy.square(reconstructions - images).mean((1, 2, 3), dtype=numpy.float64)
-    pixels = images[0].size
-    return {
-        "mse": squared,
-        "bce": -pixel_log_likelihood(images, reconstructions) / pixels,
-        "psnr_db": -10 * numpy.log10(numpy.maximum(squared, 1e-12)),
-    }
+    entropy = -pixel_log_likelihood(images, reconstructions) / images[0].size
+    return {"mse": squared, "bce": entropy, "psnr_db": -10 * numpy.log10(numpy.maximum(squared, 1e-12))}
 
 
 def code_usage(codes):
@@ -127,9 +123,7 @@ def best_spread_out(images):
 
 def best_in_blocks(images):
     """The nearest picture, in squared error, whose blocks of 2x2 are of one grey: the mean of each block."""
-    return upsampled(
-        (images[..., ::2, ::2] + images[..., 1::2, ::2] + images[..., ::2, 1::2] + images[..., 1::2, 1::2]) / 4
-    )
+    return upsampled(_blocks(images).mean(-1))
 
 
 def spread_out(images):
@@ -141,7 +135,7 @@ def spread_out(images):
 
 def largest_in_place(images):
     """Of each block of 2x2 the largest pixel where it is, the first of equals; zeros elsewhere."""
-    blocks = numpy.stack([images[..., row::2, column::2] for row in (0, 1) for column in (0, 1)], -1)
+    blocks = _blocks(images)
     kept = numpy.where(numpy.arange(4) == blocks.argmax(-1)[..., None], blocks, 0)
     result = numpy.zeros_like(images)
     for place in range(4):
@@ -149,28 +143,25 @@ def largest_in_place(images):
     return result
 
 
+def _blocks(images):
+    """The four pixels of each block of 2x2, [..., h, w] -> [..., h / 2, w / 2, 4]."""
+    return numpy.stack([images[..., row::2, column::2] for row in (0, 1) for column in (0, 1)], -1)
+
+
 def down_and_up(images):
     """A convolution with 3x3 ones at stride 2, and its transpose: sums at every second pixel, spread over 3x3 again."""
-    return numpy.stack([[_down_and_up(image[0])] for image in images])
-
-
-def _down_and_up(image):
-    ones, spread = numpy.ones((3, 3)), numpy.zeros_like(image)
-    spread[::2, ::2] = scipy.signal.convolve2d(image, ones, "same")[::2, ::2]
-    return scipy.signal.convolve2d(spread, ones, "same")
+    ones, spread = numpy.ones((1, 1, 3, 3)), numpy.zeros_like(images)
+    spread[..., ::2, ::2] = scipy.signal.convolve(images, ones, "same", "direct")[..., ::2, ::2]
+    return scipy.signal.convolve(spread, ones, "same", "direct")
 
 
 def normalised_convolution(images):
     """The convolution and batch normalisation of `zoo.models.operators.NormalisedConvolution`, by their definitions."""
     maps = numpy.arange(8.0)
     kernels = numpy.sin(1 + numpy.arange(72.0)).reshape(8, 3, 3)
-    plain = numpy.stack(
-        [[scipy.signal.correlate2d(image[0], kernel, "valid") for kernel in kernels] for image in images]
-    )
-    mean, variance, scale, shift = (
-        values[:, None, None] for values in (maps / 8, 1 + maps, numpy.cos(maps), numpy.sin(maps))
-    )
-    return (plain - mean) / numpy.sqrt(variance + 1e-3) * scale + shift
+    plain = [[scipy.signal.correlate2d(image[0], kernel, "valid") for kernel in kernels] for image in images]
+    mean, variance, scale, shift = numpy.stack([maps / 8, 1 + maps, numpy.cos(maps), numpy.sin(maps)])[..., None, None]
+    return (numpy.stack(plain) - mean) / numpy.sqrt(variance + 1e-3) * scale + shift
 
 
 def upsampled(images):

@@ -103,15 +103,13 @@ def parity(network, verb, model, run):
     compared, largest_output, finite = [], 0.0, True
     for batch, time in calls:
         values = draw_inputs(module.inputs, batch, time, run)
-        with torch.no_grad():
-            expected = {name: value.numpy() for name, value in module(*values).items()}
-        feeds = dict(zip(module.inputs, (value.numpy() for value in values), strict=True))
+        expected = _outputs(module, values)
+        feeds = {name: value.numpy() for name, value in zip(module.inputs, values, strict=True)}
         given = dict(zip(expected, session.run(None, feeds), strict=True))
         for name, ours in expected.items():
-            theirs = given[name]
-            if theirs.shape != ours.shape or not numpy.array_equal(numpy.isfinite(theirs), numpy.isfinite(ours)):
-                raise RuntimeError(f"{verb} at batch {batch}: shapes or non-finite places differ from the network's")
             good = numpy.isfinite(ours)
+            if given[name].shape != ours.shape or not numpy.array_equal(numpy.isfinite(given[name]), good):
+                raise RuntimeError(f"{verb} at batch {batch}: shapes or non-finite places differ from the network's")
             finite &= bool(good.all())
             largest_output = max(largest_output, float(numpy.abs(ours)[good].max(initial=0)))
         compared.append((values, expected, given))
@@ -133,19 +131,21 @@ def parity(network, verb, model, run):
 
 def _difference(expected, given):
     """The absolute differences of all finite outputs, in a row."""
-    parts = [numpy.abs(given[name] - ours)[numpy.isfinite(ours)].ravel() for name, ours in expected.items()]
-    return numpy.concatenate(parts)
+    return numpy.concatenate([numpy.abs(given[name] - ours)[numpy.isfinite(ours)] for name, ours in expected.items()])
+
+
+@torch.no_grad()
+def _outputs(module, values):
+    return {name: value.numpy() for name, value in module(*values).items()}
 
 
 def _in_double(module, values):
     """The outputs of a float64 module on float32 values."""
-    with torch.no_grad():
-        try:
-            torch.set_default_dtype(torch.float64)  # for what a network makes as it goes
-            result = module(*(value.double() if value.is_floating_point() else value for value in values))
-        finally:
-            torch.set_default_dtype(torch.float32)
-    return {name: value.numpy() for name, value in result.items()}
+    try:
+        torch.set_default_dtype(torch.float64)  # for what a network makes as it goes
+        return _outputs(module, [value.double() if value.is_floating_point() else value for value in values])
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def _undecided(double, compared, rounding, bound):
@@ -180,14 +180,10 @@ def content(model):
 def _without_noise():
     """Drop what the exporter says of itself: torchvision is absent, `batch` stands in two inputs."""
     logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
+    with warnings.catch_warnings(action="ignore"), contextlib.ExitStack() as stack:
+        stack.callback(logger.setLevel, logger.level)
+        logger.setLevel(logging.ERROR)
+        yield
 
 
 def _describe(model, verb, run):
@@ -198,19 +194,10 @@ def _describe(model, verb, run):
         part.doc_string = ""
         del part.metadata_props[:]
     model.producer_name, model.producer_version = "repro-zoo", ""
-    facts = run["data"]
-    properties = {
-        "experiment": run["experiment"],
-        "verb": verb,
-        "profile": run["profile"],
-        "seed": str(run["seed"]),
-        "data": facts["source"],
-        "data_sha256": facts["sha256"],
-        "data_licence": facts["licence"],
-        "params_sha256": run["params_sha256"],
-        "facts": json.dumps(facts, sort_keys=True),
-        "run": json.dumps(run, sort_keys=True),
-    }
+    facts, names = run["data"], ("experiment", "profile", "seed", "params_sha256")
+    properties = {"verb": verb} | {name: str(run[name]) for name in names}
+    properties |= {"data": facts["source"], "data_sha256": facts["sha256"], "data_licence": facts["licence"]}
+    properties |= {"facts": json.dumps(facts, sort_keys=True), "run": json.dumps(run, sort_keys=True)}
     onnx.helper.set_model_props(model, properties)
 
 

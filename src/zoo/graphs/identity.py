@@ -60,11 +60,22 @@ def structure_sha256(model):
 def of_file(path):
     """The `Graph` record of the file at `path`. Raises InputError where it is missing or no model."""
     try:
-        return describe(path.read_bytes())
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing: run `dvc repro`, which makes it") from None
+        return describe(_content(path))
     except ValueError as error:
         raise InputError(f"{path} is damaged ({error}): delete it and run `dvc repro` again") from None
+
+
+def check(path, graph_sha256, record):
+    """Raise InputError where the file at `path` is missing, or not the graph that the file `record` names."""
+    if hashlib.sha256(_content(path)).hexdigest() != graph_sha256:
+        raise InputError(f"{path} is not the graph that {record} names: run `dvc repro`, which makes it again")
+
+
+def _content(path):
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: run `dvc repro`, which makes it") from None
 
 
 def _value(value):

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import hashlib
 import io
 import json
 import os
@@ -18,6 +17,7 @@ from onnx import numpy_helper
 
 from zoo import files
 from zoo.errors import InputError
+from zoo.graphs import identity
 from zoo.records import parity
 
 CPU = "CPUExecutionProvider"
@@ -38,27 +38,25 @@ class UnsupportedGraphError(Exception):
     """A provider cannot run the whole graph, which itself is valid."""
 
 
-def open_session(
-    path, provider=CPU, threads=1, profile_to=None, optimisation="all", cuda_graph=False, tf32=False
-):  # fmt: skip
+def open_session(path, provider=CPU, threads=1, **options):
     """An onnxruntime.InferenceSession whose every node is on `provider`, with `threads` for each node.
 
-    `optimisation` is a key of LEVELS; with "none" the graph runs as it was exported, without folding or fusion. With
-    `cuda_graph` the first call is captured and replayed by later ones, which must keep sizes and addresses (`bound`).
-    `tf32` lets CUDA round factors to ten bits. With `profile_to` (a file prefix) the session writes a profile, whose
-    path `session.end_profiling()` returns.
+    `options`: `optimisation` is a key of LEVELS (default "all"); with "none" the graph runs as it was exported, without
+    folding or fusion. With `cuda_graph` the first call is captured and replayed by later ones, which must keep sizes
+    and addresses (`bound`). `tf32` lets CUDA round factors to ten bits. With `profile_to` (a file prefix) the session
+    writes a profile, whose path `session.end_profiling()` returns.
 
     Raises InputError when the graph is missing or damaged, UnsupportedGraphError when `provider` cannot run all of it.
     """
     if not Path(path).is_file():
         raise InputError(f"{path} is missing: run `dvc repro`, which makes it")
     try:
-        session = _open(str(path), provider, threads, profile_to, optimisation, cuda_graph, tf32)
+        session = _open(str(path), provider, threads, **options)
     except Exception as error:  # onnxruntime's exceptions have no base of their own
         kind = type(error).__name__
         if provider == CPU or kind in ("InvalidProtobuf", "InvalidGraph"):
             raise InputError(f"{path} is damaged ({kind}): delete it and run `dvc repro` again") from error
-        raise UnsupportedGraphError(f"{path} cannot run on {provider} alone: {_one_line(error)}") from error
+        raise UnsupportedGraphError(f"{path} cannot run on {provider} alone: {one_line(error)}") from error
     nodes_per_provider(session)
     return session
 
@@ -69,11 +67,10 @@ def open_all(profile, name, seed, identities, threads):
     Raises InputError where a file is missing, damaged, or not the graph that its record names.
     """
     opened = {}
-    for verb, identity in identities.items():
+    for verb, graph in identities.items():
         path = files.graph(profile, name, seed, verb)
         opened[verb] = open_session(path, threads=threads)
-        if hashlib.sha256(path.read_bytes()).hexdigest() != identity.graph_sha256:
-            raise InputError(f"{path} is not the graph that {parity.path(profile, name)} names: run `dvc repro` again")
+        identity.check(path, graph.graph_sha256, parity.path(profile, name))
     return opened
 
 
@@ -90,7 +87,7 @@ def why_unavailable(provider):
     try:
         reference(provider)()
     except Exception as error:
-        return _one_line(error) if provider == CPU else _missing_from_cuda(provider)
+        return one_line(error) if provider == CPU else _missing_from_cuda(provider)
     return None
 
 
@@ -104,7 +101,7 @@ def reference(provider=CPU, threads=1):
     for name in ("first", "second"):
         weights = random.standard_normal((256, 256), dtype=numpy.float32) / 16
         model.graph.initializer.append(numpy_helper.from_array(weights, name))
-    session = _open(model.SerializeToString(), provider, threads, None, "all", False, False)
+    session = _open(model.SerializeToString(), provider, threads)
     return bound(session, {"x": random.standard_normal((16, 256), dtype=numpy.float32)})
 
 
@@ -199,7 +196,7 @@ def run_batched(session, feeds, batch):
     }
 
 
-def _open(graph, provider, threads, profile_to, optimisation, cuda_graph, tf32):
+def _open(graph, provider, threads, *, profile_to=None, optimisation="all", cuda_graph=False, tf32=False):
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = LEVELS[optimisation]
     # By default onnxruntime pins a thread to each core. Given a number it pins none of them: two threads then ran as
@@ -210,17 +207,16 @@ def _open(graph, provider, threads, profile_to, optimisation, cuda_graph, tf32):
     if profile_to is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile_to)
-    if provider == CPU:
-        session = onnxruntime.InferenceSession(graph, options, providers=[CPU], enable_fallback=0)
-    else:
-        # Without this, the CPU silently replaces a provider whose libraries do not load.
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        options.log_severity_level = 4
-        _load_cuda()
-        settings = {"use_tf32": int(tf32), "enable_cuda_graph": int(cuda_graph)} if provider == CUDA else {}
-        with _quiet():
-            asked = [(provider, settings)]
-            session = onnxruntime.InferenceSession(graph, options, providers=asked, enable_fallback=0)
+    settings = {"use_tf32": int(tf32), "enable_cuda_graph": int(cuda_graph)} if provider == CUDA else {}
+    with contextlib.ExitStack() as stack:
+        if provider != CPU:
+            # Without this, the CPU silently replaces a provider whose libraries do not load.
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+            options.log_severity_level = 4
+            _load_cuda()
+            stack.enter_context(_quiet())
+        asked = [(provider, settings)]
+        session = onnxruntime.InferenceSession(graph, options, providers=asked, enable_fallback=0)
     if session.get_providers()[0] != provider:
         raise UnsupportedGraphError(f"onnxruntime opened the session on {session.get_providers()[0]}")
     return session
@@ -254,5 +250,6 @@ def _missing_from_cuda(provider):
     return missing[0] if missing else f"the CUDA libraries load, but no session opens on {provider}"
 
 
-def _one_line(error):
+def one_line(error):
+    """The text of an error as one line."""
     return " ".join(str(error).split())

@@ -1,5 +1,6 @@
 """The machine that a latency was measured on: what stays, what changes by the minute, and the commit of the code."""
 
+import functools
 import importlib.metadata
 import os
 import platform
@@ -20,17 +21,13 @@ GPU_CONDITIONS = ("gpu_mhz", "gpu_memory_mhz", "gpu_watts", "gpu_celsius", "gpu_
 
 def describe():
     """The properties of the machine and its software that a latency depends on. No host name, user or path."""
-    gpu, driver = of_gpu(lambda gpu: (pynvml.nvmlDeviceGetName(gpu), pynvml.nvmlSystemGetDriverVersion())) or (
-        None,
-        None,
-    )
     return {
         "cpu": hardware.cpu(),
         "cores": len(os.sched_getaffinity(0)),
         "governor": _governor(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
-        "gpu": gpu,
-        "driver": driver,
+        "gpu": of_gpu(pynvml.nvmlDeviceGetName),
+        "driver": of_gpu(lambda _: pynvml.nvmlSystemGetDriverVersion()),
         "os": _system(),
         "python": platform.python_version(),
         "onnxruntime": onnxruntime.__version__,
@@ -50,9 +47,10 @@ def conditions():
 
 def commit():
     """The commit that is checked out, with ", changed" where the code is not the commit's; None without git."""
+    run = functools.partial(subprocess.check_output, text=True, stderr=subprocess.DEVNULL)
     try:
-        name = _git("log", "-1", "--format=%h").strip()
-        return f"{name}, changed" if _git("status", "--porcelain", "--", *CODE) else name
+        name = run(["git", "log", "-1", "--format=%h"]).strip()
+        return f"{name}, changed" if run(["git", "status", "--porcelain", "--", *CODE]) else name
     except (OSError, subprocess.CalledProcessError):
         return None
 
@@ -74,30 +72,17 @@ def _governor():
     return file.read_text().strip() if file.exists() else None
 
 
-def _gpu_and_driver(gpu):
-    return pynvml.nvmlDeviceGetName(gpu), pynvml.nvmlSystemGetDriverVersion()
-
-
 def _gpu_conditions(gpu):
-    reasons = pynvml.nvmlDeviceGetCurrentClocksEventReasons(gpu)
+    prefix, bits = "nvmlClocksEventReason", pynvml.nvmlDeviceGetCurrentClocksEventReasons(gpu)
+    reasons = {name.removeprefix(prefix): bit for name, bit in vars(pynvml).items() if name.startswith(prefix)}
     readings = (
         pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_SM),
         pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_MEM),
         pynvml.nvmlDeviceGetPowerUsage(gpu) / 1e3,
         pynvml.nvmlDeviceGetTemperature(gpu, pynvml.NVML_TEMPERATURE_GPU),
-        [name for name, bit in _throttle_reasons().items() if reasons & bit],
+        [name for name, bit in reasons.items() if isinstance(bit, int) and bits & bit and name != "All"],
     )
     return dict(zip(GPU_CONDITIONS, readings, strict=True))
-
-
-def _throttle_reasons():
-    """{reason: bit}, as the driver's library names them."""
-    prefix = "nvmlClocksEventReason"
-    return {
-        name.removeprefix(prefix): value
-        for name, value in vars(pynvml).items()
-        if name.startswith(prefix) and isinstance(value, int) and value and not name.endswith("All")
-    }
 
 
 def _version(distribution):
@@ -107,13 +92,9 @@ def _version(distribution):
         return None
 
 
-def _git(*arguments):
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout
-
-
 def _system():
-    kernel = ".".join(platform.release().split(".")[:2])
+    system = f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}"
     try:
-        return f"{platform.freedesktop_os_release()['PRETTY_NAME']}, {platform.system()} {kernel}"
+        return f"{platform.freedesktop_os_release()['PRETTY_NAME']}, {system}"
     except OSError:
-        return f"{platform.system()} {kernel}"
+        return system

@@ -1,5 +1,6 @@
 """Measure the latency of a graph: its cold start, every mode and number of threads, and the fastest configuration."""
 
+import contextlib
 import functools
 import itertools
 import math
@@ -52,16 +53,14 @@ def measure(graph, path, provider, settings):
 def control(profile, groups, settings):
     """Time graphs of equal structure separately; return {threads: [relative difference of p50, ...]}, a value a pair.
 
-    `groups` are lists of `TimedGraph`, each of one structure: they do equal work, so that the differences show how
-    precise a single row is.
+    `groups` are lists of `TimedGraph`, each of one structure. The differences show how precise a single row is.
     """
     differences = {}
     for graphs, batch in itertools.product(groups, settings["batches"]):
         sizes, medians = {"batch": batch, "time": settings["time"]}, []
         for graph in graphs:
             rows, _ = steady(graph, structures.path(profile, graph), sessions.CPU, sizes, settings)
-            timed = [row for row in rows if row.times]
-            medians.append({(row.threads, row.mode, row.optimisation): row.times.p50_us for row in timed})
+            medians.append({(row.threads, row.mode, row.optimisation): row.times.p50_us for row in rows if row.times})
         for left, right in itertools.combinations(medians, 2):
             for configuration in left.keys() & right.keys():
                 fast, slow = sorted((left[configuration], right[configuration]))
@@ -71,10 +70,7 @@ def control(profile, groups, settings):
 
 @functools.cache
 def reference(provider, threads):
-    """The `timing.Reference` of this process for calls with that number of threads.
-
-    With all threads it shows what one thread cannot: two virtual cores that share a physical one for a while.
-    """
+    """The `timing.Reference` of this process for calls with so many threads: cores may share a physical one."""
     return timing.Reference(sessions.reference(provider, threads))
 
 
@@ -100,17 +96,15 @@ def steady(graph, path, provider, sizes, settings, reason=None):
     """
     always = grid(provider, graph.verb, settings)
     about = {"batch": sizes["batch"], "graph_sha256": graph.graph_sha256}
-    if reason:
-        return [Row(**configuration.model_dump(), **about, not_measured=reason) for configuration in always], None
-    calls, nodes, rows = {}, {}, []
-    for configuration in dict.fromkeys([*always, search(path, provider, sizes, settings)]):
+    calls, nodes, refused = {}, {}, dict.fromkeys(always, reason) if reason else {}
+    for configuration in () if reason else dict.fromkeys([*always, search(path, provider, sizes, settings)]):
         try:
             call, nodes[configuration] = prepare(path, provider, sizes, configuration, settings["tf32"])
             calls[configuration] = call, reference(provider, configuration.threads)
         except sessions.UnsupportedGraphError as error:
-            rows.append(Row(**configuration.model_dump(), **about, not_measured=str(error)))
-    rule = {key: settings[key] for key in timing.RULE}
-    measured = timing.measure(calls, **rule) if calls else {}
+            refused[configuration] = str(error)
+    rows = [Row(**one.model_dump(), **about, not_measured=why) for one, why in refused.items()]
+    measured = timing.measure(calls, **{key: settings[key] for key in timing.RULE})
     about |= {"tf32": settings["tf32"]} if provider == sessions.CUDA else {}
     timed = [
         Row(**configuration.model_dump(), **about, nodes=nodes[configuration], times=times(row, sizes["batch"]))
@@ -125,10 +119,8 @@ def times(row, batch):
 
 
 def _too_slow(cold, settings):
-    seconds = min(cold["first_call_us"], cold["second_call_us"]) / 1e6
-    if seconds <= settings["most_seconds"]:
-        return None
-    return f"a call takes {seconds:.1f} s, more than most_seconds ({settings['most_seconds']:g} s)"
+    seconds, most = min(cold["first_call_us"], cold["second_call_us"]) / 1e6, settings["most_seconds"]
+    return f"a call takes {seconds:.1f} s, more than most_seconds ({most:g} s)" if seconds > most else None
 
 
 def prepare(path, provider, sizes, configuration, tf32):
@@ -137,26 +129,20 @@ def prepare(path, provider, sizes, configuration, tf32):
     Raises UnsupportedGraphError where the graph does not run in this configuration.
     """
     mode = configuration.mode
-    session = sessions.open_session(
-        path, provider, configuration.threads, optimisation=configuration.optimisation, cuda_graph=mode == "graph",
-        tf32=tf32,
-    )  # fmt: skip
+    options = {"optimisation": configuration.optimisation, "cuda_graph": mode == "graph", "tf32": tf32}
+    session = sessions.open_session(path, provider, configuration.threads, **options)
     feeds = sessions.random_feeds(session, sizes)
     call = sessions.host(session, feeds) if mode == "host" else sessions.bound(session, feeds)
     try:
         call()
     except Exception as error:  # onnxruntime's exceptions have no base of their own
-        raise sessions.UnsupportedGraphError(
-            f"{path.name} does not run in this configuration: {' '.join(str(error).split())}"
-        ) from error
+        reason = f"{path.name} does not run in this configuration: {sessions.one_line(error)}"
+        raise sessions.UnsupportedGraphError(reason) from error
     return call, sessions.nodes_per_provider(session)
 
 
 def search(path, provider, sizes, settings):
-    """The fastest configuration in a short trial of all levels of optimisation and numbers of threads.
-
-    The trial only chooses a configuration, which is then measured like the others: a chance result shows there.
-    """
+    """The fastest configuration in a short trial of all levels of optimisation and numbers of threads."""
     best_mode = "graph" if provider == sessions.CUDA else "bound"
     candidates = dict.fromkeys(
         configuration.model_copy(update={"mode": best_mode, "optimisation": level})
@@ -165,10 +151,8 @@ def search(path, provider, sizes, settings):
     )
     calls = {}
     for configuration in candidates:
-        try:
+        with contextlib.suppress(sessions.UnsupportedGraphError):
             calls[configuration], _ = prepare(path, provider, sizes, configuration, settings["tf32"])
-        except sessions.UnsupportedGraphError:
-            continue
     medians = timing.brief(calls, **SEARCH)
     return min(medians, key=medians.get, default=default(provider, settings))
 
@@ -213,17 +197,18 @@ def agreement(expected, given):
     """
     if [value.shape for value in expected] != [value.shape for value in given]:
         raise OutputMismatchError(f"its outputs have other shapes than {EXPECTED}")
-    differences, scales = [], []
+    largest_difference = largest_scale = 0.0
     for ours, theirs in zip(expected, given, strict=True):
         finite = numpy.isfinite(ours)
         if not numpy.array_equal(finite, numpy.isfinite(theirs)):
             raise OutputMismatchError(f"its outputs are finite in other places than {EXPECTED}")
-        differences.append(float(numpy.abs(ours[finite] - theirs[finite]).max(initial=0)))
-        scales.append(float(numpy.abs(ours[finite]).max(initial=0)))
-        if differences[-1] > TOLERANCE * scales[-1]:
-            off = f"{differences[-1]:.2g} at a scale of {scales[-1]:.2g}"
+        difference = float(numpy.abs(ours[finite] - theirs[finite]).max(initial=0))
+        scale = float(numpy.abs(ours[finite]).max(initial=0))
+        if difference > TOLERANCE * scale:
+            off = f"{difference:.2g} at a scale of {scale:.2g}"
             raise OutputMismatchError(f"it computes something else: its outputs differ from {EXPECTED} by {off}")
-    return {"largest_difference": max(differences), "scale": max(scales)}
+        largest_difference, largest_scale = max(largest_difference, difference), max(largest_scale, scale)
+    return {"largest_difference": largest_difference, "scale": largest_scale}
 
 
 # ---- a cold start
@@ -232,9 +217,8 @@ def agreement(expected, given):
 def cold_start(path, provider, sizes):
     """Load a graph and call it twice, with one thread, in a process that ran nothing before.
 
-    {"load_ms", "first_call_us", "second_call_us", "memory_peak_mib"}: the peak of resident memory, less the memory of
-    the process before the graph was loaded; it includes the parts of the runtime that this graph is the first to use.
-    With a GPU "device_memory_mib" as well. {"not_measured": reason} where the graph is refused or its process dies.
+    Returns the fields of a `records.latency.Cold` but batch. Memory is the peak that is resident, less that of the
+    process before the graph was loaded; it includes the parts of the runtime that this graph is the first to use.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["__main__", __name__])
@@ -254,13 +238,11 @@ def _cold(path, provider, sizes):
     _, first = timing.once(call)
     peak, device = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, _device_memory()
     _, second = timing.once(call)
-    on_device = {"device_memory_mib": (device - device_before) / 2**20} if provider != sessions.CPU else {}
-    return {
-        "load_ms": load_seconds * 1e3,
-        "first_call_us": first * 1e6,
-        "second_call_us": second * 1e6,
-        "memory_peak_mib": (peak - before) / 2**20,
-    } | on_device
+    durations = {"load_ms": load_seconds * 1e3, "first_call_us": first * 1e6, "second_call_us": second * 1e6}
+    memory = {"memory_peak_mib": (peak - before) / 2**20}
+    if provider != sessions.CPU:
+        memory["device_memory_mib"] = (device - device_before) / 2**20
+    return durations | memory
 
 
 def _device_memory():

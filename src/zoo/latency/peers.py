@@ -7,6 +7,7 @@ options, `onnxruntime_default`, and in the configuration that the latencies advi
 
 import contextlib
 import functools
+import itertools
 import re
 import sys
 import textwrap
@@ -70,11 +71,10 @@ def compare(graph, path, checkpoint, devices, here):
     `path` and `checkpoint` are its files; `here` has machine, openvino, settings and advice, as the record.
     """
     before, rows, settings = machine.conditions(), [], here["settings"]
-    for device in devices:
-        best = {row["batch"]: row["best"] for row in here["advice"] if row["device"] == device}
-        for batch in settings["batches"]:
-            load = functools.partial(network, checkpoint)
-            rows += measure(graph, path, load, batch, device, best.get(batch), settings)
+    load = functools.partial(network, checkpoint)
+    best = {(row["device"], row["batch"]): row["best"] for row in here["advice"]}
+    for device, batch in itertools.product(devices, settings["batches"]):
+        rows += measure(graph, path, load, batch, device, best.get((device, batch)), settings)
     return Peers(
         structure_sha256=graph.structure_sha256, graph=graph, **here, rows=rows, commit=machine.commit(),
         conditions={"before": before, "after": machine.conditions()},
@@ -86,10 +86,8 @@ def measure(graph, path, load, batch, device, best, settings):
 
     `path` is the graph's file, and `load()` returns the network that it was exported from. `best` is the advised
     configuration {"mode", "threads", "optimisation"}, or None; where it is the default, the measurement of the default
-    serves for both. `build_ms` is the time to load and compile, including the first call.
-
-    A runtime that does not build or run, or that computes something else, has rows that say so. Raises InputError where
-    the graph or the checkpoint is missing or damaged.
+    serves for both. A runtime that does not build or run, or that computes something else, has rows that say so.
+    Raises InputError where the graph or the checkpoint is missing or damaged.
     """
     torch.set_num_threads(THREADS)
     torch.backends.fp32_precision = "tf32" if settings["tf32"] and device == "cuda" else "ieee"
@@ -110,14 +108,13 @@ def measure(graph, path, load, batch, device, best, settings):
                 continue
             for mode, row in modes.items():
                 try:
-                    equal = latency.agreement(expected, outputs(ready[mode]))
+                    row |= latency.agreement(expected, outputs(ready[mode])) | {"build_ms": seconds * 1e3}
                 except latency.OutputMismatchError as error:
                     refused.append(Row(**row, not_measured=str(error)))
-                    continue
-                calls[runtime, mode] = ready[mode], latency.reference(PROVIDERS[device], row["threads"])
-                rows[runtime, mode] = row | equal | {"build_ms": seconds * 1e3}
-        rule = {key: settings[key] for key in timing.RULE}
-        measured = timing.measure(calls, **rule) if calls else {}
+                else:
+                    calls[runtime, mode] = ready[mode], latency.reference(PROVIDERS[device], row["threads"])
+                    rows[runtime, mode] = row
+        measured = timing.measure(calls, **{key: settings[key] for key in timing.RULE})
     timed = [Row(**rows[key], times=latency.times(row, batch)) for key, row in measured.items()] + refused
     if best != _default(device, settings):
         return timed
@@ -140,21 +137,18 @@ def runtimes(path, load, feeds, device, best, settings):
     None or the default.
     """
     both = [{"mode": mode, "threads": THREADS} for mode in MODES]
-    usual = [options | {"optimisation": "all"} for options in both]
-    provider, tf32 = PROVIDERS[device], settings["tf32"]
-    run = functools.partial(_torch, load, path.stem, feeds, device)
-    known = {"torch": (run, both), "torch_compile": (functools.partial(run, compiled=True), both)}
-    if device == "cpu":
-        known["openvino"] = functools.partial(_openvino, path, feeds), both
-    default = _default(device, settings)
-    ours = {"onnxruntime": usual, "onnxruntime_default": [default]}
+    default, partial = _default(device, settings), functools.partial
+    ours = {"onnxruntime": [options | {"optimisation": "all"} for options in both], "onnxruntime_default": [default]}
     if best not in (None, default):
         ours["onnxruntime_best"] = [best]
-    wanted = {
-        runtime: (functools.partial(_onnxruntime, path, feeds, provider, tf32, configurations), configurations)
-        for runtime, configurations in ours.items()
+    session = partial(_onnxruntime, path, feeds, PROVIDERS[device], settings["tf32"])
+    network = partial(_torch, load, path.stem, feeds, device)
+    known = {"torch": network, "torch_compile": partial(network, compiled=True)}
+    if device == "cpu":
+        known["openvino"] = partial(_openvino, path, feeds)
+    return {runtime: (partial(session, configurations), configurations) for runtime, configurations in ours.items()} | {
+        runtime: (known[runtime], both) for runtime in settings["runtimes"] if runtime in known
     }
-    return wanted | {runtime: known[runtime] for runtime in settings["runtimes"] if runtime in known}
 
 
 @contextlib.contextmanager
@@ -185,11 +179,9 @@ def _ready(build):
 
 def _onnxruntime(path, feeds, provider, tf32, configurations):
     """One session for `configurations` that differ in their mode only."""
-    modes = [options["mode"] for options in configurations]
-    threads, optimisation = configurations[0]["threads"], configurations[0]["optimisation"]
-    session = sessions.open_session(
-        path, provider, threads, optimisation=optimisation, cuda_graph="graph" in modes, tf32=tf32
-    )
+    modes, usual = [options["mode"] for options in configurations], configurations[0]
+    options = {"optimisation": usual["optimisation"], "cuda_graph": "graph" in modes, "tf32": tf32}
+    session = sessions.open_session(path, provider, usual["threads"], **options)
     return {mode: (sessions.host if mode == "host" else sessions.bound)(session, feeds) for mode in modes}
 
 
@@ -231,9 +223,7 @@ def _openvino(path, feeds):
 
 def _listed(result):
     """The outputs of a verb as a list: a network returns a tensor or a dictionary, OpenVINO a mapping."""
-    if torch.is_tensor(result):
-        return [result]
-    return list(result.values()) if hasattr(result, "values") else result
+    return [result] if torch.is_tensor(result) else list(result.values()) if hasattr(result, "values") else result
 
 
 def _reason(error):

@@ -1,9 +1,8 @@
 """Group the exported graphs by structure: equal structures do equal work, so that one graph of each is timed."""
 
-import hashlib
-
 from zoo import files
 from zoo.errors import InputError
+from zoo.graphs import identity
 from zoo.records import parity
 from zoo.records.latency import TimedGraph
 
@@ -17,12 +16,9 @@ def graphs(profile):
     for record in sorted(parity.folder(profile).glob("*.json")):
         for verb, by_seed in sorted(parity.read(profile, record.stem).graphs.items()):
             seed = min(map(int, by_seed))
-            exported = by_seed[str(seed)].graph
-            identity = {key: getattr(exported, key) for key in ("graph_sha256", "structure_sha256", "bytes")}
-            graph = TimedGraph(experiment=record.stem, seed=seed, verb=verb, **identity)
-            file = path(profile, graph)
-            if _sha256(file) != graph.graph_sha256:
-                raise InputError(f"{file} is not the graph that {record} names: run `dvc repro`, which makes it again")
+            facts = by_seed[str(seed)].graph.model_dump(include={*parity.IDENTITY, "bytes"})
+            graph = TimedGraph(experiment=record.stem, seed=seed, verb=verb, **facts)
+            identity.check(path(profile, graph), graph.graph_sha256, record)
             groups.setdefault(graph.structure_sha256, []).append(graph)
     if not groups:
         raise InputError(f"{parity.folder(profile)} has no records of graphs: run `dvc repro`, which exports them")
@@ -48,10 +44,3 @@ def drop_others(folder, kept):
     for file in folder.iterdir():
         if file.is_file() and file not in kept:
             file.unlink()
-
-
-def _sha256(file):
-    try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
-    except FileNotFoundError:
-        raise InputError(f"{file} is missing: run `dvc repro`, which makes it") from None

@@ -31,10 +31,7 @@ RULE = (
 
 
 class Reference:
-    """A call that always does the same work, and its fastest median in this process.
-
-    It separates a change of the measured call from a change of the machine.
-    """
+    """A call that always does the same work, and its fastest median in this process: what the machine's pace is."""
 
     def __init__(self, call):
         self.call, self.fastest_us = call, math.inf
@@ -60,10 +57,7 @@ def measure(
     which it did not is measured again when all others are done. Waiting and repeating take at most `patience_seconds`.
     Of a repeated block the attempt with the fastest reference is kept; nothing else is discarded.
 
-    A row is `describe` of all times, {"calls", "seconds", "warmup_calls"}, and of the blocks {"block_calls",
-    "block_p50_us", "block_reference_us" (the slower of the two readings), "noise", "drift", "attempts"}. Noise is the
-    relative standard deviation of the block medians, drift the range of the reference's readings over their median,
-    attempts the largest number of attempts at a block.
+    A row has the fields of `zoo.records.latency.Times` but items_per_second; "attempts" is the largest of a block.
     """
 
     def is_slow(reference, pace_us):
@@ -76,48 +70,30 @@ def measure(
         warm = {name: len(_repeat(call, *warming, until=is_steady)) for name, (call, _) in candidates.items()}
         for reference in {reference for _, reference in candidates.values()}:
             _repeat(reference.call, *warming, until=is_steady)
-        kept, patience, latest = {}, _Stopwatch(patience_seconds), {}
+        kept, latest, patience = {}, {}, patience_seconds
         due = list(itertools.product(range(blocks), candidates))
         for attempt in itertools.count(1):
             for number, name in due:
                 call, reference = candidates[name]
                 before = latest.get(reference) or reference.pace(reference_seconds)
-                with patience:
-                    while is_slow(reference, before) and not patience.is_over():
-                        time.sleep(WAITING_SECONDS)
-                        before = reference.pace(reference_seconds)
-                if attempt > 1 and patience.is_over():
+                start = _now()
+                while is_slow(reference, before) and _now() - start < patience:
+                    time.sleep(WAITING_SECONDS)
+                    before = reference.pace(reference_seconds)
+                patience -= _now() - start
+                if attempt > 1 and patience <= 0:
                     break
-                with patience if attempt > 1 else contextlib.nullcontext():
-                    times = _repeat(call, *lasting, at_least=at_least)
-                    after = reference.pace(reference_seconds)
+                start = _now()
+                times, after = _repeat(call, *lasting, at_least=at_least), reference.pace(reference_seconds)
+                patience -= _now() - start if attempt > 1 else 0
                 latest, slower, earlier = {reference: after}, max(before, after), kept.get((number, name))
                 steadier = earlier is None or slower < earlier.reference_us
                 block = Block(times, reference, slower, attempt) if steadier else earlier._replace(attempts=attempt)
                 kept[number, name] = block
             due = [key for key, block in kept.items() if is_slow(block.reference, block.reference_us)]
-            if not due or patience.is_over():
+            if not due or patience <= 0:
                 break
     return {name: _row([kept[number, name] for number in range(blocks)], warm[name]) for name in candidates}
-
-
-class _Stopwatch:
-    """Adds up the seconds that were spent in its `with` blocks."""
-
-    def __init__(self, most):
-        self._most, self._spent, self._since = most, 0.0, None
-
-    def __enter__(self):
-        self._since = time.perf_counter_ns()
-
-    def __exit__(self, *_):
-        self._spent, self._since = self._seconds(), None
-
-    def _seconds(self):
-        return self._spent + (0 if self._since is None else (time.perf_counter_ns() - self._since) / 1e9)
-
-    def is_over(self):
-        return self._seconds() >= self._most
 
 
 class Block(NamedTuple):
@@ -145,15 +121,16 @@ def _row(of_blocks, warm):
     }
 
 
+def _now():
+    return time.perf_counter_ns() / 1e9
+
+
 def _median_us(times):
     return statistics.median(times) / 1e3
 
 
 def brief(candidates, *, rounds, calls, seconds, most_seconds):
-    """Time `candidates` {name: callable} in turns; return {name: the smallest median of `rounds` short runs, µs}.
-
-    For a first choice only: without warm-up and without a reference.
-    """
+    """Time `candidates` {name: callable} in turns; return {name: the smallest median of `rounds` short runs, µs}."""
     medians = {name: [] for name in candidates}
     with _undisturbed():
         for name, call in [*candidates.items()] * rounds:
@@ -164,9 +141,8 @@ def brief(candidates, *, rounds, calls, seconds, most_seconds):
 
 def once(call):
     """The result of `call()` and the seconds that it took."""
-    start = time.perf_counter_ns()
-    value = call()
-    return value, (time.perf_counter_ns() - start) / 1e9
+    start = _now()
+    return call(), _now() - start
 
 
 def describe(times):
@@ -178,12 +154,11 @@ def describe(times):
     ordered = numpy.sort(numpy.asarray(times)) / 1e3
     row = {}
     for name, share in PERCENTILES.items():
-        supported = len(ordered) >= fewest(share)
-        bounds = ranks(len(ordered), share) if supported else None
-        row[f"{name}_us"] = float(numpy.quantile(ordered, share, method="inverted_cdf")) if supported else None
-        row[f"{name}_low_us"], row[f"{name}_high_us"] = (
-            (float(ordered[rank - 1]) for rank in bounds) if bounds else (None, None)
-        )
+        row |= dict.fromkeys((f"{name}_us", f"{name}_low_us", f"{name}_high_us"))
+        if len(ordered) >= fewest(share):
+            row[f"{name}_us"] = float(numpy.quantile(ordered, share, method="inverted_cdf"))
+            for end, rank in zip(("low", "high"), ranks(len(ordered), share) or (), strict=False):
+                row[f"{name}_{end}_us"] = float(ordered[rank - 1])
     outliers = ordered > OUTLIER_TIMES_MEDIAN * numpy.median(ordered)
     return row | {"outlier_share": float(outliers.mean())}
 
@@ -195,10 +170,7 @@ def fewest(share, confidence=0.99):
     LoadGen's early stopping: at least two of n calls lie above the true percentile with `confidence`,
     P(Binomial(n, 1 - share) <= 1) <= 1 - confidence.
     """
-    count = 2
-    while share**count + count * (1 - share) * share ** (count - 1) > 1 - confidence:
-        count += 1
-    return count
+    return next(count for count in itertools.count(2) if bdtr(1, count, 1 - share) <= 1 - confidence)
 
 
 @functools.cache
@@ -223,10 +195,7 @@ def is_steady(times):
 
 
 def _settle():
-    """Wait until no thread of this process works.
-
-    Thread pools spin for a while after their last call, on a core that the next candidate may need.
-    """
+    """Wait until no thread of this process works: thread pools spin for a while after their last call."""
     for _ in range(SETTLING_MOST):
         before = time.process_time()
         time.sleep(SETTLING_SECONDS)

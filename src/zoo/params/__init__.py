@@ -5,7 +5,7 @@
 
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML, YAMLError
 
 from zoo.errors import InputError
@@ -33,13 +33,18 @@ def read(path=PATH):
     return values
 
 
+def load(model, values, *keys):
+    """What stands in all of params.yaml at these keys, as `parse` returns it. Raises InputError where it is missing."""
+    return parse(model, section(values, *keys), ".".join(keys))
+
+
 def parse(model, values, where=""):
-    """`values`, found at the key `where` of params.yaml, as an instance of a typed model.
+    """`values`, found at the key `where` of params.yaml, as a typed model, or a type such as a dictionary of models.
 
     Raises InputError on the first thing wrong, naming the key, its value, and what to do.
     """
     try:
-        return model.model_validate(values)
+        return TypeAdapter(model).validate_python(values)
     except ValidationError as error:
         raise InputError(f"{PATH}: {_first(error, where)}") from None
 
@@ -59,17 +64,11 @@ def of_profile(values, key, profile):
     Raises InputError for an unknown profile, a part that is missing or no map, and a key that stands in both parts.
     """
     known_profile(profile)
-    parts = section(values, key)
-    unknown = [] if not isinstance(parts, dict) else [part for part in parts if part not in ("both", *PROFILES)]
-    if unknown:
-        raise InputError(f"{PATH}: {key}.{unknown[0]}: no such key is known here; move it into both, quick or full")
-    both, own = (section(values, key, part) for part in ("both", profile))
-    for part, found in (("both", both), (profile, own)):
-        if not isinstance(found, dict):
-            raise InputError(f"{PATH}: {key}.{part} = {found!r}: should be a map of keys to values")
-    twice = sorted(both.keys() & own.keys())
-    if twice:
-        raise InputError(f"{PATH}: {key}.{profile}.{twice[0]} stands in {key}.both too: remove one of them")
+    both, own = (load(dict, values, key, part) for part in ("both", profile))
+    for part in values[key].keys() - {"both", *PROFILES}:
+        raise InputError(f"{PATH}: {key}.{part}: no such key is known here; move it into both, quick or full")
+    for name in sorted(both.keys() & own.keys()):
+        raise InputError(f"{PATH}: {key}.{profile}.{name} stands in {key}.both too: remove one of them")
     return both | own
 
 

@@ -2,25 +2,24 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from zoo import params
-from zoo.params.fields import Count, NotNegative, Positive, Strict, Word, distinct
+from zoo.params.fields import Count, Distinct, NotNegative, Positive, SomeDistinct, Strict, Word
 
 Provider = Literal["CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"]
 Optimisation = Literal["none", "basic", "extended", "all"]
 Runtime = Literal["torch", "torch_compile", "openvino"]
-Batches = Annotated[list[Count], Field(min_length=1), AfterValidator(distinct)]
 
 
 class Benchmark(Strict):
     """See the comments in params.yaml. Times are in seconds, of all blocks of a row together."""
 
-    batches: Batches
+    batches: SomeDistinct[Count]
     time: Count
-    providers: Annotated[list[Provider], Field(min_length=1), AfterValidator(distinct)]
-    threads: Annotated[list[Count | Literal["all"]], Field(min_length=1), AfterValidator(distinct)]
-    optimisations: Annotated[list[Optimisation], Field(min_length=1), AfterValidator(distinct)]
+    providers: SomeDistinct[Provider]
+    threads: SomeDistinct[Count | Literal["all"]]
+    optimisations: SomeDistinct[Optimisation]
     tf32: bool
     as_written: list[Word]
     blocks: Annotated[int, Field(ge=3)]  # fewer have no interval
@@ -38,9 +37,9 @@ class Benchmark(Strict):
 class Peers(Strict):
     """Other runtimes beside ONNX Runtime: which graphs are timed with which of them."""
 
-    verbs: Annotated[list[Word], AfterValidator(distinct)]
-    batches: Batches
-    runtimes: Annotated[list[Runtime], AfterValidator(distinct)]
+    verbs: Distinct[Word]
+    batches: SomeDistinct[Count]
+    runtimes: Distinct[Runtime]
 
 
 def benchmark(values, profile):

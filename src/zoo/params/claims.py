@@ -1,13 +1,13 @@
 """`claims` of params.yaml: what is said in words, as comparisons of what was measured; and the grammar of those."""
 
+import contextlib
 import math
 import re
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import AfterValidator, Field, RootModel
+from pydantic import AfterValidator, Field
 
-from zoo import params
-from zoo.params.fields import Strict, Word, distinct
+from zoo.params.fields import Distinct, Strict, Word
 
 AT_EQUAL_STEPS = "validation_loss"
 
@@ -45,7 +45,7 @@ def comparison(text):
     A side is a number, or `experiment.verb.metric`, or, on both sides, `experiment.validation_loss`: the validation
     loss at the last step at which both were validated. Raises ValueError where `text` is none of this.
     """
-    found = re.fullmatch(r"(?:(every|some) )?(\S+) ([<>]) (\S+)", text)
+    found = re.fullmatch(r"(?:(every|some) )?(\S+) ([<>]) (\S+)", str(text))
     if not found:
         raise ValueError("should be a comparison such as `experiment.verb.metric < 0.5`")
     seeds, left, relation, right = found.groups()
@@ -59,21 +59,12 @@ def comparison(text):
 
 
 def _side(text):
-    found = re.fullmatch(rf"([a-z][a-z0-9_]*)\.([a-z_]+\.[a-z_]+|{AT_EQUAL_STEPS})", text)
-    if found:
+    if found := re.fullmatch(rf"([a-z][a-z0-9_]*)\.([a-z_]+\.[a-z_]+|{AT_EQUAL_STEPS})", text):
         return Measured(*found.groups())
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(f"{text} is neither a finite number nor experiment.verb.metric")
-    return value
-
-
-def _comparable(text):
-    comparison(text)
-    return text
+    with contextlib.suppress(ValueError):
+        if math.isfinite(float(text)):
+            return float(text)
+    raise ValueError(f"{text} is neither a finite number nor experiment.verb.metric")
 
 
 class Claim(Strict):
@@ -81,15 +72,8 @@ class Claim(Strict):
 
     says: str
     source: str
-    test: Annotated[list[Annotated[str, AfterValidator(_comparable)]], Field(min_length=1)]
-    explains: Annotated[list[str], AfterValidator(distinct)] = Field(default_factory=list)
-
-    @property
-    def comparisons(self):
-        """Its tests, read."""
-        return [comparison(text) for text in self.test]
+    test: Annotated[list[Annotated[Any, AfterValidator(comparison)]], Field(min_length=1)]
+    explains: Distinct[str] = Field(default_factory=list)
 
 
-def claims(values):
-    """{key: Claim}, the section `claims` of all of params.yaml. Raises InputError."""
-    return params.parse(RootModel[dict[Word, Claim]], params.section(values, "claims"), "claims").root
+Claims = dict[Word, Claim]  # the section as a whole

@@ -1,6 +1,5 @@
 """`compare` of params.yaml: what `zoo compare` calls different."""
 
-from zoo import params
 from zoo.params.fields import Positive, Strict
 
 
@@ -20,12 +19,7 @@ class LatencyRule(Strict):
 
 
 class Rules(Strict):
-    """Both rules."""
+    """The section as a whole."""
 
     quality: QualityRule
     latency: LatencyRule
-
-
-def rules(values):
-    """The section `compare` of all of params.yaml. Raises InputError."""
-    return params.parse(Rules, params.section(values, "compare"), "compare")

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, RootModel
+from pydantic import BaseModel, ConfigDict
 
 from zoo import params
 from zoo.params.fields import PerProfile, Whole, Word
@@ -21,13 +21,10 @@ class Source(BaseModel):
         return dict(self.model_extra)
 
 
-def sources(values):
-    """{kind of data: PerProfile of its `Source`}, from all of params.yaml. Raises InputError."""
-    model = RootModel[dict[Literal["images", "text"], PerProfile[Source]]]
-    return params.parse(model, params.section(values, "data"), "data").root
+Sources = dict[Literal["images", "text"], PerProfile[Source]]  # the section as a whole
 
 
 def source(values, key, profile):
     """The `Source` of one kind of data in a profile, from all of params.yaml. Raises InputError."""
     params.known_profile(profile)
-    return params.parse(Source, params.section(values, "data", key, profile), f"data.{key}.{profile}")
+    return params.load(Source, values, "data", key, profile)

@@ -1,11 +1,6 @@
 """`evaluate` and `judge` of params.yaml."""
 
-from typing import Annotated
-
-from pydantic import AfterValidator
-
-from zoo import params
-from zoo.params.fields import Count, PerProfile, Strict, Word, distinct
+from zoo.params.fields import Count, Distinct, PerProfile, Strict, Word
 
 
 class Evaluation(Strict):
@@ -19,15 +14,5 @@ class Judge(Strict):
     """The classifier `by` which the generators `of` are judged, each on so many `samples`."""
 
     by: Word
-    of: Annotated[list[Word], AfterValidator(distinct)]
+    of: Distinct[Word]
     samples: PerProfile[Count]
-
-
-def evaluation(values):
-    """The section `evaluate` of all of params.yaml. Raises InputError."""
-    return params.parse(Evaluation, params.section(values, "evaluate"), "evaluate")
-
-
-def judge(values):
-    """The section `judge` of all of params.yaml. Raises InputError."""
-    return params.parse(Judge, params.section(values, "judge"), "judge")

@@ -4,11 +4,12 @@ import math
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
 from zoo import code, params
 from zoo.errors import InputError
-from zoo.params.fields import Count, Metric, PerProfile, Positive, Share, Strict, Whole, Word, distinct, matching
+from zoo.params import fields
+from zoo.params.fields import Count, Metric, PerProfile, Positive, Share, SomeDistinct, Strict, Whole, Word
 
 
 def parts(moves):
@@ -17,7 +18,7 @@ def parts(moves):
     rates = moves.values() if isinstance(moves, dict) else []
     if moves != "all" and not (named and all(isinstance(rate, float) and 0 < rate < math.inf for rate in rates)):
         raise ValueError("should be all, a list of parts of the network, or a map from parts to learning rates")
-    return moves if moves == "all" else distinct(moves)
+    return moves if moves == "all" else fields.distinct(moves)
 
 
 class Decay(Strict):
@@ -71,12 +72,12 @@ class Entry(Strict):
     headline: Metric = None
     file: Word
     data: Word
-    start: Annotated[str, matching(r"data/\w+\.npz|checkpoints/\w+", "data/KEY.npz or checkpoints/EXPERIMENT")]
+    start: Annotated[str, fields.matching(r"data/\w+\.npz|checkpoints/\w+", "data/KEY.npz or checkpoints/EXPERIMENT")]
     net: dict[str, Any]
     size: PerProfile[Size]
     fit: Fit
     steps: PerProfile[Whole]
-    seeds: PerProfile[Annotated[list[Whole], Field(min_length=1), AfterValidator(distinct)]]
+    seeds: PerProfile[SomeDistinct[Whole]]
     players: dict[Word, Player]
     tuned: str = None  # of a tuned entry: what was tried, by what it was chosen, on which split
 
@@ -114,11 +115,8 @@ class Experiment(Strict):
     @property
     def recipe(self):
         """All that the weights follow from, data and seed apart, as plain values."""
-        return {
-            "file": self.file, "data": self.data, "start": self.start, "net": self.net, "labelled": self.labelled,
-            "fit": self.fit.model_dump(exclude_unset=True), "steps": self.steps,
-            "players": {name: player.model_dump() for name, player in self.players.items()},
-        }  # fmt: skip
+        keys = {"file", "data", "start", "net", "labelled", "steps", "players"}
+        return self.model_dump(include=keys) | {"fit": self.fit.model_dump(exclude_unset=True)}
 
 
 def experiment(values, profile, name):
@@ -127,15 +125,14 @@ def experiment(values, profile, name):
     Raises InputError for an unknown profile or experiment, or a faulty entry.
     """
     params.known_profile(profile)
-    entries = params.section(values, "models")
-    if not isinstance(entries, dict) or name not in entries:
+    if name not in (params.section(values, "models") or {}):
         raise InputError(f"{params.PATH}: models has no experiment {name!r}: add an entry, or mend the name")
-    return in_profile(name, params.parse(Entry, entries[name], f"models.{name}"), profile)
+    return in_profile(name, params.load(Entry, values, "models", name), profile)
 
 
 def entries(values):
     """{name: Entry}, the section `models` of all of params.yaml. Raises InputError on the first thing wrong."""
-    return params.parse(RootModel[dict[Word, Entry]], params.section(values, "models"), "models").root
+    return params.load(dict[Word, Entry], values, "models")
 
 
 def reported(values, profile):

@@ -37,6 +37,10 @@ def distinct(values):
     return values
 
 
+Distinct = Annotated[list[T], AfterValidator(distinct)]
+SomeDistinct = Annotated[list[T], Field(min_length=1), AfterValidator(distinct)]
+
+
 class Strict(BaseModel):
     """Knows its keys, takes no value of another type, and does not change."""
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, RootModel
+from pydantic import Field
 
 from zoo import params
 from zoo.params.fields import Finite, Positive, Strict, Whole, Word
@@ -26,17 +26,13 @@ class Curve(Strict):
     points: Annotated[dict[Whole, Finite], Field(min_length=1)]
 
 
+Curves = dict[Word, list[Curve]]  # {experiment: [Curve, ...]}, the section `published_curves`
+
+
 def figures(values):
     """{experiment: {"verb.metric": Figure}}, the section `published` of all of params.yaml. Raises InputError."""
-    model = RootModel[dict[Word, dict[Word, dict[Word, Figure]]]]
-    found = params.parse(model, params.section(values, "published"), "published").root
+    found = params.load(dict[Word, dict[Word, dict[Word, Figure]]], values, "published")
     return {
         name: {f"{verb}.{metric}": figure for verb, metrics in verbs.items() for metric, figure in metrics.items()}
         for name, verbs in found.items()
     }
-
-
-def curves(values):
-    """{experiment: [Curve, ...]}, the section `published_curves` of all of params.yaml. Raises InputError."""
-    model = RootModel[dict[Word, list[Curve]]]
-    return params.parse(model, params.section(values, "published_curves"), "published_curves").root

@@ -9,19 +9,17 @@ from typing import Any
 from pydantic import Field
 
 from zoo import records
-from zoo.records import Record
+from zoo.records import Identity, Record
 
 CHARACTERS = 16  # of a structure's sha256, in a file name
 
 
-class TimedGraph(Record):
+class TimedGraph(Identity):
     """The graph that was timed, and the experiment and seed whose it is."""
 
     experiment: str
     seed: int
     verb: str
-    graph_sha256: str
-    structure_sha256: str
     bytes: int
 
 

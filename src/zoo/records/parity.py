@@ -3,6 +3,8 @@
 from zoo import records
 from zoo.records import Identity, Record
 
+IDENTITY = set(Identity.model_fields)
+
 
 class Graph(Identity):
     """What a graph is, its weights aside: bytes of the file, operators by name, elements of initialisers by type.
@@ -52,13 +54,14 @@ class Exports(Record):
         """All seeds, in order; the first stands for an experiment where one graph does."""
         return sorted({seed for of_verb in self.graphs.values() for seed in of_verb}, key=int)
 
+    def first(self, verb):
+        """The `Graph` of the first seed that has a verb, or None."""
+        return next((self.graphs[verb][seed].graph for seed in self.seeds if seed in self.graphs.get(verb, {})), None)
+
     def identities(self, seed):
         """{verb: Identity} of the graphs of one seed."""
         graphs = {verb: of_verb[seed].graph for verb, of_verb in self.graphs.items() if seed in of_verb}
-        return {
-            verb: Identity(graph_sha256=graph.graph_sha256, structure_sha256=graph.structure_sha256)
-            for verb, graph in graphs.items()
-        }
+        return {verb: Identity(**graph.model_dump(include=IDENTITY)) for verb, graph in graphs.items()}
 
 
 folder, path, read, write = records.files_of(Exports, "parity")

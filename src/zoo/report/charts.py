@@ -1,10 +1,13 @@
 """The charts of one report: which there are, and which of its rows each one shows."""
 
+import pandas
+
 from zoo.evaluate.metrics import terms
 from zoo.report import drawing, latency_results
 from zoo.report.results import picture
 
 QUALITIES = {key: term.timed for key, term in terms().items() if term.timed}
+PEER = ("name", "batch", "runtime", "ratio", "low", "high")
 
 
 def draw(report, folder):
@@ -13,27 +16,26 @@ def draw(report, folder):
     An experiment has a chart of its own name and one with "-latency" behind, each where there is something to draw.
     Rows during which the machine's pace changed are left out.
     """
-    charts = {}
+    charts, experiments = {}, report["experiments"]
 
     def add(name, caption, function, data, **more):
         path = folder / f"{name}.png"
         function(data, path, **more)
         charts[name] = picture(path, folder, caption) | {"path": f"charts/{name}.png"}
 
-    for entry in report["experiments"]:
-        name, rows = entry["name"], _against_batch(entry)
+    for entry in experiments:
         if len(entry["curve"]):
-            caption = "Loss against step, on training batches and on validation data."
-            if entry["published_curves"]:
-                caption += " Crosses are what the write-up's log prints."
             logs = {f"{log['source']}, {log['split']}": log["points"] for log in entry["published_curves"]}
-            add(name, caption, drawing.curves, entry["curve"], published=logs)
-        if len({row["batch"] for row in rows}) > 2:
+            crosses = " Crosses are what the write-up's log prints." if logs else ""
+            caption = f"Loss against step, on training batches and on validation data.{crosses}"
+            add(entry["name"], caption, drawing.curves, entry["curve"], published=logs)
+        rows = pandas.DataFrame(_against_batch(entry))
+        if len(rows) and rows["batch"].nunique() > 2:
             caption = (
                 "Median time of a call against batch size, with its 95 % interval: the default number of threads, "
                 "every optimisation."
             )
-            add(f"{name}-latency", caption, drawing.latency, rows)
+            add(f"{entry['name']}-latency", caption, drawing.latency, rows)
     best = _best_classifier(report)
     if best and best["confusion"]:
         caption = (
@@ -41,93 +43,79 @@ def draw(report, folder):
             "images, on all of them, and of random answers."
         )
         add("confusion", caption, drawing.three_confusions, best["confusion"])
-    if overview := _overview(report):
+    if overview := _overview(experiments):
         caption = "Median time of a call, each graph at its smallest batch: the default, and the best that was found."
-        add("latency-overview", caption, drawing.latency_overview, overview)
-    labels = latency_results.runtimes(report["experiments"])
-    others = [label for runtime, label in labels.items() if runtime != latency_results.REFERENCE]
-    rows = [row for row in latency_results.peer_rows(report["experiments"]) if len(row["runtimes"]) > 1]
-    for device, mode in sorted({(row["device"], row["mode"]) for row in rows}, key=lambda of: (of[0], of[1] != "host")):
+        add("latency-overview", caption, drawing.latency_overview, pandas.DataFrame(overview))
+    rows = pandas.DataFrame(_beside_peers(experiments), columns=["device", "mode", *PEER])
+    others = list(latency_results.runtimes(experiments).values())[1:]
+    for (device, mode), part in rows.groupby(["device", "mode"], sort=False):
         caption = (
             f"{device}, {mode} mode: time of a call over that of ONNX Runtime with one thread, measured in turns in "
             "the same blocks, with its 95 % interval. Right of 1 is slower. Where the default is the best found, one "
             "mark lies upon the other."
         )
-        beside = _beside_peers(report, device, mode, labels)
-        add(f"peers-{device.lower()}-{mode}", caption, drawing.peers, beside, runtimes=others)
+        add(f"peers-{device.lower()}-{mode}", caption, drawing.peers, part, runtimes=others)
     for key in QUALITIES:
-        points = quality_points(report, key)
+        points = quality_points(experiments, key)
         if len(points) > 1:
-            quality = points[0]["label"]
+            quality, provider = points[0]["label"], points[0]["provider"]
             caption = (
                 f"{quality[:1].upper()}{quality[1:]} against the median time of a call at the smallest batch "
-                f"({points[0]['provider']}, the default configuration), all experiments that were measured for both."
+                f"({provider}, the default configuration), all experiments that were measured for both."
             )
-            share = key == "classify.accuracy"
-            add(f"quality-{key}", caption, drawing.quality_against_latency, points, quality=quality, share=share)
+            data, share = pandas.DataFrame(points), key == "classify.accuracy"
+            add(f"quality-{key}", caption, drawing.quality_against_latency, data, quality=quality, share=share)
     return charts
 
 
 def _against_batch(entry):
-    """The rows that differ from the default in nothing but the mode."""
-    chosen = []
-    for timing in entry["latency"]:
-        defaults = {one["batch"]: one["default"] for one in timing["advice"]}
-        about = {"provider": timing["provider"], "verb": timing["verb"]}
-        for row in timing["rows"]:
-            default = defaults.get(row.batch)
-            alike = default and (row.threads, row.optimisation) == (default.threads, default.optimisation)
-            if alike and _sound(row, timing):
-                times = {key: getattr(row.times, key) for key in ("p50_us", "p50_low_us", "p50_high_us")}
-                chosen.append(about | {"mode": row.mode, "batch": row.batch} | times)
-    return chosen
+    """The times of the rows that differ from the default in nothing but the mode."""
+    defaults = [(timing, {one["batch"]: one["default"] for one in timing["advice"]}) for timing in entry["latency"]]
+    return [
+        {"provider": timing["provider"], "verb": timing["verb"], "mode": row.mode, "batch": row.batch}
+        | row.times.model_dump(include={"p50_us", "p50_low_us", "p50_high_us"})
+        for timing, of_batch in defaults
+        for row in timing["rows"]
+        if (default := of_batch.get(row.batch)) and _sound(row, timing)
+        and (row.threads, row.optimisation) == (default.threads, default.optimisation)
+    ]  # fmt: skip
 
 
 def _sound(row, timing):
     return row.times.p50_us is not None and not latency_results.is_drifted(row, timing["source"])
 
 
-def _overview(report):
+def _overview(experiments):
     """The medians of each graph at its smallest batch, the default's and the best one's, where both are known."""
-    rows = []
-    for entry in report["experiments"]:
-        for timing in entry["latency"]:
-            smallest, _ = latency_results.ends(timing)
-            if all(_sound(smallest[which], timing) for which in ("default", "best")):
-                times = {f"{which}_us": smallest[which].times.p50_us for which in ("default", "best")}
-                rows.append({"name": entry["name"], "provider": timing["provider"], "verb": timing["verb"]} | times)
-    return rows
-
-
-def _beside_peers(report, device, mode, labels):
     return [
-        {
-            "name": f"{entry['name']} · {row['verb']}",
-            "batch": row["batch"],
-            "ratios": {
-                labels[runtime]: (one["ratio"], one["low"], one["high"])
-                for runtime, one in row["runtimes"].items()
-                if runtime != latency_results.REFERENCE
-            },
-        }
-        for entry in report["experiments"]
-        for row in latency_results.peer_rows([entry])
-        if (row["device"], row["mode"]) == (device, mode)
+        {"name": f"{entry['name']} · {timing['verb']}", "provider": timing["provider"]}
+        | {f"{which}_us": smallest[which].times.p50_us for which in ("default", "best")}
+        for entry in experiments
+        for timing in entry["latency"]
+        if all(_sound((smallest := latency_results.ends(timing)[0])[which], timing) for which in ("default", "best"))
     ]
 
 
-def quality_points(report, key):
+def _beside_peers(experiments):
+    return [
+        row | {"name": f"{entry['name']} · {row['verb']}", "runtime": latency_results.RUNTIMES[runtime]} | one
+        for entry in experiments
+        for row in latency_results.peer_rows([entry])
+        for runtime, one in row["runtimes"].items()
+        if runtime != latency_results.REFERENCE
+    ]
+
+
+def quality_points(experiments, key):
     """A point an experiment that has both: its mean of the metric `key`, and its median on the first provider."""
-    points, provider = [], next((one["provider"] for entry in report["experiments"] for one in entry["latency"]), None)
-    for entry in report["experiments"]:
-        metric = next((row for row in entry["rows"] if row["key"] == key), None)
-        medians = {
-            timing["verb"]: latency_results.ends(timing)[0]["default"].times.p50_us
-            for timing in entry["latency"]
-            if timing["provider"] == provider and _sound(latency_results.ends(timing)[0]["default"], timing)
-        }
+    points, provider = [], next((timing["provider"] for entry in experiments for timing in entry["latency"]), None)
+    for entry in experiments:
+        metric = next((row for row in entry["rows"] if row["key"] == key and row["mean"] is not None), None)
+        timings = [timing for timing in entry["latency"] if timing["provider"] == provider]
+        defaults = {timing["verb"]: (latency_results.ends(timing)[0]["default"], timing) for timing in timings}
+        medians = {verb: default[0].times.p50_us for verb, default in defaults.items() if _sound(*default)}
         median = next((medians[verb] for verb in QUALITIES[key] if verb in medians), None)
-        if metric and metric["mean"] is not None and median is not None:
+        if metric and median is not None:
             label = metric["label"] + (f", {metric['unit']}" if metric["unit"] else "")
             about = {"name": entry["name"], "provider": provider, "label": label, "partial": entry["partial"]}
             points.append(about | {"p50_us": median, "quality": metric["mean"]})

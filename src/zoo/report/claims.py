@@ -138,9 +138,5 @@ def _at_equal_steps(both):
     step = max(set.intersection(*steps) - {0}, default=None) if steps else None
     if step is None:
         return None, [{} for _ in both]
-    return step, [{seed: _loss_at(rows, step) for seed, rows in curves.items()} for curves in both]
-
-
-def _loss_at(rows, step):
-    """The loss at `step`; infinite where the seed had diverged by then."""
-    return dict(rows).get(step, math.inf)
+    # Infinite where a seed had diverged by then.
+    return step, [{seed: dict(rows).get(step, math.inf) for seed, rows in curves.items()} for curves in both]

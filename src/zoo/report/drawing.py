@@ -17,15 +17,11 @@ from matplotlib.transforms import Bbox
 
 from zoo.evaluate.pictures import COLOURS, DOTS_PER_INCH, INK, MARKERS, STYLE, save, single_axes
 
-LATENCY_AXES = ("provider", "verb", "mode", "batch")
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
 MODES = {"host": "-", "bound": "--", "graph": ":"}
 # Where a point's name may stand, in points from it, nearest first.
-PLACES = [
-    (round(reach * math.cos(angle), 1), round(reach * math.sin(angle), 1))
-    for reach in (5, 10, 16, 24, 34, 46, 60)
-    for angle in np.linspace(0, 2 * math.pi, 16, endpoint=False)
-]
+REACHES, ANGLES = np.meshgrid([5, 10, 16, 24, 34, 46, 60], np.linspace(0, 2 * np.pi, 16, endpoint=False), indexing="ij")
+PLACES = np.stack([REACHES * np.cos(ANGLES), REACHES * np.sin(ANGLES)], axis=-1).round(1).reshape(-1, 2)
 
 
 def three_confusions(counts: Mapping[str, Sequence[Sequence[int]]], path: Path) -> None:
@@ -80,7 +76,7 @@ def curves(frame: pandas.DataFrame, path: Path, published: Mapping[str, Mapping[
         finite = frame["loss"].dropna()
         if len(finite) and (finite > 0).all():
             axes.set_yscale("log")
-            _plain_numbers(axes.yaxis, decades=math.log10(finite.max() / finite.min()))
+            _plain_numbers(axes.yaxis, finite)
         axes.set(xlabel="step", ylabel="loss")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         axes.grid(True)
@@ -92,27 +88,25 @@ def curves(frame: pandas.DataFrame, path: Path, published: Mapping[str, Mapping[
         save(figure, path)
 
 
-def latency(rows: Sequence[dict], path: Path) -> None:
+def latency(rows: pandas.DataFrame, path: Path) -> None:
     """Plot p50 with its interval against batch, a line a verb and mode, a panel a provider.
 
-    rows: dicts with keys provider, verb, mode, batch, p50_us (None: left out; at least one is a number), p50_low_us and
-    p50_high_us (None: no interval), one a provider, verb, mode and batch.
+    rows: columns provider, verb, mode, batch, p50_us (NaN: left out; at least one is a number), p50_low_us and
+    p50_high_us (NaN: no interval), one a provider, verb, mode and batch.
     """
-    rows = [row for row in rows if row["p50_us"] is not None]
-    providers, verbs, modes, batches = (sorted({row[key] for row in rows}) for key in LATENCY_AXES)
-    modes.sort(key=list(MODES).index)
+    rows = rows.dropna(subset="p50_us").sort_values("batch")
+    providers, verbs, batches = (sorted(rows[key].unique()) for key in ("provider", "verb", "batch"))
+    modes = sorted(rows["mode"].unique(), key=list(MODES).index)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(3.6 * len(providers) + 1.4, 3.0), layout="constrained")
         grid = figure.subplots(1, len(providers), squeeze=False, sharey=True)[0]
         for axes, provider in zip(grid, providers, strict=True):
             for (index, verb), mode in itertools.product(enumerate(verbs), modes):
-                line = [row for row in rows if (row["provider"], row["verb"], row["mode"]) == (provider, verb, mode)]
-                line.sort(key=lambda row: row["batch"])
-                bounds = [_reach(row["p50_us"], row["p50_low_us"], row["p50_high_us"]) for row in line]
+                line = rows[(rows["provider"] == provider) & (rows["verb"] == verb) & (rows["mode"] == mode)]
                 axes.errorbar(
-                    [row["batch"] for row in line], [row["p50_us"] for row in line], **_style(index),
-                    yerr=np.transpose(bounds) if line else None, linestyle=MODES[mode], linewidth=1.4, capsize=2.5,
-                    markersize=4.5, markerfacecolor="white" if mode != modes[0] else None,
+                    line["batch"], line["p50_us"], _reach(line, "p50_us", "p50_low_us", "p50_high_us"),
+                    **_style(index), linestyle=MODES[mode], linewidth=1.4, capsize=2.5, markersize=4.5,
+                    markerfacecolor="white" if mode != modes[0] else None,
                     label=f"{verb}, {mode}" if len(modes) > 1 else verb,
                 )  # fmt: skip
             axes.set_title(provider, fontsize=9.5, loc="left")
@@ -120,112 +114,91 @@ def latency(rows: Sequence[dict], path: Path) -> None:
             axes.set_xticks(batches, [f"{batch:,}" for batch in batches])
             axes.xaxis.set_minor_locator(NullLocator())
             axes.grid(True)
-        times = [row["p50_us"] for row in rows]
-        _plain_numbers(grid[0].yaxis, decades=math.log10(max(times) / min(times)))
+        _plain_numbers(grid[0].yaxis, rows["p50_us"])
         grid[0].set_ylabel("p50 of a call (µs)")
         grid[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
         save(figure, path)
 
 
-def latency_overview(rows: Sequence[dict], path: Path) -> None:
+def latency_overview(rows: pandas.DataFrame, path: Path) -> None:
     """Dot plot of p50, a line a graph: filled as the runtime comes, hollow in the best configuration found.
 
-    rows: dicts with keys name, provider, verb, default_us, best_us, one a graph and provider.
+    rows: columns name, provider, default_us, best_us, one a graph and provider.
     """
-    graphs = list(dict.fromkeys((row["name"], row["verb"]) for row in rows))
-    times = [row[key] for row in rows for key in ("default_us", "best_us")]
+    names = list(rows["name"].unique())
     with matplotlib.rc_context(STYLE):
-        figure, axes = single_axes(7.4, 0.24 * len(graphs) + 1.0)
-        for index, provider in enumerate(sorted({row["provider"] for row in rows})):
-            of_provider = [row for row in rows if row["provider"] == provider]
-            places = [graphs.index((row["name"], row["verb"])) for row in of_provider]
-            ends = [[row[key] for row in of_provider] for key in ("best_us", "default_us")]
-            style = _style(index) | {"s": 30}
-            axes.hlines(places, *ends, color=style["color"], linewidth=1.0, zorder=2)
-            axes.scatter(ends[0], places, **style | {"facecolors": "white"}, zorder=3, label=f"{provider}, best found")
-            axes.scatter(ends[1], places, **style, zorder=4, label=f"{provider}, default")
-        _name_rows(axes, [f"{name} · {verb}" for name, verb in graphs])
+        figure, axes = single_axes(7.4, 0.24 * len(names) + 1.0)
+        for index, (provider, part) in enumerate(rows.groupby("provider")):
+            places, style = part["name"].map(names.index), _style(index) | {"s": 30}
+            axes.hlines(places, part["best_us"], part["default_us"], color=style["color"], linewidth=1.0, zorder=2)
+            hollow = style | {"facecolors": "white"}
+            axes.scatter(part["best_us"], places, **hollow, zorder=3, label=f"{provider}, best found")
+            axes.scatter(part["default_us"], places, **style, zorder=4, label=f"{provider}, default")
+        _name_rows(axes, names)
         axes.set_xscale("log")
-        _plain_numbers(axes.xaxis, decades=math.log10(max(times) / min(times)))
+        _plain_numbers(axes.xaxis, rows[["default_us", "best_us"]])
         axes.set_xlabel("p50 of a call at the smallest batch (µs, logarithmic)")
         figure.legend(loc="outside upper left", ncols=4, handletextpad=0.1)
         save(figure, path)
 
 
-def peers(rows: Sequence[dict], path: Path, runtimes: Sequence[str]) -> None:
+def peers(rows: pandas.DataFrame, path: Path, runtimes: Sequence[str]) -> None:
     """Dot plot of every runtime's time over the reference's, with its interval: a row a graph, a panel a batch.
 
-    rows: dicts with keys name, batch, ratios {runtime: (ratio, low, high)}, low and high None without an interval. The
-    place of a runtime among `runtimes` gives its colour, whether or not the others are there.
+    rows: columns name, batch, runtime, ratio, low, high; low and high NaN without an interval. The place of a runtime
+    among `runtimes` gives its colour, whether or not the others are there.
     """
-    names, batches = list(dict.fromkeys(row["name"] for row in rows)), sorted({row["batch"] for row in rows})
-    shown = {runtime for row in rows for runtime in row["ratios"]}
-    ratios = [1.0, *(ratio for row in rows for ratio, _, _ in row["ratios"].values())]
+    names, batches = list(rows["name"].unique()), sorted(rows["batch"].unique())
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(3.1 * len(batches) + 2.6, 0.24 * len(names) + 1.1), layout="constrained")
         grid = figure.subplots(1, len(batches), squeeze=False, sharex=True, sharey=True)[0]
         for axes, batch in zip(grid, batches, strict=True):
             axes.axvline(1, color=INK, linewidth=1.0, zorder=1)
-            for index, runtime in enumerate(runtimes):
-                if runtime not in shown:
-                    continue
-                found = [
-                    (names.index(row["name"]), *row["ratios"][runtime])
-                    for row in rows
-                    if row["batch"] == batch and runtime in row["ratios"]
-                ]
+            for runtime in (runtime for runtime in runtimes if (rows["runtime"] == runtime).any()):
+                part = rows[(rows["batch"] == batch) & (rows["runtime"] == runtime)]
                 axes.errorbar(
-                    [ratio for _, ratio, _, _ in found], [place for place, *_ in found], **_style(index), linestyle="",
-                    xerr=np.transpose([_reach(*bounds) for _, *bounds in found]) if found else None, markersize=5,
-                    capsize=2, label=runtime, zorder=3,
+                    part["ratio"], part["name"].map(names.index), xerr=_reach(part, "ratio", "low", "high"),
+                    **_style(runtimes.index(runtime)), linestyle="", markersize=5, capsize=2, label=runtime, zorder=3,
                 )  # fmt: skip
             axes.set_title(f"batch {batch:,}", fontsize=9.5, loc="left")
             axes.set_xscale("log")
-        _name_rows(grid[0], names)
-        for axes in grid:
-            axes.tick_params(axis="y", length=0)
-            axes.grid(True)
-        _plain_numbers(grid[0].xaxis, decades=math.log10(max(ratios) / min(ratios)))
+            _name_rows(axes, names)
+        _plain_numbers(grid[0].xaxis, [1.0, *rows["ratio"]])
         figure.supxlabel("times ONNX Runtime's with one thread (logarithmic; right of 1 is slower)", fontsize=9.5)
         figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper left", ncols=4, handletextpad=0.1)
         save(figure, path)
 
 
-def quality_against_latency(points: Sequence[dict], path: Path, quality: str, share: bool = False) -> None:
+def quality_against_latency(points: pandas.DataFrame, path: Path, quality: str, share: bool = False) -> None:
     """Scatter `quality` (the axis's name) against latency, a named point an experiment.
 
-    points: dicts with keys name, p50_us, quality, partial (drawn hollow: trained for less than planned). An axis is
+    points: columns name, p50_us, quality, partial (drawn hollow: trained for less than planned). An axis is
     logarithmic where its values are all positive and span a factor of ten; where quality is a `share`, its axis is
     stretched towards 0 and 1 (logit), unless a value is one of them.
     """
-    stretched = share and all(0 < point["quality"] < 1 for point in points)
+    stretched = share and points["quality"].between(0, 1, inclusive="neither").all()
     with matplotlib.rc_context(STYLE):
         figure, axes = single_axes(7.4, 5.6)
-        for partial in (False, True):
-            chosen = [point for point in points if point["partial"] == partial]
+        for partial, label in ((False, "whole budget"), (True, "partial budget")):
+            part, fill = points[points["partial"] == partial], "white" if partial else COLOURS[0]
             axes.scatter(
-                [point["p50_us"] for point in chosen], [point["quality"] for point in chosen], s=26, zorder=3,
-                color=COLOURS[0], facecolors="white" if partial else COLOURS[0],
-                label="partial budget" if partial else "whole budget",
-            )  # fmt: skip
+                part["p50_us"], part["quality"], s=26, zorder=3, color=COLOURS[0], facecolors=fill, label=label
+            )
+        axes.set(xlabel="p50 of a call at the smallest batch (µs)", ylabel=quality)
         for axis, scale, key in ((axes.xaxis, axes.set_xscale, "p50_us"), (axes.yaxis, axes.set_yscale, "quality")):
-            low, high = (bound(point[key] for point in points) for bound in (min, max))
+            low, high = points[key].agg(["min", "max"])
             if low > 0 and high / low > 10 and not (share and key == "quality"):
                 scale("log")
-                _plain_numbers(axis, decades=math.log10(high / low))
+                _plain_numbers(axis, points[key])
         if stretched:
-            axes.set_yscale("logit")
-            axes.yaxis.set_major_locator(FixedLocator(SHARES))
+            axes.set(yscale="logit", ylabel=f"{quality} (logit)")
+            axes.yaxis.set(major_locator=FixedLocator(SHARES), minor_locator=NullLocator())
             axes.yaxis.set_major_formatter(FuncFormatter(_number))
-            axes.yaxis.set_minor_locator(NullLocator())
         axes.margins(0.12)
-        axes.set(
-            xlabel="p50 of a call at the smallest batch (µs)", ylabel=f"{quality} (logit)" if stretched else quality
-        )
         axes.grid(True)
-        if len({point["partial"] for point in points}) > 1:
+        if points["partial"].nunique() > 1:
             figure.legend(loc="outside upper left", ncols=2, handletextpad=0.1)
-        _name_points(axes, [(point["p50_us"], point["quality"], point["name"]) for point in points])
+        _name_points(axes, list(points[["p50_us", "quality", "name"]].itertuples(index=False, name=None)))
         save(figure, path)
 
 
@@ -233,8 +206,9 @@ def _style(index: int) -> dict:
     return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
 
 
-def _reach(value: float, low: float | None, high: float | None) -> tuple[float, float]:
-    return (0.0, 0.0) if low is None or high is None else (value - low, high - value)
+def _reach(rows: pandas.DataFrame, value: str, low: str, high: str) -> list[pandas.Series]:
+    bounds = rows[value] - rows[low].astype(float), rows[high].astype(float) - rows[value]
+    return [bound.fillna(0.0) for bound in bounds]
 
 
 def _name_rows(axes, names: Sequence[str]) -> None:
@@ -246,35 +220,26 @@ def _name_rows(axes, names: Sequence[str]) -> None:
 
 def _name_points(axes, points: Sequence[tuple[float, float, str]]) -> None:
     """Write each point's name beside it, at the nearest of a few places where it covers no point and no other name."""
-    canvas = FigureCanvasAgg(axes.figure)
+    canvas, scale = FigureCanvasAgg(axes.figure), DOTS_PER_INCH / 72
     axes.figure.set_dpi(DOTS_PER_INCH)
     canvas.draw()  # settles the layout: from here on, where a point lies in pixels stays
     axes.figure.set_layout_engine("none")
-    inside, renderer = axes.get_window_extent(), canvas.get_renderer()
-    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in axes.transData.transform([xy[:2] for xy in points])]
-    for x, y, name in sorted(points):
-        best = None
-        for offset in PLACES:
-            across = "left" if offset[0] > 0 else "right" if offset[0] < 0 else "center"
-            along = "bottom" if offset[1] > 0 else "top" if offset[1] < 0 else "center"
-            text = axes.annotate(
-                name, (x, y), offset, textcoords="offset points", ha=across, va=along, fontsize=7.5,
-                arrowprops={"arrowstyle": "-", "color": "#8c959f", "linewidth": 0.7, "shrinkA": 0, "shrinkB": 3}
-                if math.hypot(*offset) > 8 else None,
-            )  # fmt: skip
-            text.update_positions(renderer)
-            box = Text.get_window_extent(text, renderer)  # of the words alone, without the line that leads to them
-            outside = not (inside.x0 <= box.x0 and box.x1 <= inside.x1 and inside.y0 <= box.y0 and box.y1 <= inside.y1)
-            covered = box.count_overlaps(taken) + 3 * outside
-            if best is None or covered < best[0]:
-                if best is not None:
-                    best[1].remove()
-                best = covered, text, box
-            else:
-                text.remove()
-            if not covered:
-                break
-        taken.append(best[2].padded(2))
+    inside, points = axes.get_window_extent(), sorted(points)
+    pixels = axes.transData.transform([xy for *xy, _ in points])
+    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in pixels]
+    for (*xy, name), pixel in zip(points, pixels, strict=True):
+        text = axes.annotate(
+            name, xy, (0, 0), textcoords="offset points", va="bottom", fontsize=7.5,
+            arrowprops={"arrowstyle": "-", "color": "#8c959f", "linewidth": 0.7, "shrinkA": 0, "shrinkB": 3},
+        )  # fmt: skip
+        size = Text.get_window_extent(text, canvas.get_renderer()).size / scale  # of the words, without the line
+        corners = PLACES - size * (1 - np.sign(PLACES)) / 2
+        boxes = [Bbox.from_bounds(*(pixel + corner * scale), *(size * scale)) for corner in corners]
+        outside = [not (inside.contains(*box.min) and inside.contains(*box.max)) for box in boxes]
+        best = np.argmin([box.count_overlaps(taken) + 3 * out for box, out in zip(boxes, outside, strict=True)])
+        text.set_position(corners[best])
+        text.arrow_patch.set_visible(math.hypot(*PLACES[best]) > 8)
+        taken.append(boxes[best].padded(2))
 
 
 def _shade(player: int, held_out: bool, players: int) -> str:
@@ -282,8 +247,9 @@ def _shade(player: int, held_out: bool, players: int) -> str:
     return COLOURS[player % len(COLOURS)] if players > 1 else COLOURS[1 if held_out else 0]
 
 
-def _plain_numbers(axis, decades: float) -> None:
+def _plain_numbers(axis, values) -> None:
     # Powers of ten alone are too few to read a short axis by, all their multiples too many for a longer one.
+    decades = math.log10(np.max(values) / np.min(values))
     multiples = range(2, 10) if decades < 0.4 else (2, 5) if decades < 2 else ()
 
     def between(value, _place):

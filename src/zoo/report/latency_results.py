@@ -100,8 +100,8 @@ def geometric_means(experiments):
 def machines(experiments):
     """The distinct machines of all timings; every timing gets the "machine_number" (from 1) of its own.
 
-    A machine is {"values", "conditions", "commits"}: conditions are [(name, its values in words)], from the lowest to
-    the highest before and after all measurements.
+    A machine is [(name, its value in words, [])]: what it is, the commits, and the conditions before and after all
+    measurements, from the lowest to the highest.
     """
     timings, known = all_timings(experiments), []
     for timing in timings:
@@ -109,14 +109,7 @@ def machines(experiments):
             known.append(timing["source"].machine)
         timing["machine_number"] = known.index(timing["source"].machine) + 1
     sources = [timing["source"] for timing in timings]
-    return [
-        {
-            "values": machine,
-            "conditions": _conditions([source for source in sources if source.machine == machine]),
-            "commits": list(dict.fromkeys(one.commit for one in sources if one.machine == machine)),
-        }
-        for machine in known
-    ]
+    return [_facts(machine, [source for source in sources if source.machine == machine]) for machine in known]
 
 
 def is_drifted(row, source):
@@ -229,13 +222,14 @@ def _not_measured(rows, *about):
     ]
 
 
-def _conditions(sources):
-    known = {}
+def _facts(machine, sources):
+    known = {name: [None if value is None else str(value)] for name, value in machine.items()}
+    known["commits"] = [list(dict.fromkeys(source.commit or "unknown" for source in sources))]
     for moment in (source.conditions.get(moment, {}) for source in sources for moment in ("before", "after")):
         for name, value in moment.items():
-            if value is not None:
-                known.setdefault(name, []).append(value)
-    return [(name, _range(values)) for name, values in known.items()]
+            known.setdefault(name, []).append(value)
+    known = {name: [value for value in values if value is not None] for name, values in known.items()}
+    return [(name, _range(values), []) for name, values in known.items() if values]
 
 
 def _range(values):

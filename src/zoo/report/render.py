@@ -17,6 +17,7 @@ START, END = "<!-- results -->", "<!-- /results -->"
 HEADLINE = (
     "key", "label", "unit", "mean", "low", "high", "of_seeds", "floor", "seeds", "published", "verdict", "why", "graph",
 )  # fmt: skip
+COLUMNS = ["experiment", "metric", "mean", "low", "high", "seeds", "steps", "published", "verdict", "graph"]
 
 
 def summarise(report):
@@ -44,22 +45,18 @@ def summarise(report):
 def table(report):
     """Every metric of every experiment, one a line: what summary.csv holds."""
     rows = [
-        {
+        row
+        | {
             "experiment": entry["name"],
             "metric": ".".join(filter(None, (row["key"], row["class"]))),
-            "mean": row["mean"],
-            "low": row["low"],
-            "high": row["high"],
             "seeds": len(row["seeds"]),
             "steps": entry["run"].recipe["steps"],
             "published": row["published"]["value"] if row["published"] else None,
-            "verdict": row["verdict"],
-            "graph": row["graph"],
         }
         for entry in report["experiments"]
         for row in [*(row for _, rows in entry["groups"] for row in rows), *entry["per_class"]]
     ]
-    return pandas.DataFrame(rows)
+    return pandas.DataFrame(rows, columns=COLUMNS)
 
 
 def write(report):
@@ -77,10 +74,9 @@ def write(report):
         experiments = report["experiments"]
         view = report | {
             "charts": drawn,
-            "qualities": [drawn[f"quality-{key}"] for key in charts.QUALITIES if f"quality-{key}" in drawn],
+            "qualities": any(name.startswith("quality-") for name in drawn),
             "overview": [(e["name"], one, latency_results.ends(one)) for e in experiments for one in e["latency"]],
             "peers": [row for row in latency_results.geometric_means(experiments) if len(row["ratios"]) > 1],
-            "peers_charts": [drawn[name] for name in drawn if name.startswith("peers-")],
             "runtimes": latency_results.runtimes(experiments),
             "soundness": latency_results.soundness(experiments),
             "rows": _table_rows(kept),
@@ -110,9 +106,7 @@ def _templates():
         "cell": lambda text: str(text).replace("|", "\\|"),
         "marked": marked,
         "any_published": lambda groups: any(row["published"] for _, rows in groups for row in rows),
-        "cold": lambda timings: [
-            (one, row) for one in timings for row in one["source"].cold if row.load_ms is not None
-        ],
+        "seed_head": "Seed {}".format,
     }
     return environment
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy
 from PIL import Image
 
-from zoo import files, statistics
+from zoo import files, params, statistics
 from zoo.errors import InputError
 from zoo.evaluate.metrics import Term, terms
 from zoo.graphs.verbs import VERBS
@@ -18,7 +18,7 @@ from zoo.params import evaluation, published
 from zoo.records import cost, curve, judged, metrics, parity, run
 from zoo.records.metrics import Summary
 from zoo.report import claims, latency_results
-from zoo.report.wording import plain, seed_list
+from zoo.report.wording import exported, number, plain, seed_list, training_cost
 
 ORDER = (*VERBS, "judge", "training")
 CAPTIONS = {
@@ -45,16 +45,17 @@ def gather(profile, values):
     Raises InputError where a record is missing or damaged, or params.yaml names a metric that was not measured.
     """
     planned = files.read_json(Path("code", "experiments", f"{profile}.json"))
-    judge, weighing = evaluation.judge(values), profile == "full"
+    judge, weighing = params.load(evaluation.Judge, values, "judge"), profile == "full"
     exports = {name: parity.read(profile, name) for name in dict.fromkeys([*planned, judge.by])}
-    figures, logs = (of(values) if weighing else {} for of in (published.figures, published.curves))
+    figures = published.figures(values) if weighing else {}
+    logs = params.load(published.Curves, values, "published_curves") if weighing else {}
     experiments = [
         _experiment(profile, name, plan, exports, judge, figures.get(name, {}), logs.get(name, []))
         for name, plan in planned.items()
     ]
     for entry in experiments:
         entry |= latency_results.gather(profile, exports[entry["name"]], values)
-    weighed = _claims(stated.claims(values), experiments) if weighing else []
+    weighed = _claims(params.load(stated.Claims, values, "claims"), experiments) if weighing else []
     rows = [(entry["name"], row) for entry in experiments for row in entry["rows"]]
     for name, row in rows:
         row["why"] = _why(f"{name}.{row['key']}", row, weighed)
@@ -81,7 +82,9 @@ def _experiment(profile, name, plan, exports, judge, figures, logs):
     trained, scored = run.read(profile, name), metrics.read(profile, name)
     samples = judged.read(profile, name) if name in judge.of else None
     losses = curve.read(profile, name)
-    recipe = trained.recipe
+    recipe, costs = trained.recipe, list(cost.read(profile, name).training.values())
+    exported_graphs = sorted(exports[name].graphs.items(), key=lambda item: ORDER.index(item[0]))
+    budget = _budget(recipe["steps"], trained.seeds, plan)
     diverged = {s: one.diverged_at_step for s, one in trained.seeds.items() if one.diverged_at_step is not None}
     partial = recipe["steps"] < plan["steps"] and not diverged
     groups = scored.verbs | {"training": _of_training(losses, diverged, recipe["steps"])}
@@ -100,17 +103,23 @@ def _experiment(profile, name, plan, exports, judge, figures, logs):
     return {
         "name": name,
         "about": plan["about"],
-        "tuned": plan["tuned"],
         "headline": _named(rows, headline, f"models.{name}.headline", name) if headline else None,
         "run": trained,
-        "cost": list(cost.read(profile, name).training.values()),
         "source": scored.source,
         "plan": plan,
         "partial": partial,
-        "budget": _budget(recipe["steps"], trained.seeds, plan),
+        "budget": budget,
         "diverged": diverged,
         "divergence": [_divergence(seed, trained.seeds[seed], losses) for seed in diverged],
-        "settings": _settings(recipe),
+        "setup": [
+            ("budget", budget, []),
+            *([("training", training_cost(costs), [])] if costs else []),
+            *([("tuned", plan["tuned"], [])] if plan["tuned"] else []),
+            ("weights", number(trained.parameters), []),
+            ("data", scored.source, []),
+            *_options(recipe),
+            *((f"exported {verb}", exported(graphs), []) for verb, graphs in exported_graphs),
+        ],
         "rows": rows,
         "groups": [(verb, of_verb) for verb, of_verb in by_verb if of_verb],
         "per_class": [row for row in rows if row["class"]],
@@ -121,11 +130,6 @@ def _experiment(profile, name, plan, exports, judge, figures, logs):
         "pictures": _pictures(files.figures(profile, name), files.report(profile, "")),
         "curve": losses,
         "published_curves": [_beside_log(log, losses) for log in logs],
-        "parity": [
-            (verb, [one.check for one in exports[name].graphs[verb].values()])
-            for verb in VERBS
-            if verb in exports[name].graphs
-        ],
     }
 
 
@@ -243,12 +247,12 @@ def _claims(stated, experiments):
     partial = {name for name, entry in by_name.items() if entry["partial"]}
     weighed = []
     for key, claim in stated.items():
-        sides = [side for one in claim.comparisons if not one.at_equal_steps for side in one.measured]
+        sides = [side for one in claim.test if not one.at_equal_steps for side in one.measured]
         for name, metric in sides:
             if name not in rows:
                 raise InputError(f"params.yaml: claims.{key}: there is no experiment {name}; mend the name")
             _named(by_name[name]["rows"], metric, f"claims.{key}", name)
-        verdict, evidence = claims.weigh(claim.comparisons, measured, curves, partial)
+        verdict, evidence = claims.weigh(claim.test, measured, curves, partial)
         for side in (side for one in evidence for side in (one["left"], one["right"]) if "metric" in side):
             row = rows[side["experiment"]].get(side["metric"], {"label": "validation loss", "graph": None})
             side |= {"label": row["label"], "graph": row["graph"]}
@@ -311,17 +315,15 @@ def _budget(steps, seeds, plan):
     return ", ".join(words)
 
 
-def _settings(recipe):
-    """[{"of", "kind", "values": [(option, its value in words)]}] of the network, the fit and every player."""
-    network = recipe["net"] | {"labelled": recipe["labelled"]}
-    rows = [("network", f"{recipe['file']}.py", network)]
+def _options(recipe):
+    """[(of what, its kind, [option with its value])] of the network, the fit and every player."""
+    rows = [("network", f"{recipe['file']}.py", recipe["net"] | {"labelled": recipe["labelled"]})]
     rows += [("fit", "", recipe["fit"])] if recipe["players"] else []
-    rows += [(f"player {player}", options["algorithm"], options) for player, options in recipe["players"].items()]
+    rows += [(f"player {name}", of["algorithm"], of | {"algorithm": None}) for name, of in recipe["players"].items()]
     return [
-        {"of": of, "kind": kind, "values": [
-            (key, plain(value)) for key, value in values.items() if value is not None and key != "algorithm"]}
-        for of, kind, values in rows
-    ]  # fmt: skip
+        (what, kind, [f"{key}: {plain(value)}" for key, value in options.items() if value is not None])
+        for what, kind, options in rows
+    ]
 
 
 def _trained_on(experiments):

@@ -1,9 +1,11 @@
 """Values -> the words that the report prints for them."""
 
+import collections
 import json
 import math
 
 from zoo.report import latency_results
+from zoo.report.claims import OUTCOMES
 
 TOO_FEW = "n too small"
 MARKS = {"other weights": " †", "other structure": " ‡"}
@@ -70,19 +72,9 @@ def norm(value):
 
 
 def tally(claims):
-    """How many claims came to what: `20 hold, 1 does not hold, 3 are undecided`."""
-    words = {
-        "holds": ("holds", "hold"),
-        "does not hold": ("does not hold", "do not hold"),
-        "undecided": ("is undecided", "are undecided"),
-        "indicated": ("is indicated by one or two seeds only", "are indicated by one or two seeds only"),
-        "not indicated": ("is contradicted by one or two seeds only", "are contradicted by one or two seeds only"),
-        "not measured": ("was not measured", "were not measured"),
-        "partial budget": ("rests on a partial budget", "rest on a partial budget"),
-    }
-    verdicts = [claim["verdict"].split(",")[0] for claim in claims]
-    counts = {verdict: verdicts.count(verdict) for verdict in words if verdict in verdicts}
-    return ", ".join(f"{count} {words[verdict][count > 1]}" for verdict, count in counts.items())
+    """How many claims came to what: `holds 20, does not hold 1, undecided 3`."""
+    counts = collections.Counter(claim["verdict"].split(",")[0] for claim in claims)
+    return ", ".join(f"{verdict} {counts[verdict]}" for verdict in reversed(OUTCOMES) if counts[verdict])
 
 
 def evidence(one):
@@ -202,8 +194,9 @@ def beside(row, runtime):
     return words
 
 
-def parity(checks):
-    """One line on how far the outputs of exported graphs, one a seed, lay from the network's."""
+def exported(graphs):
+    """One line on how far the outputs of exported graphs, {seed: graph}, lay from the network's."""
+    checks = [graph.check for graph in graphs.values()]
     known = [check.largest_difference for check in checks if check.largest_difference is not None]
     words = f"largest difference from the network {max(known):.2g}, " if known else ""
     words += f"allowed {max(check.bound for check in checks):.2g} ({sum(check.calls for check in checks)} calls)"
@@ -225,10 +218,9 @@ FILTERS = {
     function.__name__: function
     for function in (
         because, beside, bounded, by_place, circumstances, configuration, diverged, evidence, gain, interval,
-        machine_number, mean_ratio, median, norm, number, parity, percentile, tally, training_cost,
+        machine_number, mean_ratio, median, norm, number, percentile, tally,
     )
 } | {
-    "commits": lambda commits: ", ".join(commit or "unknown" for commit in commits),
     "drifted": lambda row, timing: latency_results.is_drifted(row, timing["source"]),
     "duration": lambda value: "—" if value is None else duration(value),
     "percent": lambda value: f"{100 * value:.1f} %",

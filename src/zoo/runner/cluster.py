@@ -31,7 +31,7 @@ def connected(address, pipeline, jobs, log_of):
         import ray
     except ImportError:
         raise InputError("--ray needs Ray: pip install -c constraints.txt -e '.[ray]'") from None
-    if not pipeline.has_remote():
+    if not pipeline.repo.config["core"].get("remote"):
         raise InputError("--ray needs a DVC remote that every node reaches: dvc remote add -d NAME ADDRESS")
     commit, bundle = bundled(pipeline)
     try:

@@ -9,6 +9,7 @@ holds the functions that are repeated or replaced here to the text that was read
 import contextlib
 import copy
 import dataclasses
+import functools
 import hashlib
 import json
 import logging
@@ -304,9 +305,6 @@ class Pipeline:
         deps = [dep for stage in self.stages.values() for dep in stage.deps if not self._outs_at(dep)]
         return {stage.path for stage in self.stages.values()} | {dep.fs_path for dep in deps if dep.protocol == "local"}
 
-    def has_remote(self):
-        return bool(self.repo.config["core"].get("remote"))
-
     def _outs_at(self, dep):
         """The outputs that a dependency is, lies in, or contains; not those of stages that run first."""
         key, outs = dep.fs.parts(dep.fs_path), self._outs
@@ -521,20 +519,16 @@ def _quick_and_quiet():
         (dvc.utils.serialize, "load_path", params.load),
         (dvc.prompt, "confirm", lambda *arguments: False),
     ]
-    kept = [getattr(owner, name) for owner, name, _ in replaced]
     loggers = {logging.getLogger("dvc"): logging.WARNING, logging.getLogger("dvc.progress"): logging.CRITICAL}
-    levels = {logger: logger.level for logger in loggers}
-    try:
+    rwlock = dvc.rwlock.rwlock
+    with contextlib.ExitStack() as stack:
         for logger, level in loggers.items():
+            stack.callback(logger.setLevel, logger.level)
             logger.setLevel(level)
         for owner, name, replacement in replaced:
+            stack.callback(setattr, owner, name, getattr(owner, name))
             setattr(owner, name, replacement)
-        yield kept[0]
-    finally:
-        for logger, level in levels.items():
-            logger.setLevel(level)
-        for (owner, name, _), original in zip(replaced, kept, strict=True):
-            setattr(owner, name, original)
+        yield rwlock
 
 
 class ParamFiles:
@@ -575,20 +569,12 @@ def _value_at(values, key_path):
 
 
 @contextlib.contextmanager
-def _as_input_error():
+def _raised_as(kind, *errors):
     try:
         yield
-    except DvcException as error:
-        raise InputError(_one_line(error)) from None
+    except errors as error:
+        raise kind(" ".join(str(error).split()) or type(error).__name__) from error
 
 
-@contextlib.contextmanager
-def _as_stage_failure():
-    try:
-        yield
-    except (DvcException, OSError) as error:
-        raise StageFailed(_one_line(error)) from error
-
-
-def _one_line(error):
-    return " ".join(str(error).split()) or type(error).__name__
+_as_input_error = functools.partial(_raised_as, InputError, DvcException)
+_as_stage_failure = functools.partial(_raised_as, StageFailed, DvcException, OSError)

@@ -1,5 +1,6 @@
 """What a run looks like: a table that renews itself on a terminal, a line for each event elsewhere."""
 
+import collections
 import time
 
 from rich.console import Console, Group
@@ -68,24 +69,15 @@ class LiveView:
 
     def left(self):
         """Seconds that the run may still take, by what each stage or its like took before; None if unknown."""
-        known = self._past | self.seconds
-        of_group = {}
-        for name, seconds in known.items():
-            of_group.setdefault(name.partition("@")[0], []).append(seconds)
-        together = alone = 0
-        for name, state in self._state.items():
-            if state not in ("waiting", "changed", "running"):
-                continue
-            like = of_group.get(self.steps[name].group)
-            if name not in known and not like:
+        known, now, left = self._past | self.seconds, time.monotonic(), 0
+        for name in (name for name, state in self._state.items() if state not in ENDS):
+            step = self.steps[name]
+            like = [seconds for other, seconds in known.items() if other.partition("@")[0] == step.group]
+            if not like:
                 return None
-            seconds = known.get(name, sum(like) / len(like) if like else 0)
-            seconds = max(seconds - (time.monotonic() - self._since.get(name, time.monotonic())), 0)
-            if self.steps[name].alone:
-                alone += seconds
-            else:
-                together += seconds
-        return together / self.places + alone
+            seconds = known.get(name, sum(like) / len(like)) - (now - self._since.get(name, now))
+            left += max(seconds, 0) / (1 if step.alone else self.places)
+        return left
 
     def _draw(self):
         ended = sum(state in ENDS for state in self._state.values())
@@ -99,9 +91,7 @@ class LiveView:
         return Group(table, bar, Text(f"{line}\n{self._counts()}"))
 
     def _counts(self):
-        counts = {}
-        for state in self._state.values():
-            counts[state] = counts.get(state, 0) + 1
+        counts = collections.Counter(self._state.values())
         order = ("running", "changed", "waiting", *ENDS)
         return ", ".join(f"{counts[state]} {state}" for state in order if state in counts)
 

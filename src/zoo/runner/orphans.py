@@ -1,7 +1,7 @@
 """Ends the process groups of a run that was itself killed without warning (kill -9, out of memory).
 
 Run as a program by `zoo.runner.processes`, with a pipe as input: `+<group>` as a group starts, `-<group>` as it ends.
-ended. The pipe closes when its writer dies, however it dies; what has not ended by then is killed.
+The pipe closes when its writer dies, however it dies; what has not ended by then is killed.
 """
 
 import contextlib

@@ -36,17 +36,9 @@ def page():
     DVC's third placeholder, for the addresses of scripts, is left out: the scripts are in the page.
     """
     return f"""<!DOCTYPE html>
-<html>
-<head>
-<meta charset="utf-8">
-{{refresh_tag}}
-<title>DVC plots</title>
+<html><head><meta charset="utf-8">{{refresh_tag}}<title>DVC plots</title>
 <script>
 {vl_convert.javascript_bundle(vl_version=VEGA_LITE)}
-</script>
-</head>
-<body>
-{{plot_divs}}
-</body>
-</html>
+</script></head>
+<body>{{plot_divs}}</body></html>
 """

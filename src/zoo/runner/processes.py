@@ -75,10 +75,8 @@ class Processes:
         if self._orphans:
             self._orphans.stdin.close()
             self._orphans.wait()
-            self._orphans = None
         if self._preloaded:
             self._preloaded.close()
-            self._preloaded = None
 
     def _fork(self, words, options, output):
         """The program, forked; None where no process with the modules is ready."""
@@ -126,11 +124,10 @@ class Spawned:
 
 def _send(group, number):
     """Whether any process of the group was there to get the signal."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(group, number)
-    except ProcessLookupError:
-        return False
-    return True
+        return True
+    return False
 
 
 class Local:

@@ -41,7 +41,8 @@ def reproduce(targets=(), jobs=None, keep_going=False, dry=False, force=False, p
                 runner = stack.enter_context(cluster.connected(ray, pipeline, jobs, log_of))
             else:
                 imports = {name: step.imports for name, step in pipeline.steps.items() if step.imports}
-                runner = stack.enter_context(contextlib.closing(Local(jobs or usable_cores(), log_of, imports)))
+                places = jobs or len(os.sched_getaffinity(0))
+                runner = stack.enter_context(contextlib.closing(Local(places, log_of, imports)))
             stopped = stack.enter_context(_signals())
             view = stack.enter_context(LiveView(pipeline.steps, runner.places, _seconds(pipeline.folder)))
             run = Run(pipeline, runner, view, keep_going, stopped)
@@ -51,10 +52,6 @@ def reproduce(targets=(), jobs=None, keep_going=False, dry=False, force=False, p
         if stopped:
             return 128 + stopped[0]
         return int("failed" in run.state.values())
-
-
-def usable_cores():
-    return len(os.sched_getaffinity(0))
 
 
 def dry_run(pipeline):
@@ -115,7 +112,7 @@ class Run:
 
     def _advance(self, order):
         """Check what is ready and start what may start, in plan order; stages that run alone come last."""
-        while not self.stopped and not self._halted():
+        while not self.stopped and (self.keep_going or "failed" not in self.state.values()):
             startable = self._startable()
             if startable:
                 name = min(startable, key=order.get)
@@ -135,42 +132,35 @@ class Run:
         together = [name for name in self._changed if not self.steps[name].alone]
         return together if together or running or self._unchecked else list(self._changed)
 
-    def _check(self, name):
+    @contextlib.contextmanager
+    def _failing(self, name):
         try:
-            changed = self.pipeline.changed(name)
+            yield
         except StageFailed as failure:
             self._fail(name, str(failure))
-        else:
-            if changed:
+
+    def _check(self, name):
+        with self._failing(name):
+            if self.pipeline.changed(name):
                 self._changed.add(name)
                 self._set(name, "changed")
             else:
                 self._settle(name, "unchanged")
 
     def _start(self, name):
-        try:
-            commands = self.pipeline.start(name)
-            if commands:
+        with self._failing(name):
+            if commands := self.pipeline.start(name):
                 self._running[self.runner.start(name, commands)] = name
                 self._set(name, "running")
             else:
                 self.pipeline.finish(name)
-        except StageFailed as failure:
-            self._fail(name, str(failure))
-        else:
-            if not commands:
                 self._settle(name, "restored")
 
     def _end(self, name, future):
-        try:
-            why = self.runner.collect(name, future)
-            if not why:
-                self.pipeline.finish(name)
-        except StageFailed as failure:
-            why = str(failure)
-        if why:
-            self._fail(name, why)
-        else:
+        with self._failing(name):
+            if why := self.runner.collect(name, future):
+                raise StageFailed(why)
+            self.pipeline.finish(name)
             self._settle(name, "ran")
 
     def _settle(self, name, state):
@@ -190,14 +180,6 @@ class Run:
                 self._set(other, "skipped")
                 after += self._dependents[other]
 
-    def _withdraw(self, name):
-        with contextlib.suppress(StageFailed):
-            self.pipeline.withdraw(name)
-        self._set(name, "stopped")
-
-    def _halted(self):
-        return not self.keep_going and "failed" in self.state.values()
-
     def _stop(self):
         """Whatever ended the loop: end what runs, keep what has finished, write the locks."""
         finished = {future for future in self._running if future.done()}
@@ -209,7 +191,9 @@ class Run:
                 if future in finished:
                     self._end(name, future)
                 else:  # whatever its status: a stage that is told to end may say that all is well
-                    self._withdraw(name)
+                    with contextlib.suppress(StageFailed):
+                        self.pipeline.withdraw(name)
+                    self._set(name, "stopped")
             self._running = {}
             self.pipeline.close_locks(complete=not self.stopped and "stopped" not in self.state.values())
         self.view.refresh(self.state)
