@@ -41,13 +41,14 @@ def labelled_subset(images, labels, count, generator):
 def stretches(words, batch, time):
     """Yield one epoch of text as (words [batch, time], following words, fresh): row k continues in the next stretch.
 
-    The text [n] is cut into `batch` rows read side by side; `fresh` says that the state starts anew. This is
-    the reading order of Zaremba et al. 2014 and of the TensorFlow tutorial.
+    The text [n] is cut into `batch` rows read side by side; `fresh`, a bool tensor [], says that the state starts anew.
+    This is the reading order of Zaremba et al. 2014 and of the TensorFlow tutorial.
     """
     rows = words[: len(words) // batch * batch].view(batch, -1)
-    for place in range(stretches_per_epoch(len(words), batch, time)):
+    fresh = torch.arange(stretches_per_epoch(len(words), batch, time), device=words.device) == 0
+    for place, begins in enumerate(fresh):
         start = place * time
-        yield rows[:, start : start + time], rows[:, start + 1 : start + time + 1], place == 0
+        yield rows[:, start : start + time], rows[:, start + 1 : start + time + 1], begins
 
 
 def stretches_per_epoch(words, batch, time):
