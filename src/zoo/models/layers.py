@@ -87,7 +87,7 @@ def put_back(maps, places):
     height, width = 2 * maps.shape[2], 2 * maps.shape[3]
     # As floats, which are resized on every device; they are exact up to 2^24.
     here = torch.arange(height * width, dtype=torch.float32, device=maps.device).view(height, width)
-    return repeat(maps).masked_fill(repeat(places.float()) != here, 0)
+    return torch.where(repeat(places.float()) == here, repeat(maps), 0)
 
 
 CELLS = {"lstm": nn.LSTM, "lstm_relu": nn.LSTM, "tanh": nn.RNN, "relu": nn.RNN}
