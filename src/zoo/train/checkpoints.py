@@ -1,11 +1,13 @@
-"""Trained weights as safetensors, with the facts of the run that made them."""
+"""Trained weights as safetensors, with the facts of the run that made them; and the state of a run under way."""
 
 import contextlib
 import json
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
+from zoo.data import archive
 from zoo.errors import InputError
 
 
@@ -42,6 +44,30 @@ def begin_from(path, network):
         raise InputError(f"{path} shares no weights with {network.__module__}: name another start: in params.yaml")
     network.load_state_dict(shared, strict=False)
     return len(shared)
+
+
+def save_state(path, state):
+    """Write nested dictionaries and lists of tensors and plain values to `path`, whole or not at all."""
+    arrays = {}
+
+    def put(tensor):
+        arrays[str(len(arrays))] = tensor.cpu().numpy()
+        return {"array": str(len(arrays) - 1)}
+
+    archive.write(path, arrays, json.loads(json.dumps(state, default=put)))
+
+
+def load_state(path, device):
+    """What `save_state` wrote, its tensors on `device`, tuples as lists and keys as text.
+
+    Raises InputError where it is missing or damaged: the archive has a checksum of every array.
+    """
+    arrays, state = archive.read(path)
+
+    def fill(value):
+        return torch.from_numpy(arrays[value["array"]]).to(device) if value.keys() == {"array"} else value
+
+    return json.loads(json.dumps(state), object_hook=fill)
 
 
 @contextlib.contextmanager
