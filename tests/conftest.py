@@ -14,6 +14,14 @@ hypothesis.settings.load_profile("repeatable")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it in what it starts in the background
 
 
+def pytest_collection_modifyitems(items):
+    """Tests marked `cuda` need a GPU."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("cuda"):
+                item.add_marker(pytest.mark.skip(reason="torch finds no CUDA device"))
+
+
 @pytest.fixture
 def root():
     """The repository root as an absolute path."""
