@@ -41,7 +41,7 @@ def batch_for(name, count=12):
     """A random batch as the experiment's stream would give it."""
     if MODELS[name]["data"] == "text":
         words = torch.randint(30, (4, 7), generator=torch.Generator().manual_seed(0))
-        return words[:, :-1], words[:, 1:], True
+        return words[:, :-1], words[:, 1:], torch.tensor(True)
     batch = image_batch(count)
     return (*batch, *image_batch(count, seed=1)) if ENTRIES[name].size.quick.labelled else batch
 
