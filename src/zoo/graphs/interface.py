@@ -95,9 +95,10 @@ def check(interface, feeds, graph):
             if axis in least:
                 sizes.setdefault(axis, max(size, least[axis]))
         if kind != one["type"] or shape != tuple(sizes.get(axis, axis) for axis in one["axes"]):
-            rules = "".join(f", {axis} {least[axis]} or more and equal in all" for axis in one["axes"] if axis in least)
             given = f"{kind or type(feeds[name]).__name__}{list(shape or ())}"
-            raise InputError(f"{graph}: input {name} is {given}: it takes {one['type']}{one['axes']}{rules}")
+            rules = (f", {axis} {least[axis]} or more and equal in all inputs" for axis in one["axes"] if axis in least)
+            takes = f"{one['type']}[{', '.join(map(str, one['axes']))}]{''.join(rules)}"
+            raise InputError(f"{graph}: input {name} is {given}: it takes {takes}")
         if "range" in one and kind.kind == "i":
             low, high = one["range"]
             outside = feeds[name][(feeds[name] < low) | (feeds[name] > high)]
