@@ -10,6 +10,9 @@ from safetensors.torch import load_file, save_file
 from zoo.data import archive
 from zoo.errors import InputError
 
+# Of what `zoo.train.runs.train` says of a run, all that is read from a checkpoint again.
+KEYS = {"experiment", "profile", "seed", "recipe", "data", "params_sha256", "diverged_at_step"}
+
 
 def save(path, network, run):
     """Write the state of `network` and the dictionary `run`; equal inputs give equal bytes."""
@@ -18,9 +21,12 @@ def save(path, network, run):
 
 
 def run_of(path):
-    """The dictionary that was saved beside the weights."""
+    """The dictionary that was saved beside the weights. Raises InputError where it does not have KEYS."""
     with _readable(path), safe_open(path, "pt") as file:
-        return json.loads(file.metadata()["run"])
+        run = json.loads(file.metadata()["run"])
+        if missing := sorted(KEYS - set(run)) or sorted({"file", "net"} - set(run["recipe"])):
+            raise ValueError(f"its run does not say {', '.join(missing)}")
+        return run
 
 
 def seeds(folder):
