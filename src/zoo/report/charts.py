@@ -7,7 +7,6 @@ from zoo.report import drawing, latency_results
 from zoo.report.results import picture
 
 QUALITIES = {key: term.timed for key, term in terms().items() if term.timed}
-PEER = ("name", "batch", "runtime", "ratio", "low", "high")
 
 
 def draw(report, folder):
@@ -46,7 +45,10 @@ def draw(report, folder):
     if overview := _overview(experiments):
         caption = "Median time of a call, each graph at its smallest batch: the default, and the best that was found."
         add("latency-overview", caption, drawing.latency_overview, pandas.DataFrame(overview))
-    rows = pandas.DataFrame(_beside_peers(experiments), columns=["device", "mode", *PEER])
+    rows = latency_results.peer_table(experiments)
+    rows = rows.assign(runtime=rows["runtime"].map(latency_results.RUNTIMES))[
+        rows["runtime"] != latency_results.REFERENCE
+    ]
     others = list(latency_results.runtimes(experiments).values())[1:]
     for (device, mode), part in rows.groupby(["device", "mode"], sort=False):
         caption = (
@@ -93,16 +95,6 @@ def _overview(experiments):
         for entry in experiments
         for timing in entry["latency"]
         if all(_sound((smallest := latency_results.ends(timing)[0])[which], timing) for which in ("default", "best"))
-    ]
-
-
-def _beside_peers(experiments):
-    return [
-        row | {"name": f"{entry['name']} · {row['verb']}", "runtime": latency_results.RUNTIMES[runtime]} | one
-        for entry in experiments
-        for row in latency_results.peer_rows([entry])
-        for runtime, one in row["runtimes"].items()
-        if runtime != latency_results.REFERENCE
     ]
 
 

@@ -54,7 +54,7 @@ def table(report):
             "published": row["published"]["value"] if row["published"] else None,
         }
         for entry in report["experiments"]
-        for row in [*(row for _, rows in entry["groups"] for row in rows), *entry["per_class"]]
+        for row in [*entry["overall"], *entry["per_class"]]
     ]
     return pandas.DataFrame(rows, columns=COLUMNS)
 
@@ -105,7 +105,6 @@ def _templates():
     environment.filters |= wording.FILTERS | {
         "cell": lambda text: str(text).replace("|", "\\|"),
         "marked": marked,
-        "any_published": lambda groups: any(row["published"] for _, rows in groups for row in rows),
         "seed_head": "Seed {}".format,
     }
     return environment

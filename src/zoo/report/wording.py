@@ -1,8 +1,10 @@
 """Values -> the words that the report prints for them."""
 
 import collections
+import itertools
 import json
 import math
+import operator
 
 from zoo.report import latency_results
 from zoo.report.claims import OUTCOMES
@@ -181,9 +183,15 @@ def mean_ratio(row, runtime):
     return f"{mean:.3g}" + (f" ({count})" if count != row["ratios"][latency_results.REFERENCE][1] else "")
 
 
-def beside(row, runtime):
+def by_call(timings):
+    """[{runtime: its row in the `timings` of peers}], a dictionary a device, verb, batch and mode."""
+    rows = [row for timing in timings for row in timing["rows"]]
+    calls = itertools.groupby(rows, operator.itemgetter(*latency_results.CALL))
+    return [{row["runtime"]: row for row in of_call} for _, of_call in calls]
+
+
+def beside(one, runtime):
     """A runtime's median in microseconds and, but for the reference, its ratio: ["45.6", "3.71× (3.52–3.90)"]."""
-    one = row["runtimes"].get(runtime)
     if one is None:
         return ["—"]
     words = [percentile(one["row"].times.p50_us)]
@@ -217,7 +225,7 @@ def training_cost(runs):
 FILTERS = {
     function.__name__: function
     for function in (
-        because, beside, bounded, by_place, circumstances, configuration, diverged, evidence, gain, interval,
+        because, beside, bounded, by_call, by_place, circumstances, configuration, diverged, evidence, gain, interval,
         machine_number, mean_ratio, median, norm, number, percentile, tally,
     )
 } | {
