@@ -84,17 +84,17 @@ def _against_batch(entry):
 
 
 def _sound(row, timing):
-    return row.times.p50_us is not None and not latency_results.is_drifted(row, timing["source"])
+    return row.times.p50_us is not None and not latency_results.is_drifted(row, timing)
 
 
 def _overview(experiments):
     """The medians of each graph at its smallest batch, the default's and the best one's, where both are known."""
     return [
         {"name": f"{entry['name']} · {timing['verb']}", "provider": timing["provider"]}
-        | {f"{which}_us": smallest[which].times.p50_us for which in ("default", "best")}
+        | {f"{which}_us": timing["advice"][0][which].times.p50_us for which in ("default", "best")}
         for entry in experiments
         for timing in entry["latency"]
-        if all(_sound((smallest := latency_results.ends(timing)[0])[which], timing) for which in ("default", "best"))
+        if all(_sound(timing["advice"][0][which], timing) for which in ("default", "best"))
     ]
 
 
@@ -104,7 +104,7 @@ def quality_points(experiments, key):
     for entry in experiments:
         metric = next((row for row in entry["rows"] if row["key"] == key and row["mean"] is not None), None)
         timings = [timing for timing in entry["latency"] if timing["provider"] == provider]
-        defaults = {timing["verb"]: (latency_results.ends(timing)[0]["default"], timing) for timing in timings}
+        defaults = {timing["verb"]: (timing["advice"][0]["default"], timing) for timing in timings}
         medians = {verb: default[0].times.p50_us for verb, default in defaults.items() if _sound(*default)}
         median = next((medians[verb] for verb in QUALITIES[key] if verb in medians), None)
         if metric and median is not None:

@@ -115,9 +115,9 @@ def machines(experiments):
     return [_facts(machine, [source for source in sources if source.machine == machine]) for machine in known]
 
 
-def is_drifted(row, source):
-    """True if the machine's pace changed by more than `most_drift` while the row was measured."""
-    return row.times.drift > source.settings["most_drift"]
+def is_drifted(row, timing):
+    """True if the machine's pace changed by more than `most_drift` while the row of a timing was measured."""
+    return row.times.drift > timing["source"].settings["most_drift"]
 
 
 def soundness(experiments):
@@ -127,23 +127,17 @@ def soundness(experiments):
     how many; and which settings.
     """
     timings = [timing for entry in experiments for timing in entry["latency"]]
-    drifted = [is_drifted(row, timing["source"]) for timing in timings for row in timing["rows"]]
+    drifted = [is_drifted(row, timing) for timing in timings for row in timing["rows"]]
     changed = [timing["outdated"] for timing in all_timings(experiments)]
     return {
         "drifted": sum(drifted), "rows": len(drifted), "outdated": sum(map(bool, changed)), "timings": len(changed),
-        "settings": sorted({key for settings in changed for key in settings}),
+        "settings": sorted(set().union(*changed)),
     }  # fmt: skip
 
 
 def all_timings(experiments):
     """The timings on every provider and those of the peers, of every experiment."""
     return [timing for entry in experiments for timing in (*entry["latency"], *entry["peers"])]
-
-
-def ends(timing):
-    """(the advice for the smallest batch, that for the largest)."""
-    advice = sorted(timing["advice"], key=lambda one: one["batch"])
-    return advice[0], advice[-1]
 
 
 def _record(kind, profile, structure):
@@ -162,9 +156,9 @@ def _about(verb, source, graph, now):
 
 
 def _advice(source):
-    """[{"batch", "default": its row, "best": its row, "ratio", "verdict"}], where both were measured."""
+    """[{"batch", "default": its row, "best": its row, "ratio", "verdict"}] by batch, where both rows were measured."""
     advice = []
-    for one in source.advice:
+    for one in sorted(source.advice, key=lambda one: one.batch):
         default, best = (
             next(
                 (row for row in source.rows if row.times and dict(of, batch=one.batch).items() <= dict(row).items()),

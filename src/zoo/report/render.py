@@ -1,6 +1,7 @@
 """What was gathered -> one report: pages, summary and charts, written together or not at all."""
 
 import contextlib
+import inspect
 import re
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def write(report):
         view = report | {
             "charts": drawn,
             "qualities": any(name.startswith("quality-") for name in drawn),
-            "overview": [(e["name"], one, latency_results.ends(one)) for e in experiments for one in e["latency"]],
+            "overview": [(entry["name"], timing) for entry in experiments for timing in entry["latency"]],
             "peers": [row for row in latency_results.geometric_means(experiments) if len(row["ratios"]) > 1],
             "runtimes": latency_results.runtimes(experiments),
             "soundness": latency_results.soundness(experiments),
@@ -102,11 +103,8 @@ def _templates():
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= wording.FILTERS | {
-        "cell": lambda text: str(text).replace("|", "\\|"),
-        "marked": marked,
-        "seed_head": "Seed {}".format,
-    }
+    environment.filters |= dict(inspect.getmembers(wording, inspect.isfunction)) | wording.FORMATS
+    environment.filters |= {"drifted": latency_results.is_drifted, "marked": marked}
     return environment
 
 

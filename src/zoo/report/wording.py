@@ -1,4 +1,4 @@
-"""Values -> the words that the report prints for them."""
+"""Values -> the words that the report prints for them: all functions and FORMATS are filters of its templates."""
 
 import collections
 import itertools
@@ -109,8 +109,8 @@ def _side(side, one):
 
 
 def duration(value):
-    """Three significant digits, never in powers of ten: a time in the unit that the column names."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    """Three significant digits, never in powers of ten: a time in the unit that the column names; a dash for None."""
+    return "—" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def percentile(value):
@@ -120,7 +120,7 @@ def percentile(value):
 
 def median(row, timing):
     """The median; `~` follows where the machine's pace changed meanwhile."""
-    return percentile(row.times.p50_us) + (" ~" if latency_results.is_drifted(row, timing["source"]) else "")
+    return percentile(row.times.p50_us) + (" ~" if latency_results.is_drifted(row, timing) else "")
 
 
 def bounded(row, timing):
@@ -222,18 +222,12 @@ def training_cost(runs):
     return f"{span} a seed{resumed}, {duration(max(run.memory_peak_mib for run in runs))} MiB at most"
 
 
-FILTERS = {
-    function.__name__: function
-    for function in (
-        because, beside, bounded, by_call, by_place, circumstances, configuration, diverged, evidence, gain, interval,
-        machine_number, mean_ratio, median, norm, number, percentile, tally,
-    )
-} | {
-    "drifted": lambda row, timing: latency_results.is_drifted(row, timing["source"]),
-    "duration": lambda value: "—" if value is None else duration(value),
+FORMATS = {
+    "cell": lambda text: str(text).replace("|", "\\|"),  # | separates cells
     "percent": lambda value: f"{100 * value:.1f} %",
-    "published": lambda value: f"{value:,.6g}",
+    "published": "{:,.6g}".format,
+    "seed_head": "Seed {}".format,
     "sentence": lambda text: f"{text[:1].upper()}{text[1:]}.",
     "share": lambda value: "—" if value is None else f"{value:.3f}",
     "small": lambda value: "—" if value is None else f"{value:.2g}",
-}  # fmt: skip
+}
