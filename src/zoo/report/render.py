@@ -5,15 +5,14 @@ import inspect
 import re
 from pathlib import Path
 
-import jinja2
 import pandas
-from markupsafe import Markup, escape
 
-from zoo import files
+from zoo import files, pages
 from zoo.errors import InputError
 from zoo.report import charts, latency_results, wording
 
 TEMPLATES = Path(__file__).with_name("templates")
+FILTERS = dict(inspect.getmembers(wording, inspect.isfunction)) | wording.FORMATS
 START, END = "<!-- results -->", "<!-- /results -->"
 HEADLINE = (
     "key", "label", "unit", "mean", "low", "high", "of_seeds", "floor", "seeds", "published", "verdict", "why", "graph",
@@ -84,7 +83,7 @@ def write(report):
             "claims": kept["claims"],
             "folder": "",
         }
-        templates = _templates()
+        templates = pages.environment(TEMPLATES, FILTERS)
         readme.write_text(templates.get_template("report.md.j2").render(view), encoding="utf-8")
         page.write_text(templates.get_template("report.html.j2").render(view), encoding="utf-8")
         table(report).to_csv(sheet, index=False, float_format="%.6g", lineterminator="\n")
@@ -92,20 +91,6 @@ def write(report):
 
 def _table_rows(summary):
     return [{"name": name} | summary["experiments"][name] for name in summary["order"]]
-
-
-def _templates():
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=lambda name: name is not None and name.endswith(".html.j2"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= dict(inspect.getmembers(wording, inspect.isfunction)) | wording.FORMATS
-    environment.filters |= {"drifted": latency_results.is_drifted, "marked": marked}
-    return environment
 
 
 def readme_block(summary, folder="reports/full/README.md"):
@@ -117,7 +102,7 @@ def readme_block(summary, folder="reports/full/README.md"):
         if key not in summary:
             raise InputError(f"summary.json lacks {key}: run `dvc repro full/dvc.yaml`, which writes it anew")
     view = {"rows": _table_rows(summary), "folder": folder, "profile": summary["profile"], "claims": summary["claims"]}
-    templates = _templates()
+    templates = pages.environment(TEMPLATES, FILTERS)
     return "\n".join(templates.get_template(name).render(view) for name in ("table.md.j2", "claims.md.j2"))
 
 
@@ -126,10 +111,3 @@ def rewrite_block(text, block):
     if text.count(START) != 1 or text.count(END) != 1 or text.index(START) > text.index(END):
         raise InputError(f"README.md: needs the line {START} and, below it, the line {END}, once each: add them")
     return re.sub(f"{START}.*{END}", lambda _: f"{START}\n{block.strip()}\n{END}", text, flags=re.DOTALL)
-
-
-def marked(text):
-    """Paragraphs of Markdown that use **strong**, *emphasis* and `code` alone, as HTML."""
-    html = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(str(text).strip())))
-    html = re.sub(r"`(.+?)`", r"<code>\1</code>", re.sub(r"\*(.+?)\*", r"<em>\1</em>", html))
-    return Markup("\n".join(f"<p>{paragraph.strip()}</p>" for paragraph in html.split("\n\n")))

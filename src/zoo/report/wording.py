@@ -5,6 +5,9 @@ import itertools
 import json
 import math
 import operator
+import re
+
+from markupsafe import Markup, escape
 
 from zoo.report import latency_results
 from zoo.report.claims import OUTCOMES
@@ -222,8 +225,15 @@ def training_cost(runs):
     return f"{span} a seed{resumed}, {duration(max(run.memory_peak_mib for run in runs))} MiB at most"
 
 
+def marked(text):
+    """Paragraphs of Markdown that use **strong**, *emphasis* and `code` alone, as HTML."""
+    html = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(str(text).strip())))
+    html = re.sub(r"`(.+?)`", r"<code>\1</code>", re.sub(r"\*(.+?)\*", r"<em>\1</em>", html))
+    return Markup("\n".join(f"<p>{paragraph.strip()}</p>" for paragraph in html.split("\n\n")))
+
+
 FORMATS = {
-    "cell": lambda text: str(text).replace("|", "\\|"),  # | separates cells
+    "drifted": latency_results.is_drifted,
     "percent": lambda value: f"{100 * value:.1f} %",
     "published": "{:,.6g}".format,
     "seed_head": "Seed {}".format,
