@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas
 import yaml
 
 from zoo import statistics
@@ -364,8 +365,8 @@ def _graphs(profile, name, pair, sides):
 def _graph(graphs, hashes, sides):
     """("", "", "", verdict, note): the same if the structure is, whatever the weights are."""
     _require(sides, ["" if graph else "no such graph" for graph in graphs])
-    facts = [statistics.flat(graph.model_dump(exclude=parity.IDENTITY)) for graph in graphs]
-    notes = _differences(*({" ".join(key): _text(value) for key, value in each} for each in facts), absent="0")
+    facts = [pandas.json_normalize(graph.model_dump(exclude=parity.IDENTITY), sep=" ") for graph in graphs]
+    notes = _differences(*(table.map(_text).iloc[0].to_dict() for table in facts), absent="0")
     same = graphs[0].structure_sha256 == graphs[1].structure_sha256
     if same and hashes[0] != hashes[1]:
         notes.insert(0, "other weights or metadata")

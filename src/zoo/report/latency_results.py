@@ -45,19 +45,18 @@ def gather(profile, exports, values):
             for provider, reason in timed.not_measured.items():
                 found["not_measured"].append({"what": f"{_short(provider)}, {verb}", "reason": reason})
             for provider, source in timed.sources.items():
-                now = benchmark.settings(values, profile, source.settings["cores"])
                 if advice := _advice(source):
                     rows = [row for row in source.rows if row.times]
                     tf32 = next((row.tf32 for row in rows if row.tf32 is not None), None)
                     own = {"provider": _short(provider), "tf32": tf32, "rows": rows, "advice": advice}
-                    found["latency"].append(_about(verb, source, graph, now) | own)
+                    found["latency"].append(_about(verb, source, graph, values, profile) | own)
                 absent = {"": source.rows, "cold start": source.cold, "beside the CPU": source.agreement}
                 for what, rows in absent.items():
                     found["not_measured"] += _not_measured(rows, _short(provider), what, verb)
         if beside is not None:
-            now = benchmark.settings(values, profile, beside.settings["cores"], with_peers=True)
             if rows := _beside(beside.rows, verb):
-                found["peers"].append(_about(verb, beside, graph, now) | {"rows": rows})
+                about = _about(verb, beside, graph, values, profile, with_peers=True)
+                found["peers"].append(about | {"rows": rows})
             for row in beside.rows:
                 found["peers_not_measured"] += _not_measured([row], RUNTIMES[row.runtime], DEVICES[row.device], verb)
     return found
@@ -148,8 +147,10 @@ def _record(kind, profile, structure):
     return found if found.structure_sha256 == structure else None
 
 
-def _about(verb, source, graph, now):
-    used, keys = source.settings, sorted((source.settings | now).keys() - {"providers"})
+def _about(verb, source, graph, values, profile, with_peers=False):
+    used = source.settings
+    now = benchmark.settings(values, profile, used["cores"], with_peers)
+    keys = sorted((used | now).keys() - {"providers"})
     changed = {key: (used.get(key), now.get(key)) for key in keys if used.get(key) != now.get(key)}
     other = any(row.graph_sha256 != graph.graph_sha256 for row in source.rows)
     return {"verb": verb, "source": source, "timed": source.graph if other else None, "outdated": changed}
@@ -157,15 +158,9 @@ def _about(verb, source, graph, now):
 
 def _advice(source):
     """[{"batch", "default": its row, "best": its row, "ratio", "verdict"}] by batch, where both rows were measured."""
-    advice = []
+    rows, advice = {(row.batch, row.mode, row.threads, row.optimisation): row for row in source.rows if row.times}, []
     for one in sorted(source.advice, key=lambda one: one.batch):
-        default, best = (
-            next(
-                (row for row in source.rows if row.times and dict(of, batch=one.batch).items() <= dict(row).items()),
-                None,
-            )
-            for of in (one.default, one.best)
-        )
+        default, best = (rows.get((one.batch, of.mode, of.threads, of.optimisation)) for of in (one.default, one.best))
         if default and best:
             advice.append(dict(one, default=default, best=best))
     return advice

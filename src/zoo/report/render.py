@@ -14,9 +14,7 @@ from zoo.report import charts, latency_results, wording
 TEMPLATES = Path(__file__).with_name("templates")
 FILTERS = dict(inspect.getmembers(wording, inspect.isfunction)) | wording.FORMATS
 START, END = "<!-- results -->", "<!-- /results -->"
-HEADLINE = (
-    "key", "label", "unit", "mean", "low", "high", "of_seeds", "floor", "seeds", "published", "verdict", "why", "graph",
-)  # fmt: skip
+OTHERS = {"verb", "class"}  # what summary.json has no need of
 COLUMNS = ["experiment", "metric", "mean", "low", "high", "seeds", "steps", "published", "verdict", "graph"]
 
 
@@ -25,7 +23,8 @@ def summarise(report):
     experiments = {
         entry["name"]: {
             "about": entry["about"],
-            "headline": {key: entry["headline"][key] for key in HEADLINE} if entry["headline"] else None,
+            "headline": entry["headline"]
+            and {key: entry["headline"][key] for key in entry["headline"].keys() - OTHERS},
             "budget": entry["budget"],
             "steps": entry["run"].recipe["steps"],
             "diverged_at_step": entry["diverged"],
@@ -34,12 +33,8 @@ def summarise(report):
         }
         for entry in report["experiments"]
     }
-    return {
-        "profile": report["profile"],
-        "order": list(experiments),
-        "experiments": experiments,
-        "claims": report["claims"],
-    }
+    about = {"profile": report["profile"], "claims": report["claims"]}
+    return about | {"order": list(experiments), "experiments": experiments}
 
 
 def table(report):

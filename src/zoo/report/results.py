@@ -3,6 +3,7 @@
 Every measurement comes from a record, every word about a metric from `zoo.evaluate.metrics`.
 """
 
+import collections
 import math
 from pathlib import Path
 
@@ -81,7 +82,7 @@ def _experiment(profile, name, plan, exports, judge, figures, logs):
     samples = judged.read(profile, name) if name in judge.of else None
     losses = curve.read(profile, name)
     recipe, costs = trained.recipe, list(cost.read(profile, name).training.values())
-    exported_graphs = sorted(exports[name].graphs.items(), key=lambda item: ORDER.index(item[0]))
+    graphs = exports[name].graphs
     budget = _budget(recipe["steps"], trained.seeds, plan)
     diverged = {s: one.diverged_at_step for s, one in trained.seeds.items() if one.diverged_at_step is not None}
     partial = recipe["steps"] < plan["steps"] and not diverged
@@ -115,7 +116,7 @@ def _experiment(profile, name, plan, exports, judge, figures, logs):
             ("weights", number(trained.parameters), []),
             ("data", scored.source, []),
             *_options(recipe),
-            *((f"exported {verb}", exported(graphs), []) for verb, graphs in exported_graphs),
+            *((f"exported {verb}", exported(graphs[verb]), []) for verb in VERBS if verb in graphs),
         ],
         "rows": rows,
         "overall": [row for row in rows if not row["class"]],
@@ -153,15 +154,12 @@ def _rows(groups, marks):
             key, summaries = f"{verb}.{metric}", {"": found} if isinstance(found, Summary) else found
             term = terms().get(key) or Term(name=metric, meaning="")
             for part, one in summaries.items():
-                row = {"key": key, "verb": verb, "metric": metric, "class": part, "label": term.name, "unit": term.unit}
-                row |= one.model_dump() | {
-                    "floor": term.floor,
-                    "of_seeds": term.of_seeds,
-                    "graph": min(marks.get(verb, ()), default=None),
-                }
+                row = {"key": key, "verb": verb, "class": part, "label": term.name, "unit": term.unit}
+                row |= {"floor": term.floor, "of_seeds": term.of_seeds, "graph": min(marks.get(verb, ()), default=None)}
+                row |= one.model_dump() | {"published": None, "verdict": None, "why": None}
                 if term.of_seeds and one.low is not None:
                     row["low"], row["high"] = statistics.share(sum(one.seeds.values()), len(one.seeds))
-                rows.append(row | {"published": None, "verdict": None, "why": None})
+                rows.append(row)
     means = {row["key"]: row["mean"] for row in rows}
     for row in rows:
         row["floor"] = means.get(row["floor"])
@@ -267,8 +265,7 @@ def _validation(entry):
 
 
 def _pictures(folder, base):
-    place = {name: index for index, name in enumerate(CAPTIONS)}
-    found = sorted(folder.glob("*.png"), key=lambda path: (place.get(path.stem, len(place)), path.stem))
+    found = sorted(folder.glob("*.png"), key=lambda path: ([*CAPTIONS, path.stem].index(path.stem), path.stem))
     return [picture(path, base, CAPTIONS.get(path.stem, path.stem)) for path in found]
 
 
@@ -310,18 +307,17 @@ def _options(recipe):
 
 
 def _trained_on(experiments):
-    """[((device, processor, version of PyTorch, source of the data), [names of the experiments])]."""
-    groups = {}
-    for entry in experiments:
-        for seed in entry["run"].seeds.values():
-            key = (seed.device, seed.processor, entry["run"].versions.get("torch", ""), entry["source"])
-            groups.setdefault(key, {})[entry["name"]] = None
-    return [(key, list(names)) for key, names in groups.items()]
+    """{(device, processor, version of PyTorch, source of the data): names of the experiments}."""
+    trained = [
+        (seed.device, seed.processor, entry["run"].versions.get("torch", ""), entry["source"], entry["name"])
+        for entry in experiments
+        for seed in entry["run"].seeds.values()
+    ]
+    return pandas.DataFrame(trained).drop_duplicates().groupby([0, 1, 2, 3], sort=False)[4].agg(", ".join)
 
 
 def _counts(experiments):
-    verdicts = [entry["headline"]["verdict"] for entry in experiments if entry["headline"]]
-    words = ("reproduced", "better", "not reproduced", "undecided", "not finite", "partial budget")
-    counts = {word: verdicts.count(word) for word in words}
+    counts = collections.Counter(entry["headline"]["verdict"] for entry in experiments if entry["headline"])
     counts["diverged"] = sum(bool(entry["diverged"]) for entry in experiments)
-    return {word: count for word, count in counts.items() if count}
+    words = ("reproduced", "better", "not reproduced", "undecided", "not finite", "partial budget", "diverged")
+    return {word: counts[word] for word in words if counts[word]}
