@@ -70,7 +70,7 @@ def compare(before, after, profile, rules):
     "tables": {"Quality", "Latency", "Graphs": list of Row}}, without tables where no profile could be compared.
     Raises InputError for a damaged record.
     """
-    sides, quality, times, graphs = (before, after), [], [], []
+    sides, tables = (before, after), {"Quality": [], "Latency": [], "Graphs": []}
     profiles, missing = _profiles(sides, profile)
     for each in profiles:
         pairs = {}
@@ -78,14 +78,14 @@ def compare(before, after, profile, rules):
             try:
                 pairs[name] = [_experiment(one, each, name) for one in sides]
             except NotComparableError as reason:
-                for rows in (quality, times, graphs):
+                for rows in tables.values():
                     rows.append(Row(each, (name,), "all", note=str(reason)))
             else:
-                quality += _quality(each, name, pairs[name], sides, rules.quality)
-                graphs += _graphs(each, name, pairs[name], sides)
-        times += _latency(each, pairs, sides, rules.latency)
-    tables = {"Quality": quality, "Latency": times, "Graphs": graphs} if profiles else {}
-    return {"before": before, "after": after, "rules": rules, "missing": missing, "tables": tables}
+                tables["Quality"] += _quality(each, name, pairs[name], sides, rules.quality)
+                tables["Graphs"] += _graphs(each, name, pairs[name], sides)
+        tables["Latency"] += _latency(each, pairs, sides, rules.latency)
+    about = {"before": before, "after": after, "rules": rules, "missing": missing}
+    return about | {"tables": tables if profiles else {}}
 
 
 def side(revision):

@@ -1,11 +1,14 @@
 """The charts of one report: which there are, and which of its rows each one shows."""
 
+import operator
+
 import pandas
 
 from zoo.evaluate.metrics import terms
 from zoo.report import drawing, latency_results
 from zoo.report.results import picture
 
+ACCURACY = "classify.accuracy"
 QUALITIES = {key: term.timed for key, term in terms().items() if term.timed}
 
 
@@ -35,8 +38,7 @@ def draw(report, folder):
                 "every optimisation."
             )
             add(f"{entry['name']}-latency", caption, drawing.latency, rows)
-    best = _best_classifier(report)
-    if best and best["confusion"]:
+    if (best := _best_classifier(experiments)) and best["confusion"]:
         caption = (
             f"Confusion matrices of {best['name']}, the most accurate classifier (first seed): on a tenth of the test "
             "images, on all of them, and of random answers."
@@ -65,7 +67,7 @@ def draw(report, folder):
                 f"{quality[:1].upper()}{quality[1:]} against the median time of a call at the smallest batch "
                 f"({provider}, the default configuration), all experiments that were measured for both."
             )
-            data, share = pandas.DataFrame(points), key == "classify.accuracy"
+            data, share = pandas.DataFrame(points), key == ACCURACY
             add(f"quality-{key}", caption, drawing.quality_against_latency, data, quality=quality, share=share)
     return charts
 
@@ -114,12 +116,8 @@ def quality_points(experiments, key):
     return points
 
 
-def _best_classifier(report):
+def _best_classifier(experiments):
     """The experiment of the highest mean accuracy over images, or None where there is none."""
-    accuracy = {
-        row["mean"]: entry
-        for entry in reversed(report["experiments"])
-        for row in entry["rows"]
-        if row["key"] == "classify.accuracy" and row["mean"] is not None
-    }
-    return accuracy[max(accuracy)] if accuracy else None
+    accuracies = ((row["mean"], entry) for entry in experiments for row in entry["rows"] if row["key"] == ACCURACY)
+    known = [pair for pair in accuracies if pair[0] is not None]
+    return max(known, key=operator.itemgetter(0), default=(None, None))[1]

@@ -45,7 +45,8 @@ def decide(left, right):
     first, second = ([side] if isinstance(side, float) else side for side in (left, right))
     count, finite = min(map(len, lists)), all(map(math.isfinite, [*first, *second]))
     if count < FEWEST:
-        return _sign(sum(first) / len(first), sum(second) / len(second))
+        gap = sum(first) / len(first) - sum(second) / len(second)
+        return True if gap < 0 else False if gap > 0 else None
     ranked = len(lists) == 2 and count >= RANKED
     if finite:
         low, high = statistics.difference(left, right, 0.975 if ranked else 0.95)
@@ -58,10 +59,6 @@ def decide(left, right):
         if test.pvalue < 0.025:
             return bool(test.statistic < len(first) * len(second) / 2)
     return None
-
-
-def _sign(left, right):
-    return True if left < right else False if left > right else None
 
 
 def _compared(comparison, measured, partial):

@@ -51,9 +51,11 @@ def curves(frame: pandas.DataFrame, path: Path, published: Mapping[str, Mapping[
         for (_seed, player, split), part in frame.groupby(["seed", "player", "split"], sort=True):
             part, held_out = part.sort_values("step"), split == "validation"
             name = f"{player}, {split}" if len(players) > 1 else str(split)
+            # One player alone shows its two splits in two colours; several players have a colour each.
+            shade = players.index(player) if len(players) > 1 else int(held_out)
             axes.plot(
                 part["step"], part["loss"], "--" if held_out else "-", linewidth=width, markersize=3,
-                color=_shade(players.index(player), held_out, len(players)), alpha=0.95 if seeds == 1 else 0.7,
+                color=COLOURS[shade % len(COLOURS)], alpha=0.95 if seeds == 1 else 0.7,
                 marker="o" if held_out or len(part) < 3 else None, label="_" if name in named else name,
                 zorder=3 if held_out else 2,
             )  # fmt: skip
@@ -216,11 +218,6 @@ def _name_points(axes, points: Sequence[tuple[float, float, str]]) -> None:
         text.set_position(corners[best])
         text.arrow_patch.set_visible(math.hypot(*PLACES[best]) > 8)
         taken.append(boxes[best].padded(2))
-
-
-def _shade(player: int, held_out: bool, players: int) -> str:
-    # One player alone shows its two splits in two colours; several players have a colour each.
-    return COLOURS[player % len(COLOURS)] if players > 1 else COLOURS[1 if held_out else 0]
 
 
 def _plain_numbers(axis, values) -> None:
