@@ -281,6 +281,7 @@ def test_claims_are_counted_on_the_first_screen(written):
     [
         ("gan.judge.oddness > 0.5", r"params\.yaml: claims\.odd: judge\.oddness was not measured of gan; use one of"),
         ("gone.judge.coverage > 0.5", r"params\.yaml: claims\.odd: there is no experiment gone"),
+        ("gan.validation_loss < gone.validation_loss", r"params\.yaml: claims\.odd: there is no experiment gone"),
     ],
 )
 def test_a_claim_about_what_nothing_measured_is_named(tree, test, message):
