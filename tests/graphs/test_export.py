@@ -178,7 +178,7 @@ def expected_inputs(name, verb):
     image, label = {"image": ["batch", 1, size, size]}, {"label": ["batch"]}
     condition = label if net.get("conditional") else {}
     if verb == "next_word":
-        state = [net["layers"], "batch", net["units"]]
+        state = ["batch", net["layers"], net["units"]]
         return {"words": ["batch", "time"], "hidden": state} | ({"cell": state} if "lstm" in net["cell"] else {})
     if file == "infogan" and verb == "generate":
         return {"noise": ["batch", net["noise"]]} | label | {"code": ["batch", net["code"]]}
@@ -196,7 +196,7 @@ def expected_inputs(name, verb):
 def expected_outputs(name, verb):
     net, file, picture = net_of(name), MODELS[name]["file"], ["batch", 1, 28, 28]
     if verb == "next_word":
-        state = [net["layers"], "batch", net["units"]]
+        state = ["batch", net["layers"], net["units"]]
         ends = {"next_hidden": state} | ({"next_cell": state} if "lstm" in net["cell"] else {})
         return {"logits": ["batch", "time", 30]} | ends
     if verb == "encode" and file == "variational":
@@ -314,10 +314,11 @@ def test_no_path_in_a_graph(name, verb):
     for place in (str(ROOT.resolve()), str(Path.home()), sys.prefix, 'File "', "site-packages", "Traceback"):
         assert place.encode() not in content
     words = copy.deepcopy(model)
-    del words.graph.initializer[:]  # three bytes of a weight may spell anything
-    for node in words.graph.node:
-        assert not node.metadata_props
-        assert not node.doc_string
+    for graph in (words.graph, *bodies(words.graph)):
+        del graph.initializer[:]  # three bytes of a weight may spell anything
+        for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info):
+            assert not part.metadata_props
+            assert not part.doc_string
     assert b".py" not in words.SerializeToString()
 
 
@@ -328,8 +329,8 @@ def test_equal_bytes_again():
 
 
 def test_equal_bytes_in_another_folder(tmp_path):
-    """Dense, pooled by places, normalised, recurrent, as written: by a copy of the code elsewhere."""
-    names = ["ae_dense32", "cae_argmax_unpool", "mlp_relu_bn", "op_batchnorm", "rnn_tanh"]
+    """Dense, pooled by places, normalised, as written, recurrent as a node and as a loop: by a copy elsewhere."""
+    names = ["ae_dense32", "cae_argmax_unpool", "mlp_relu_bn", "op_batchnorm", "rnn_tanh", "lstm_relu"]
     shutil.copytree(ROOT / "src", tmp_path / "elsewhere" / "src", ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("params.yaml", "constraints.txt", "tests/networks.py", "tests/graphs/test_export.py"):
         (tmp_path / "elsewhere" / file).parent.mkdir(exist_ok=True, parents=True)
@@ -351,24 +352,31 @@ def test_equal_bytes_in_another_folder(tmp_path):
             assert (tmp_path / "at" / "graphs" / name / f"{verb}.onnx").read_bytes() == expected
 
 
+def bodies(graph):
+    """The bodies of the loops of a graph."""
+    return [attribute.g for node in graph.node for attribute in node.attribute if attribute.name == "body"]
+
+
 def operations(name, verb):
     return [node.op_type for node in exported(name)[1][verb].graph.node]
 
 
 @pytest.mark.parametrize("name", [name for name in STRUCTURES if MODELS[name]["file"] == "recurrent"])
 def test_recurrent_layers_are_single_nodes(name):
-    """One real node a layer with the cell's own activations, and nothing that repeats a body or was unrolled."""
-    kind, activations = {
-        "lstm": ("LSTM", [b"Sigmoid", b"Tanh", b"Tanh"]), "lstm_relu": ("LSTM", [b"Sigmoid", b"Relu", b"Relu"]),
-        "tanh": ("RNN", [b"Tanh"]), "relu": ("RNN", [b"Relu"]),
-    }[MODELS[name]["net"]["cell"]]  # fmt: skip
-    nodes = [node for node in exported(name)[1]["next_word"].graph.node if node.op_type in ("LSTM", "RNN", "GRU")]
+    """One a layer, with ONNX's default activations or, with ReLU, a Scan over few operators; nothing was unrolled."""
+    kind = {"lstm": "LSTM", "lstm_relu": "Scan", "tanh": "RNN", "relu": "Scan"}[MODELS[name]["net"]["cell"]]
+    nodes = [node for node in exported(name)[1]["next_word"].graph.node if node.op_type in ("LSTM", "RNN", "Scan")]
     assert [node.op_type for node in nodes] == [kind] * MODELS[name]["net"]["layers"]
     for node in nodes:
         attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
-        assert attributes["activations"] == activations
-        assert attributes["hidden_size"] == net_of(name)["units"]
-    assert not {"Loop", "Scan", "If", "Sigmoid", "Tanh", "Relu"} & set(operations(name, "next_word"))
+        if kind == "Scan":
+            within = [part.op_type for part in attributes["body"].node]
+            assert within.count("Gemm") == 1
+            assert set(within) <= {"Gemm", "Split", "Sigmoid", "Relu", "Mul", "Add", "Identity"}
+            assert not attributes["body"].initializer
+        else:
+            assert attributes == {"hidden_size": net_of(name)["units"]}
+    assert not {"Loop", "If", "Sigmoid", "Tanh", "Relu"} & set(operations(name, "next_word"))
 
 
 @pytest.mark.parametrize("name", [name for name in STRUCTURES if MODELS[name]["file"] == "recurrent"])
@@ -694,7 +702,7 @@ def test_parity_sees_what_is_not_finite():
 def test_inputs_are_drawn_in_range():
     run = {"data": networks.FACTS["images"] | networks.FACTS["text"]}
     words, hidden, _ = onnx_export.draw_inputs(verbs.inputs(exported("lstm")[0], "next_word"), 64, 35, run)
-    assert (words.shape, hidden.shape) == ((64, 35), (2, 64, 200))
+    assert (words.shape, hidden.shape) == ((64, 35), (64, 2, 200))
     assert set(words.unique().tolist()) == set(range(30))
     image, label = onnx_export.draw_inputs(verbs.inputs(exported("cvae")[0], "encode"), 200, 1, run)
     assert set(label.unique().tolist()) == set(range(10))

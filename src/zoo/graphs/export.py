@@ -14,7 +14,7 @@ import onnxscript.optimizer
 import torch
 from torch import nn
 
-from zoo.graphs import interface, verbs
+from zoo.graphs import identity, interface, verbs
 from zoo.records.parity import Check
 
 BATCHES = (1, 3, 64)
@@ -178,11 +178,12 @@ def _without_noise():
 
 def _describe(model, module, run):
     """Replace what the exporter says of files and lines of code by what the graph is and where it comes from."""
-    model.doc_string = model.graph.doc_string = ""
-    del model.metadata_props[:], model.graph.metadata_props[:]
-    for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output, *model.functions):
-        part.doc_string = ""
-        del part.metadata_props[:]
+    model.doc_string = ""
+    del model.metadata_props[:]
+    for graph in identity.nested(model.graph):
+        for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *model.functions):
+            part.doc_string = ""
+            del part.metadata_props[:]
     model.producer_name, model.producer_version = "repro-zoo", ""
     facts, names = run["data"], ("experiment", "profile", "seed", "params_sha256")
     outputs = {
