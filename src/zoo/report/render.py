@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 
 from zoo import files
 from zoo.errors import InputError
-from zoo.report import charts, latency_results, wording
+from zoo.report import charts, gpu, latency_results, wording
 
 TEMPLATES = Path(__file__).with_name("templates")
 START, END = "<!-- results -->", "<!-- /results -->"
@@ -81,6 +81,7 @@ def write(report):
             "soundness": latency_results.soundness(experiments),
             "rows": _table_rows(kept),
             "claims": kept["claims"],
+            "gpu": gpu.gather(),
             "folder": "",
         }
         templates = _templates()
