@@ -72,7 +72,6 @@ STEP_SECONDS = {"cuda": 0.25, "cpu": 0.02}  # how long a step is repeated for it
 REPEATED_STEPS = {"cuda": 40, "cpu": 4}
 USED, EXPORT_SECONDS = 0.7, 4  # of the time for training, less what an experiment's validation and export take
 SIDE_BY_SIDE = 8  # processes on one GPU at most
-FORKS = multiprocessing.get_context("forkserver")
 EXPORTING = ("onnxscript.function_libs.torch_lib.ops", "torch.export._trace")  # what takes seconds to import
 SAVING_SECONDS = 3
 OPEN = "not reached: the time was up"
@@ -96,6 +95,7 @@ def machine(visit, _):
     if visit.device == "cuda" and not found:
         raise InputError("--device cuda, but torch finds no CUDA device here: leave it out")
     device = visit.device if visit.device != "auto" else "cuda" if found else "cpu"
+    torch.zeros(1, device=device)  # raises where this process cannot use CUDA
     with contextlib.chdir(ROOT):
         commit = visit.commit or machine.commit()
     return {"machine": machine.describe(), "versions": versions, "commit": commit, "device": device}
@@ -337,8 +337,8 @@ def work(visit, function, names, seconds, side_by_side=1):
     about = SimpleNamespace(profile=visit.profile, device=visit.device, commit=visit.commit)
 
     def start():
-        ours, theirs = FORKS.Pipe()
-        process = FORKS.Process(target=serve, args=(function, about, theirs))
+        ours, theirs = visit.processes.Pipe()
+        process = visit.processes.Process(target=serve, args=(function, about, theirs))
         process.start()
         theirs.close()
         processes.append(process)
@@ -389,8 +389,12 @@ def end(process):
 
 
 def facts(visit, seconds):
-    rows, missed = work(visit, "machine", ["machine"], seconds)
-    found = rows.get("machine", {"error": "no answer in time"})
+    for method in ("forkserver", "spawn"):
+        visit.processes = multiprocessing.get_context(method)
+        rows, missed = work(visit, "machine", ["machine"], seconds)
+        found = rows.get("machine", {"error": "no answer in time"})
+        if "error" not in found or visit.device == "cpu":
+            break
     if "error" in found:
         raise InputError(found["error"])
     visit.device = found["device"]
@@ -460,13 +464,13 @@ def junit(path):
 
 def repeat(visit, seconds):
     rows, missed = work(visit, "determinism", visit.trainable, seconds, visit.side_by_side)
-    visit.results["determinism"] = listed(rows, visit.trainable)
+    visit.results["determinism"] = listed(rows, visit.names)
     return missed
 
 
 def steps(visit, seconds):
     rows, missed = work(visit, "step", visit.trainable, seconds)
-    visit.results["steps"] = {SETTING: listed(rows, visit.trainable)}
+    visit.results["steps"] = {SETTING: listed(rows, visit.names)}
     return missed
 
 
@@ -534,7 +538,7 @@ def time_graphs(visit, seconds):
 
 def export_rest(visit, seconds):
     """Train for one step, and export, what has no graph yet; the names for which there was no time."""
-    absent = [name for name in visit.names if not parity.path(visit.profile, name).exists()]
+    absent = [name for name in visit.order if not parity.path(visit.profile, name).exists()]
     write_params(visit, {name: min(1, visit.values["models"][name]["steps"][visit.profile]) for name in absent})
     return work(visit, "training", absent, seconds, visit.side_by_side)[1]
 
@@ -660,7 +664,9 @@ def run_part(visit, name, function, seconds):
     spent = time.monotonic() - began
     part = {"outcome": outcome, "seconds": spent, "limit_seconds": seconds, "not_reached": missed}
     visit.results["parts"][name] = part
-    rest = f"; not reached: {', '.join(missed)}" if missed else ""
+    rest = (
+        f"; not reached: {', '.join(missed[:5])}{f' and {len(missed) - 5} more' * (len(missed) > 5)}" if missed else ""
+    )
     print(f"{name}: {outcome}, {spent:.0f} s{rest}", flush=True)
 
 
@@ -673,16 +679,19 @@ def run_all(options):
     if mirror and "://" not in mirror:
         os.environ["ZOO_MIRROR"] = str(Path(mirror).resolve())
     values = params.read(ROOT / params.PATH)
-    known = list(params.section(values, "models"))
-    if unknown := set(options.experiments or []) - set(known):
+    models = params.section(values, "models")
+    if unknown := set(options.experiments or []) - models.keys():
         raise InputError(f"--experiments: {', '.join(sorted(unknown))}: params.yaml has no such experiment")
     profile = options.profile or ("full" if mirror else "quick")
-    names = [name for name in known if name in (options.experiments or known)]
+    names = [name for name in models if name in (options.experiments or models)]
+    files_before = [models[name]["file"] for name in names]
+    ranks = {name: files_before[:place].count(models[name]["file"]) for place, name in enumerate(names)}
+    order = sorted(names, key=ranks.get)  # one of each model file, then the next of each
     chosen = [name for line in PARTS for name in line if name in ALWAYS or name in (options.only or line)]
     outcomes = {name: {"outcome": OPEN if name in chosen else "not asked for"} for line in PARTS for name in line}
     visit = SimpleNamespace(
         device=options.device, profile=profile, commit=options.commit, values=values, names=names,
-        trainable=[name for name in names if values["models"][name]["steps"][profile]],
+        order=order, trainable=[name for name in order if models[name]["steps"][profile]],
         side_by_side=min(len(os.sched_getaffinity(0)), SIDE_BY_SIDE),
         results={
             "date": datetime.date.today().isoformat(), "profile": profile, "budget_seconds": options.budget,
@@ -690,9 +699,11 @@ def run_all(options):
         },
     )  # fmt: skip
     lines = [{name: part for name, part in line.items() if name in chosen} for line in PARTS]
-    # A process that is forked from one with the imports done begins at once; that one reads the path from here.
+    # A process that is forked from one with the imports done begins at once, unless an import has used CUDA: then
+    # each has to import by itself. All read the path from here.
     os.environ["PYTHONPATH"] = os.pathsep.join([*SOURCES, *filter(None, [os.environ.get("PYTHONPATH")])])
-    FORKS.set_forkserver_preload(["torch", *(EXPORTING if {"training", "latency", "peers"} & {*chosen} else ())])
+    preloaded = ["torch", *(EXPORTING if {"training", "latency", "peers"} & {*chosen} else ())]
+    multiprocessing.set_forkserver_preload(preloaded)
     with tempfile.TemporaryDirectory(prefix="gpu-visit-") as scratch, contextlib.chdir(scratch):
         Path("logs").mkdir()
         for number, line in enumerate(lines):
