@@ -15,11 +15,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it i
 
 
 def pytest_collection_modifyitems(items):
-    """Tests marked `cuda` need a GPU."""
-    if not torch.cuda.is_available():
-        for item in items:
-            if item.get_closest_marker("cuda"):
-                item.add_marker(pytest.mark.skip(reason="torch finds no CUDA device"))
+    """Skip what is marked `cuda` where torch finds no GPU."""
+    for item in items if not torch.cuda.is_available() else ():
+        if item.get_closest_marker("cuda"):
+            item.add_marker(pytest.mark.skip(reason="has no CUDA device"))
 
 
 @pytest.fixture

@@ -40,9 +40,11 @@ REASON_CHARACTERS = 200
 
 
 def devices(settings):
-    """cpu, and cuda where both torch and onnxruntime compute there."""
-    cuda = sessions.CUDA in settings["providers"] and torch.cuda.is_available()
-    return ["cpu", "cuda"] if cuda and sessions.why_unavailable(sessions.CUDA) is None else ["cpu"]
+    """Those of cpu and cuda whose provider is asked for; cuda where both torch and onnxruntime compute there."""
+    asked = [device for device, provider in PROVIDERS.items() if provider in settings["providers"]]
+    if "cuda" in asked and not (torch.cuda.is_available() and sessions.why_unavailable(sessions.CUDA) is None):
+        asked.remove("cuda")
+    return asked
 
 
 def advice(measured, devices, settings):

@@ -9,7 +9,7 @@ import pandas
 
 from zoo import files, pages
 from zoo.errors import InputError
-from zoo.report import charts, latency_results, wording
+from zoo.report import charts, gpu, latency_results, wording
 
 TEMPLATES = Path(__file__).with_name("templates")
 FILTERS = dict(inspect.getmembers(wording, inspect.isfunction)) | wording.FORMATS
@@ -76,6 +76,7 @@ def write(report):
             "soundness": latency_results.soundness(experiments),
             "rows": _table_rows(kept),
             "claims": kept["claims"],
+            "gpu": gpu.gather(),
             "folder": "",
         }
         templates = pages.environment(TEMPLATES, FILTERS)
