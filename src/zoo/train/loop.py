@@ -37,7 +37,7 @@ def fit(network, draws, players, steps, *, batch_of=lambda draw: draw, rate=lamb
     What a network carries from step to step beside its weights it holds in the dictionary `carried`.
     """
     device = next(network.parameters()).device
-    optimizers = {name: _optimizer(network, name, player, device) for name, player in players.items()}
+    optimizers = optimizers_of(network, players)
     base_rates, scale = [float(group["lr"]) for group in _groups(optimizers)], None
     rows, unread, first = [], [], 0
     network.train()
@@ -51,7 +51,7 @@ def fit(network, draws, players, steps, *, batch_of=lambda draw: draw, rate=lamb
     def compute(draw, norms):
         return step_of(network, optimizers, batch_of(draw), clip, norms)
 
-    with _on_a_stream(device):
+    with on_a_stream(device):
         for step in range(first, steps):
             if validate_every and step % validate_every == 0:
                 rows += _validated(network, validation, step)
@@ -63,7 +63,11 @@ def fit(network, draws, players, steps, *, batch_of=lambda draw: draw, rate=lamb
             reading = step % log_every == 0 or step == steps - 1 or (step < log_every and step & (step - 1) == 0)
             draw = next(draws)
             if capture and device.type == "cuda" and step == first + EAGER_STEPS:
-                compute = _captured(compute, draw, network, optimizers)
+                try:
+                    compute = captured(compute, draw, optimizers)
+                except Exception as error:
+                    reason = " ".join(str(error).split())
+                    print(f"{network.__module__}: a step is not captured: {reason}", file=sys.stderr, flush=True)
             losses, norms = compute(draw, reading)
             if step == 0 and losses.keys() != optimizers.keys():
                 idle = ", ".join(optimizers.keys() - losses.keys())
@@ -109,25 +113,21 @@ def step_of(network, optimizers, batch, clip=None, norms=True):
     return losses, found
 
 
-def _captured(compute, draw, network, optimizers):
-    """`compute(draw, norms)` as a CUDA graph with norms and one without; itself where there can be none.
+def captured(compute, draw, optimizers):
+    """`compute(draw, norms)` as two CUDA graphs, with and without norms: a function that is called as it is.
 
-    What the result returns lies at fixed addresses, until it is called again.
+    What that returns lies at fixed addresses until the next call. Raises what an operator raises that cannot be part of
+    a graph.
     """
-    try:
-        for optimizer in optimizers.values():
-            if not optimizer.defaults.get("capturable", isinstance(optimizer, torch.optim.SGD)):
-                raise ValueError(f"{type(optimizer).__name__} counts its steps on the host")
-        inputs, graphs, results = [part.clone() for part in draw], {}, {}
-        pool, stream = torch.cuda.graph_pool_handle(), torch.cuda.current_stream()
-        for norms in (False, True):
-            graphs[norms] = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graphs[norms], pool, stream):
-                results[norms] = compute(inputs, norms)
-    except Exception as error:  # whatever an operator raises that cannot be captured
-        reason = " ".join(str(error).split())
-        print(f"{network.__module__}: steps are not captured as a CUDA graph: {reason}", file=sys.stderr, flush=True)
-        return compute
+    for optimizer in optimizers.values():
+        if not optimizer.defaults.get("capturable", isinstance(optimizer, torch.optim.SGD)):
+            raise ValueError(f"{type(optimizer).__name__} counts its steps on the host")
+    inputs, graphs, results = [part.clone() for part in draw], {}, {}
+    pool, stream = torch.cuda.graph_pool_handle(), torch.cuda.current_stream()
+    for norms in (False, True):
+        graphs[norms] = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graphs[norms], pool, stream):
+            results[norms] = compute(inputs, norms)
 
     def replay(draw, norms):
         for own, given in zip(inputs, draw, strict=True):
@@ -139,7 +139,7 @@ def _captured(compute, draw, network, optimizers):
 
 
 @contextlib.contextmanager
-def _on_a_stream(device):
+def on_a_stream(device):
     """On CUDA, work on a stream of its own: the default one cannot be captured."""
     if device.type != "cuda":
         yield
@@ -213,8 +213,17 @@ def _restore(state, network, optimizers):
         torch.cuda.set_rng_state(random.cpu(), device)
 
 
-def _optimizer(network, name, player, device):
+def optimizers_of(network, players):
+    """{player: its torch.optim.Optimizer}, whose learning rates are tensors on the network's device.
+
+    Raises InputError for a part that the network has not, and an option that the optimiser does not take.
+    """
+    return {name: _optimizer(network, name, player) for name, player in players.items()}
+
+
+def _optimizer(network, name, player):
     where = f"{PLAYERS}.{name}"
+    device = next(network.parameters()).device
     options = {key: value for key, value in player.items() if key not in ("algorithm", "moves")}
     weights = _weight_groups(network, f"{where}.moves", player["moves"])
     algorithm = getattr(torch.optim, player["algorithm"])

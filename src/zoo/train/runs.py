@@ -17,6 +17,9 @@ from zoo.records.cost import Training as Cost
 from zoo.train import batches, checkpoints, loop, seeding
 
 BATCHES = {"images": batches.of_images, "text": batches.of_text}
+# They change how convolutions are computed, not what: the first is 1.4 times faster on a CPU, the second up to twice as
+# fast with the deterministic kernels of a GPU.
+MEMORY_FORMATS = {"cpu": torch.channels_last, "cuda": torch.contiguous_format}
 SECONDS_BETWEEN_STATES = 30
 
 
@@ -49,10 +52,8 @@ def train(experiment, settings, seed, arrays, facts, on_log):
     device = seeding.prepare(seed, settings.threads, settings.device)
     processor = torch.cuda.get_device_name() if device.type == "cuda" else hardware.cpu()
     where = f"models.{experiment.name}.net"
-    # The order in memory changes how convolutions are computed, not what: channels_last is 1.4 times faster on a CPU,
-    # and 1.2 to 2 times slower with the deterministic kernels of a GPU.
-    order = torch.channels_last if device.type == "cpu" else torch.contiguous_format
-    network = experiments.build(experiment.file, experiment.net, facts, where).to(device, memory_format=order)
+    network = experiments.build(experiment.file, experiment.net, facts, where)
+    network = network.to(device, memory_format=MEMORY_FORMATS[device.type])
     begun_from = _begin(experiment, seed, network)
     metadata = _metadata(experiment, seed, facts, network)
     rows, diverged, progress, cost = [], None, None, None
