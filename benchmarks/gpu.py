@@ -1,93 +1,752 @@
-"""reports/gpu/README.md from first_visit.json: what a step and a graph cost on a GPU, and whether they are right there.
+"""What a machine with a GPU shows in a few minutes, without DVC: one archive with everything that was measured there.
 
-Measured once, outside of the pipeline, with the code of the commit that the file names; `python benchmarks/gpu.py`
-renders the tables again.
+    python benchmarks/gpu.py --budget 460 --to visit.zip    # on that machine
+    python benchmarks/gpu.py --device cpu --budget 120      # the same program where there is no GPU
+    python benchmarks/gpu.py --render visit.zip             # here: reports/gpu/visit.json and the page beside it
+
+The parts run in this order, each for its share of the time that is left; what a part does not reach is listed:
+
+    facts         the machine and its versions
+    data          MNIST and PTB where ZOO_MIRROR names a folder that has them, else the data of the quick profile
+    tests         tests marked `cuda`, then all tests of training, graphs and latency
+    determinism   (beside the tests) equal weights of two trainings, an interrupted one, eager and captured steps?
+    steps         a training step of every experiment, eager and captured: milliseconds, operators, kernels
+    training      every experiment, export included, for as much of its budget as fits: short ones whole
+    latency       one graph of every structure in every mode, by the stage `benchmark`
+    peers         other runtimes beside it, by the stage `peers`
+    evaluation    the quality of what was trained, by the stage `evaluate`
+
+Work is done in processes of its own, in a temporary folder: an error of CUDA ends one experiment, and the checkout's
+artifacts stay as they are. The stage functions read that folder's params.yaml, which has one seed, the steps that fit,
+and latency settings for a short visit.
 """
 
+import argparse
+import contextlib
+import copy
+import datetime
+import functools
+import importlib.metadata
+import importlib.util
+import io
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from xml.etree import ElementTree
 
-import pandas
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = [str(ROOT / "src"), str(ROOT / "stages")]
+sys.path[:0] = SOURCES
 
-from zoo import files
+from ruamel.yaml import YAML  # noqa: E402, the path comes first
 
-HERE = Path(__file__).resolve().parents[1] / "reports" / "gpu"
+from zoo import code, files, params, records  # noqa: E402
+from zoo.errors import InputError  # noqa: E402
+from zoo.records import cost, gpu, latency, metrics, parity, run  # noqa: E402
+from zoo.records import peers as peers_record  # noqa: E402
+
+SETTING = "float32, deterministic"
+SUITES = ("tests/train", "tests/graphs", "tests/latency")
+MODES = ("host", "bound", "graph")
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+# What a visit changes of the settings. On a CPU it only shows that the program works.
+BENCHMARK = {
+    "cuda": {"batches": [1, 64]},
+    "cpu": {
+        "batches": [1], "calls": 1, "seconds": 1e-3, "most_seconds": 1e-2, "reference_seconds": 1e-3,
+        "warmup_calls": 1, "warmup_seconds": 1e-3, "warmup_most_seconds": 1e-2,
+    },
+}  # fmt: skip
+PEERS = {"cuda": {"batches": [1, 64]}, "cpu": {"batches": [1]}}
+STEP_SECONDS = {"cuda": 0.25, "cpu": 0.02}  # how long a step is repeated for its time
+REPEATED_STEPS = {"cuda": 40, "cpu": 4}
+USED, EXPORT_SECONDS = 0.7, 4  # of the time for training, less what an experiment's validation and export take
+SIDE_BY_SIDE = 8  # processes on one GPU at most
+EXPORTING = ("onnxscript.function_libs.torch_lib.ops", "torch.export._trace")  # what takes seconds to import
+SAVING_SECONDS = 3
+OPEN = "not reached: the time was up"
+INTERRUPTED_SECONDS = 10  # pytest then writes what it has
 
 
-def table(rows, columns):
-    """A Markdown table of the `columns` {key: title} of `rows`."""
-    frame = pandas.DataFrame(rows).reindex(columns=list(columns)).rename(columns=columns)
-    return frame.to_markdown(index=False, floatfmt=".3g", missingval="")
+# ---- what a worker does for one name
 
 
-def steps(found):
-    """A table of each setting: milliseconds of a training step, one by one and as a captured CUDA graph."""
-    columns = {
-        "name": "experiment", "eager_ms": "eager, ms", "kernels": "kernels", "graph_ms": "CUDA graph, ms",
-        "five_ms": "five seeds in one graph, ms",
-    }  # fmt: skip
-    for setting, rows in found.items():
-        ratios = [row["eager_ms"] / row["graph_ms"] for row in rows if "graph_ms" in row]
-        yield f"### {setting}"
-        yield (
-            f"{len(ratios)} of {len(rows)} experiments were captured; their steps were {min(ratios):.1f} to "
-            f"{max(ratios):.1f} times faster than eager ones."
+def machine(visit, _):
+    """The machine, the versions of the packages that decide numbers, the commit, and the device that `auto` means."""
+    import torch
+
+    from zoo.latency import machine
+
+    versions = {}
+    for distribution in sorted(code.DISTRIBUTIONS.values()):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[distribution] = importlib.metadata.version(distribution)
+    found = torch.cuda.is_available()
+    if visit.device == "cuda" and not found:
+        raise InputError("--device cuda, but torch finds no CUDA device here: leave it out")
+    device = visit.device if visit.device != "auto" else "cuda" if found else "cpu"
+    torch.zeros(1, device=device)  # raises where this process cannot use CUDA
+    with contextlib.chdir(ROOT):
+        commit = visit.commit or machine.commit()
+    return {"machine": machine.describe(), "versions": versions, "commit": commit, "device": device}
+
+
+def data(visit, key):
+    """Get a data set, as the stage `download` does."""
+    import download
+
+    download.download(visit.profile, key)
+    return {}
+
+
+def step(visit, name):
+    """The row of `zoo.records.gpu.Step` of an experiment."""
+    experiment, arrays, facts, device = _prepared(visit, name)
+    eager = step_of(experiment, arrays, facts, device)
+    row = {"eager_ms": milliseconds(eager, device)} | counted(eager, device)
+    if device.type == "cuda":
+        try:
+            captured = step_of(experiment, arrays, facts, device, captured=True)
+            row["graph_ms"] = milliseconds(captured, device)
+        except Exception as error:  # what a capture does not allow raises all kinds
+            row["error"] = f"not captured: {one_line(error)}"
+            traceback.print_exc()
+    return row
+
+
+def determinism(visit, name):
+    """The row of `zoo.records.gpu.Repeat` of an experiment."""
+    experiment, arrays, facts, device = _prepared(visit, name)
+    steps = REPEATED_STEPS[device.type]
+    fit = functools.partial(fitted, experiment, arrays, facts, steps, device)
+    weights, loss, halfway = fit()
+    began = time.monotonic()
+    row = {"steps": steps, "loss": loss, "deterministic": fit()[0] == weights}
+    row |= {"seconds_again": time.monotonic() - began, "resumes": fit(state=halfway)[0] == weights}
+    if device.type == "cuda":
+        row["captured_equals_eager"] = fit(capture=False)[0] == weights
+    return row
+
+
+def training(visit, name):
+    """Train and export an experiment, as the stages do."""
+    import export
+    import train
+
+    train.train(visit.profile, name)
+    export.export_graphs(visit.profile, name)
+    return {}
+
+
+def benchmark(visit, _):
+    """Time every structure, as the stage `benchmark` does."""
+    import benchmark as stage
+
+    stage.benchmark(visit.profile)
+    return {}
+
+
+def peers(visit, _):
+    """Time the peers, as the stage `peers` does, also of a structure that `benchmark` did not reach."""
+    import peers as stage
+
+    from zoo.latency import structures
+
+    for structure, (graph, *_) in structures.graphs(visit.profile).items():
+        if not latency.path(visit.profile, structure).exists():
+            reasons = {PROVIDERS[visit.device]: "the time was up"}
+            absent = latency.Latency(structure_sha256=structure, verb=graph.verb, not_measured=reasons)
+            latency.write(absent, visit.profile)
+    stage.time_peers(visit.profile)
+    return {}
+
+
+def evaluation(visit, name):
+    """Evaluate an experiment, as the stage does; its headline metric."""
+    import evaluate
+
+    evaluate.evaluate(visit.profile, name)
+    headline = params.read()["models"][name].get("headline")
+    if headline is None:
+        return {}
+    verb, metric = headline.split(".")
+    return {"headline": headline, "value": metrics.read(visit.profile, name).verbs[verb][metric].mean}
+
+
+WORKERS = {
+    "machine": machine, "data": data, "step": step, "determinism": determinism, "training": training,
+    "benchmark": benchmark, "peers": peers, "evaluation": evaluation,
+}  # fmt: skip
+
+
+def _prepared(visit, name):
+    from zoo.params import experiments
+    from zoo.train import seeding
+
+    experiment = experiments.experiment(params.read(), visit.profile, name)
+    return experiment, *_data(visit.profile, experiment.data), seeding.prepare(0, 1, visit.device)
+
+
+@functools.cache
+def _data(profile, key):
+    from zoo.data import archive
+
+    return archive.read(files.data(profile, key))
+
+
+def built(experiment, arrays, facts, device):
+    """(network, `batches.Stream`) of an experiment with seed 0, as a training begins with them."""
+    from zoo.params import experiments
+    from zoo.train import runs, seeding
+
+    seeding.prepare(0, 1, device.type)
+    network = experiments.build(experiment.file, experiment.net, facts)
+    network = network.to(device, memory_format=runs.MEMORY_FORMATS[device.type]).train()
+    order = seeding.generator(0)
+    return network, runs.BATCHES[experiment.data](arrays, experiment.fit, experiment.labelled, 1000, device, order)
+
+
+def step_of(experiment, arrays, facts, device, captured=False):
+    """A function without arguments that trains an experiment by one step, the next batch included."""
+    from zoo.train import loop
+
+    network, stream = built(experiment, arrays, facts, device)
+    optimizers = loop.optimizers_of(network, experiment.recipe["players"])
+
+    def compute(draw, norms):
+        return loop.step_of(network, optimizers, stream.batch_of(draw), experiment.fit.clip, norms)
+
+    if captured:
+        with loop.on_a_stream(device):
+            for _ in range(loop.EAGER_STEPS):
+                compute(next(stream.draws), True)
+            compute = loop.captured(compute, next(stream.draws), optimizers)
+    return lambda: compute(next(stream.draws), False)
+
+
+def fitted(experiment, arrays, facts, steps, device, state=None, **options):
+    """(sha256 of the weights, loss of the last step, state half-way) of a training, or of the rest of one."""
+    import hashlib
+
+    from zoo.train import loop
+
+    network, stream = built(experiment, arrays, facts, device)
+    losses, kept = [], []
+
+    def keep(snapshot):
+        taken = snapshot()
+        if taken["step"] == steps // 2:
+            kept.append(copy.deepcopy(taken))
+
+    loop.fit(
+        network, stream.draws, experiment.recipe["players"], steps, batch_of=stream.batch_of, clip=experiment.fit.clip,
+        state=state, on_checkpoint=keep, on_log=lambda _, now: losses.append(sum(now.values())), **options,
+    )  # fmt: skip
+    digest = hashlib.sha256()
+    for value in network.state_dict().values():
+        digest.update(value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest(), losses[-1], kept[0] if kept else None
+
+
+def milliseconds(call, device):
+    """The time of a call, over as many as take STEP_SECONDS, after three others."""
+    import torch
+
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    for _ in range(3):
+        call()
+    count, spent = 1, 0.0
+    while spent < STEP_SECONDS[device.type]:
+        count *= 2
+        wait()
+        start = time.perf_counter()
+        for _ in range(count):
+            call()
+        wait()
+        spent = time.perf_counter() - start
+    return spent / count * 1e3
+
+
+def counted(call, device):
+    """{"operators", "kernels", "fills"} of a call: torch's innermost operators, and what the GPU ran for them."""
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    on_gpu = device.type == "cuda"
+    with profile(activities=[ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * on_gpu) as seen:
+        call()
+        if on_gpu:
+            torch.cuda.synchronize()
+    events = seen.events()
+    row = {"operators": sum(event.name.startswith("aten::") and not event.cpu_children for event in events)}
+    if on_gpu:
+        kernels = [event.name for event in events if event.device_type == torch.autograd.DeviceType.CUDA]
+        row |= {"kernels": len(kernels), "fills": sum("FillFunctor" in name for name in kernels)}
+    return row
+
+
+def one_line(error):
+    """The kind and the first line of an error."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+# ---- processes
+
+
+def serve(function, visit, connection):
+    """In a process of its own: answer each name that comes with the row that a function of WORKERS gives for it."""
+    os.setsid()  # so that it can be killed with all that it starts
+    with open(Path("logs", f"{function}.txt"), "a") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    with contextlib.suppress(EOFError):  # the other end was closed
+        while True:
+            name = connection.recv()
+            try:
+                row = WORKERS[function](visit, name)
+            except Exception as error:
+                traceback.print_exc()
+                row = {"failed": str(error) if isinstance(error, InputError) else one_line(error)}
+            connection.send(row)
+
+
+def work(visit, function, names, seconds, side_by_side=1):
+    """({name: row}, names not reached): a function of WORKERS for each name, for so many seconds at most.
+
+    A process serves one name after the other, until one fails: that may leave CUDA unusable in it. The row of a name
+    that failed has "error" alone.
+    """
+    todo, rows, processes, stopped = iter(names), {}, [], threading.Event()
+    about = SimpleNamespace(profile=visit.profile, device=visit.device, commit=visit.commit)
+
+    def start():
+        ours, theirs = visit.processes.Pipe()
+        process = visit.processes.Process(target=serve, args=(function, about, theirs))
+        process.start()
+        theirs.close()
+        processes.append(process)
+        if stopped.is_set():  # meanwhile
+            end(process)
+        return process, ours
+
+    def feed(_):
+        process = connection = None
+        while not stopped.is_set() and (name := next(todo, None)) is not None:
+            process, connection = (process, connection) if process else start()
+            try:
+                connection.send(name)
+                row = connection.recv()
+            except (EOFError, OSError):
+                process.join()
+                row = {"failed": f"the process ended with status {process.exitcode}"}
+            if stopped.is_set():
+                return
+            rows[name] = {"error": row["failed"]} if "failed" in row else row
+            process = end(process) if "failed" in row else process
+
+    def stop():
+        stopped.set()
+        for process in processes:
+            end(process)
+
+    timer = threading.Timer(seconds, stop)
+    timer.start()
+    try:
+        count = max(1, min(side_by_side, len(names)))
+        with ThreadPoolExecutor(count) as pool:
+            list(pool.map(feed, range(count)))
+    finally:
+        timer.cancel()
+        stop()
+    return rows, [name for name in names if name not in rows]
+
+
+def end(process):
+    """Kill a process, and all that it started if it leads a group."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+
+
+# ---- parts: (visit, seconds) -> names not reached; results go to visit.results
+
+
+def facts(visit, seconds):
+    for method in ("forkserver", "spawn"):
+        visit.processes = multiprocessing.get_context(method)
+        rows, missed = work(visit, "machine", ["machine"], seconds)
+        found = rows.get("machine", {"error": "no answer in time"})
+        if "error" not in found or visit.device == "cpu":
+            break
+    if "error" in found:
+        raise InputError(found["error"])
+    visit.device = found["device"]
+    visit.results |= found
+    visit.results["settings"] = write_params(visit, {})
+    return missed
+
+
+def fetch(visit, seconds):
+    rows, missed = work(visit, "data", ["images", "text"], seconds, 2)
+    refuse(rows)
+    return missed
+
+
+def tests(visit, seconds):
+    """Run pytest on the files with a test marked `cuda`, then on the suites; each gets the time that is left."""
+    began, missed = time.monotonic(), []
+    marked = [path for path in (ROOT / "tests").rglob("test_*.py") if "mark.cuda" in path.read_text(encoding="utf-8")]
+    runs = {"training, graphs, latency": [*SUITES, "-m", "not cuda"]}
+    if visit.device == "cuda":  # elsewhere all of these are skipped
+        runs = {"marked cuda": [*marked, "-m", "cuda"]} | runs
+    for name, arguments in runs.items():
+        left = seconds - (time.monotonic() - began)
+        found = pytest(visit, arguments, left) if left > 1 else {"error": OPEN}
+        visit.results.setdefault("tests", {})[name] = found
+        missed += [name] if "error" in found else []
+    return missed
+
+
+def pytest(visit, arguments, seconds):
+    """The fields of `zoo.records.gpu.Tests` of one run, which is interrupted when its time is up."""
+    report = Path(tempfile.mkdtemp(dir="."), "junit.xml").resolve()
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", "--tb=short"]
+    if importlib.util.find_spec("xdist"):
+        command += ["-n", str(visit.side_by_side)]
+    with open(Path("logs", "tests.txt"), "a") as log:
+        process = subprocess.Popen(
+            [*command, *map(str, arguments)], cwd=ROOT, stdout=log, stderr=log, start_new_session=True
         )
-        yield table(rows, columns)
+        stopped = None
+        try:
+            process.wait(max(1, seconds - INTERRUPTED_SECONDS))
+        except subprocess.TimeoutExpired:
+            stopped = "stopped: the time was up"
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(INTERRUPTED_SECONDS)
+        finally:
+            end(process)
+            process.wait()
+    found = junit(report) if report.exists() else {}
+    return found | ({"error": stopped} if stopped else {})
 
 
-def refused(graphs):
-    """Which graphs did not run on CUDA, and how far the others were from the CPU."""
-    failed = [row["of"] for row in graphs if "error" in row["host"]]
-    relative = {
-        row["of"]: max(
-            row[mode]["largest_difference"] / max(1, row[mode]["scale"]) for mode in ("host", "bound", "graph")
-        )
-        for row in graphs
-        if row["of"] not in failed
-    }
-    worst = max(relative, key=relative.get)
-    return (
-        f"{len(relative)} of {len(graphs)} graphs ran whole on CUDA in all three modes, each compared with the CPU "
-        f"after a replay on other inputs. The largest difference was {relative[worst]:.1e} of the larger of 1 and the "
-        f"largest output ({worst}). Refused, because a node was left to the CPU: {', '.join(failed)}."
+def junit(path):
+    """{"counts": {outcome: number}, "failures": {test: its last lines}} of a JUnit report."""
+    counts, failures = dict.fromkeys(("passed", "failed", "error", "skipped"), 0), {}
+    for case in ElementTree.parse(path).iter("testcase"):
+        tags = {child.tag: child for child in case}
+        outcome = next((tag for tag in ("failure", "error", "skipped") if tag in tags), "passed")
+        counts["failed" if outcome == "failure" else outcome] += 1
+        if outcome in ("failure", "error"):
+            name = f"{case.get('classname')}::{case.get('name')}"
+            failures[name] = "\n".join((tags[outcome].text or "").strip().splitlines()[-6:])
+    return {"counts": counts, "failures": failures}
+
+
+def repeat(visit, seconds):
+    rows, missed = work(visit, "determinism", visit.trainable, seconds, visit.side_by_side)
+    visit.results["determinism"] = listed(rows, visit.names)
+    return missed
+
+
+def steps(visit, seconds):
+    rows, missed = work(visit, "step", visit.trainable, seconds)
+    visit.results["steps"] = {SETTING: listed(rows, visit.names)}
+    return missed
+
+
+def train(visit, seconds):
+    """Train for the steps that `shares` gives: what takes least first, but a probe after what it begins from."""
+    budgets = {name: visit.values["models"][name]["steps"][visit.profile] for name in visit.names}
+    planned = shares(visit, budgets, USED * seconds - EXPORT_SECONDS * len(budgets) / visit.side_by_side)
+    write_params(visit, planned)
+    starts = {name: visit.values["models"][name]["start"].partition("checkpoints/")[2] for name in visit.names}
+    first, seconds_each = {*starts.values()}, {name: step_seconds(visit, name) * planned[name] for name in visit.names}
+    order = sorted(visit.names, key=lambda name: (starts[name] != "", name not in first, seconds_each[name]))
+    rows, missed = work(visit, "training", order, seconds, visit.side_by_side)
+    for name in visit.names:
+        if run.path(visit.profile, name).exists():
+            trained, costs = run.read(visit.profile, name), cost.read(visit.profile, name).training
+            rows[name] = rows.get(name, {}) | {
+                "steps": trained.recipe["steps"], "budget": budgets[name],
+                "seconds": costs["0"].seconds if costs else 0.0,
+                "diverged_at_step": trained.seeds["0"].diverged_at_step,
+            }  # fmt: skip
+    visit.results["training"] = listed({name: row for name, row in rows.items() if budgets[name] or row}, visit.names)
+    return missed
+
+
+def shares(visit, budgets, seconds):
+    """{name: steps}, the budgets cut so that none takes longer than T, with T as large as `seconds` allow.
+
+    A captured step keeps the GPU busy: no two run at once. Eager steps and those on a CPU do, side by side. Where no
+    step was timed, the quick profile's number of steps is taken: it is sized for seconds.
+    """
+    paces = {name: step_seconds(visit, name) for name in budgets}
+    quick = {name: visit.values["models"][name]["steps"]["quick"] for name in budgets}
+    timed = {name: steps * paces[name] for name, steps in budgets.items() if paces[name]}
+    captured = {row["name"] for row in step_rows(visit) if row.get("graph_ms")}
+    at_once = {name: 1 if name in captured else visit.side_by_side for name in timed}
+    low, high = 0.0, max(0.0, seconds)
+    for _ in range(50):
+        middle = (low + high) / 2
+        fits = sum(min(whole, middle) / at_once[name] for name, whole in timed.items()) <= seconds
+        low, high = (middle, high) if fits else (low, middle)
+    least = {name: min(1, steps) for name, steps in budgets.items()}
+    cut = {name: min(budgets[name], int(low / paces[name])) for name in timed}
+    return {name: max(least[name], cut.get(name, min(budgets[name], quick[name]))) for name in budgets}
+
+
+def step_rows(visit):
+    """The rows of all steps that were timed."""
+    return [row for rows in visit.results.get("steps", {}).values() for row in rows if row.get("eager_ms")]
+
+
+def step_seconds(visit, name):
+    """How long a step of an experiment takes here, captured if it can be; 0 if it was not timed."""
+    return next((row.get("graph_ms", row["eager_ms"]) / 1e3 for row in step_rows(visit) if row["name"] == name), 0.0)
+
+
+def time_graphs(visit, seconds):
+    """The stage `benchmark`, on a graph of every structure."""
+    began = time.monotonic()
+    without = export_rest(visit, seconds / 2)
+    rows, missed = work(visit, "benchmark", ["benchmark"], seconds - (time.monotonic() - began))
+    read_latencies(visit)
+    refuse(rows)
+    return [*without, *(["the remaining structures"] if missed else [])]
+
+
+def export_rest(visit, seconds):
+    """Train for one step, and export, what has no graph yet; the names for which there was no time."""
+    absent = [name for name in visit.order if not parity.path(visit.profile, name).exists()]
+    write_params(visit, {name: min(1, visit.values["models"][name]["steps"][visit.profile]) for name in absent})
+    return work(visit, "training", absent, seconds, visit.side_by_side)[1]
+
+
+def read_latencies(visit):
+    """Rows of all structures that were timed until now: times, and whether outputs are those of the CPU."""
+    timed, graphs = [], []
+    for path in sorted(latency.folder(visit.profile).glob("*.json")):
+        record = records.read(latency.Latency, path)
+        for source in record.sources.values():
+            agreement = {(row.batch, getattr(row, "mode", mode)): row for row in source.agreement for mode in MODES}
+            beside, of = {}, source.graph
+            for row in source.rows:
+                timed.append(shown(row, of.experiment, of.verb))
+                found = agreement.get((row.batch, row.mode))
+                why = row.not_measured or (found.not_measured if found else None)
+                number = found.model_dump(include={"largest_difference", "scale"}) if found else {}
+                beside.setdefault(row.batch, {})[row.mode] = {"error": why} if why else number
+            graphs += [
+                {"of": f"{of.experiment}/{of.verb}", "batch": batch} | modes
+                for batch, modes in beside.items()
+                if modes.keys() == set(MODES)
+            ]
+    visit.results |= {"latency": timed, "graphs": graphs}
+
+
+def shown(row, experiment, verb, **more):
+    """The fields of `zoo.records.gpu.Timed` of a row of a latency or of a peer."""
+    about = {"experiment": experiment, "verb": verb, "batch": row.batch, "mode": row.mode, **more}
+    if row.times is None:
+        return about | {"not_measured": row.not_measured}
+    return about | row.times.model_dump(include={"p50_us", "p50_low_us", "p50_high_us", "calls", "drift"})
+
+
+def time_peers(visit, seconds):
+    """The stage `peers`, on a graph of every structure."""
+    began = time.monotonic()
+    without = export_rest(visit, seconds / 2)
+    rows, missed = work(visit, "peers", ["peers"], seconds - (time.monotonic() - began))
+    timed = []
+    for path in sorted(peers_record.folder(visit.profile).glob("*.json")):
+        record = records.read(peers_record.Peers, path)
+        of = record.graph
+        timed += [shown(row, of.experiment, of.verb, runtime=row.runtime) for row in record.rows]
+    visit.results["peers"] = timed
+    refuse(rows)
+    return [*without, *(["the remaining structures"] if missed else [])]
+
+
+def evaluate(visit, seconds):
+    trained = {row["name"]: row for row in visit.results.get("training", []) if "error" not in row}
+    rows, missed = work(visit, "evaluation", list(trained), seconds, visit.side_by_side)
+    for name, row in rows.items():
+        trained[name] |= row
+    return missed
+
+
+# In order, with their shares of the time; those of one line run side by side. The first two get what they need.
+PARTS = [
+    {"facts": (facts, None)},
+    {"data": (fetch, None)},
+    {"tests": (tests, 20), "determinism": (repeat, 20)},
+    {"steps": (steps, 22)},
+    {"training": (train, 24)},
+    {"latency": (time_graphs, 20)},
+    {"peers": (time_peers, 10)},
+    {"evaluation": (evaluate, 5)},
+]
+ALWAYS = {"facts", "data"}
+ALWAYS_SECONDS = 60
+
+
+def refuse(rows):
+    """Raises InputError where a part that is one job failed."""
+    if failures := [row["error"] for row in rows.values() if "error" in row]:
+        raise InputError("; ".join(failures))
+
+
+def listed(rows, names):
+    """Rows as a list, in the order of the names."""
+    return [{"name": name} | rows[name] for name in names if name in rows]
+
+
+def write_params(visit, steps):
+    """Write params.yaml of the temporary folder; return the settings of latency and peers.
+
+    `steps` replace those of the experiments that it has.
+    """
+    values, profile, device = copy.deepcopy(visit.values), visit.profile, visit.device
+    values["device"] = device
+    for name, entry in values["models"].items():
+        entry["seeds"][profile] = [0]
+        entry["steps"][profile] = steps.get(name, entry["steps"][profile])
+    values["benchmark"]["both"]["providers"] = [PROVIDERS[device]]
+    settings = {}
+    for section, changes in (("benchmark", BENCHMARK), ("peers", PEERS)):
+        own = values[section].get("visit", values[section]["quick"]) | changes[device]
+        shared = {key: value for key, value in values[section]["both"].items() if key not in own}
+        values[section] |= {"both": shared, profile: own}
+        settings[section] = shared | own
+    text = io.StringIO()
+    YAML(typ="safe").dump(values, text)
+    with files.replacing(params.PATH) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8")
+    return settings
+
+
+# ---- the program
+
+
+def run_part(visit, name, function, seconds):
+    """Run a part and write down how it ended."""
+    began, missed = time.monotonic(), []
+    print(f"{name}: for {seconds:.0f} s at most", flush=True)
+    try:
+        missed = function(visit, seconds)
+        outcome = "stopped at its limit" if missed else "done"
+    except InputError as error:
+        outcome = f"failed: {error}"
+    except Exception as error:
+        traceback.print_exc()
+        outcome = f"failed: {one_line(error)}"
+    spent = time.monotonic() - began
+    part = {"outcome": outcome, "seconds": spent, "limit_seconds": seconds, "not_reached": missed}
+    visit.results["parts"][name] = part
+    rest = (
+        f"; not reached: {', '.join(missed[:5])}{f' and {len(missed) - 5} more' * (len(missed) > 5)}" if missed else ""
     )
+    print(f"{name}: {outcome}, {spent:.0f} s{rest}", flush=True)
 
 
-def trained(rows):
-    """Whether trainings repeat and resume."""
-    right = [row["name"] for row in rows if row.get("deterministic") and row.get("resumes")]
-    return (
-        f"{len(right)} of {len(rows)} experiments that were trained for 120 steps three times gave equal weights each "
-        f"time, to the byte: twice from the start, and once interrupted half-way and resumed ({', '.join(right)})."
-    )
+def run_all(options):
+    """Run the parts within the budget; write the archive after each, so that a run that is ended leaves one."""
+    until = time.monotonic() + options.budget - SAVING_SECONDS
+    target = options.to.resolve()
+    target = target if target.suffix == ".zip" else target / "results.zip"
+    mirror = os.environ.get("ZOO_MIRROR")
+    if mirror and "://" not in mirror:
+        os.environ["ZOO_MIRROR"] = str(Path(mirror).resolve())
+    values = params.read(ROOT / params.PATH)
+    models = params.section(values, "models")
+    if unknown := set(options.experiments or []) - models.keys():
+        raise InputError(f"--experiments: {', '.join(sorted(unknown))}: params.yaml has no such experiment")
+    profile = options.profile or ("full" if mirror else "quick")
+    names = [name for name in models if name in (options.experiments or models)]
+    files_before = [models[name]["file"] for name in names]
+    ranks = {name: files_before[:place].count(models[name]["file"]) for place, name in enumerate(names)}
+    order = sorted(names, key=ranks.get)  # one of each model file, then the next of each
+    chosen = [name for line in PARTS for name in line if name in ALWAYS or name in (options.only or line)]
+    outcomes = {name: {"outcome": OPEN if name in chosen else "not asked for"} for line in PARTS for name in line}
+    visit = SimpleNamespace(
+        device=options.device, profile=profile, commit=options.commit, values=values, names=names,
+        order=order, trainable=[name for name in order if models[name]["steps"][profile]],
+        side_by_side=min(len(os.sched_getaffinity(0)), SIDE_BY_SIDE),
+        results={
+            "date": datetime.date.today().isoformat(), "profile": profile, "budget_seconds": options.budget,
+            "device": options.device, "parts": outcomes,
+        },
+    )  # fmt: skip
+    lines = [{name: part for name, part in line.items() if name in chosen} for line in PARTS]
+    # A process that is forked from one with the imports done begins at once, unless an import has used CUDA: then
+    # each has to import by itself. All read the path from here.
+    os.environ["PYTHONPATH"] = os.pathsep.join([*SOURCES, *filter(None, [os.environ.get("PYTHONPATH")])])
+    preloaded = ["torch", *(EXPORTING if {"training", "latency", "peers"} & {*chosen} else ())]
+    multiprocessing.set_forkserver_preload(preloaded)
+    with tempfile.TemporaryDirectory(prefix="gpu-visit-") as scratch, contextlib.chdir(scratch):
+        Path("logs").mkdir()
+        for number, line in enumerate(lines):
+            left = until - time.monotonic()
+            shares = [max((share or 0 for _, share in of.values()), default=0) for of in lines[number:]]
+            seconds = left * shares[0] / sum(shares) if shares[0] else min(left, ALWAYS_SECONDS)
+            with ThreadPoolExecutor(2) as pool:
+                for name, (function, _) in line.items() if seconds > 1 else ():
+                    pool.submit(run_part, visit, name, function, seconds)
+            save(visit, target)
+            if "machine" not in visit.results:
+                raise InputError(outcomes["facts"]["outcome"])
+    for name in (name for name in chosen if outcomes[name]["outcome"] == OPEN):
+        print(f"{name}: {OPEN}")
+    print(f"{target}: written")
 
 
-def write():
-    """Render the page."""
-    found = files.read_json(HERE / "first_visit.json")
-    machine = ", ".join(f"{key} {value}" for key, value in found["machine"].items() if value is not None)
-    latency = [{"experiment": name} | row for name, rows in found["latency"].items() for row in rows]
-    columns = {
-        "experiment": "experiment", "verb": "verb", "batch": "batch", "mode": "mode", "p50_us": "p50, µs",
-        "drift": "drift of the reference",
-    }  # fmt: skip
-    parts = [
-        "# On a GPU",
-        f"Measured once at commit {found['commit']}, on untrained networks and their graphs: {machine}. The versions "
-        "are not the pinned ones. Rendered from first_visit.json by `python benchmarks/gpu.py`.",
-        "## A training step",
-        *steps(found["steps"]),
-        "## Training",
-        trained(found["training"]),
-        "## Graphs",
-        refused(found["graphs"]),
-        "## Latency with ONNX Runtime on CUDA",
-        "Settings of the quick profile. A drift above 0.05 means that the machine's pace changed meanwhile.",
-        table(latency, columns),
-    ]
-    with files.replacing(HERE / "README.md") as temporary:
-        temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+def save(visit, target):
+    """Write the archive: results.json, the records of the stages, and what the parts printed."""
+    records.write(Path("results.json"), gpu.Visit.model_validate(visit.results))
+    kept = [Path("results.json"), *Path("logs").glob("*")]
+    kept += [path for path in Path("reports").glob("*/*/*") if path.suffix in (".json", ".csv")]
+    with files.replacing(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
+        for path in kept:
+            file.write(path)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parts = [name for line in PARTS for name in line]
+    add = parser.add_argument
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: cuda where there is one")
+    add("--budget", type=float, default=460, metavar="SECONDS", help="default: %(default)s")
+    add("--to", type=Path, default=Path("results.zip"), metavar="FILE.zip|FOLDER", help="default: %(default)s")
+    add("--only", nargs="+", choices=parts, metavar="PART", help=f"of {', '.join(parts)}; default: all")
+    add("--experiments", nargs="+", metavar="NAME", help="default: all of params.yaml")
+    add("--profile", choices=params.PROFILES, help="default: full where ZOO_MIRROR is set, else quick")
+    add("--commit", help="which commit's code this is, where git cannot tell")
+    add("--render", nargs="*", type=Path, metavar="FILE.zip", help="write reports/gpu from archives, and nothing else")
+    options = parser.parse_args()
+    try:
+        if options.render is not None:
+            import gpu_page
+
+            gpu_page.write(options.render)
+        else:
+            run_all(options)
+    except InputError as error:
+        sys.exit(f"{parser.prog}: {error}")
 
 
 if __name__ == "__main__":
-    write()
+    main()

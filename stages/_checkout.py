@@ -9,7 +9,8 @@ SCRIPT = Path(getattr(sys.modules["__main__"], "__file__", None) or "").resolve(
 try:
     from importlib.metadata import version  # missing in Python 3.7
 
-    version("repro-zoo")
+    if SCRIPT.parent == HERE:  # not where another program, or a test, imports a stage
+        version("repro-zoo")
 except ImportError:
     remedy = "run `. .venv/bin/activate` first, or `make setup` where there is no .venv"
     sys.exit(f"{SCRIPT.name}: {sys.executable} has none of this project's packages: {remedy}")
@@ -19,7 +20,7 @@ sys.path.insert(0, str(HERE.parent / "src"))
 from zoo import code  # noqa: E402, the path comes first
 from zoo.errors import InputError  # noqa: E402
 
-if SCRIPT.parent == HERE:  # not where a test imports a stage
+if SCRIPT.parent == HERE:
     if HERE.parent != code.ROOT:
         remedy = "remove what imports it at Python's start, sitecustomize or a .pth file"
         sys.exit(f"{SCRIPT.name}: zoo was imported from {code.ROOT}, not from {HERE.parent}: {remedy}")

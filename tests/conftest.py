@@ -14,6 +14,13 @@ hypothesis.settings.load_profile("repeatable")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it in what it starts in the background
 
 
+def pytest_collection_modifyitems(items):
+    """Skip what is marked `cuda` where torch finds no GPU."""
+    for item in items if not torch.cuda.is_available() else ():
+        if item.get_closest_marker("cuda"):
+            item.add_marker(pytest.mark.skip(reason="has no CUDA device"))
+
+
 @pytest.fixture
 def root():
     """The repository root as an absolute path."""

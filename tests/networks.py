@@ -11,7 +11,10 @@ torch.set_num_threads(1)
 EVERYTHING = params.read(Path(__file__).parent.parent / "params.yaml")
 MODELS = EVERYTHING["models"]
 ENTRIES = experiments.entries(EVERYTHING)
-FACTS = {"images": {"classes": 10}, "text": {"vocabulary": 30}}
+FACTS = {
+    "images": {"classes": 10, "class_names": [*"0123456789"]},
+    "text": {"vocabulary": 30, "end_of_sentence": 0, "word_ids": "by count", "word_list_sha256": "4" * 64},
+}
 
 
 def of_file(file):

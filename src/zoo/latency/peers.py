@@ -40,9 +40,11 @@ REASON_CHARACTERS = 200
 
 
 def devices(settings):
-    """cpu, and cuda where both torch and onnxruntime compute there."""
-    cuda = sessions.CUDA in settings["providers"] and torch.cuda.is_available()
-    return ["cpu", "cuda"] if cuda and sessions.why_unavailable(sessions.CUDA) is None else ["cpu"]
+    """Those of cpu and cuda whose provider is asked for; cuda where both torch and onnxruntime compute there."""
+    asked = [device for device, provider in PROVIDERS.items() if provider in settings["providers"]]
+    if "cuda" in asked and not (torch.cuda.is_available() and sessions.why_unavailable(sessions.CUDA) is None):
+        asked.remove("cuda")
+    return asked
 
 
 def advice(measured, devices, settings):
@@ -93,7 +95,7 @@ def measure(graph, path, load, batch, device, best, settings):
     torch.backends.fp32_precision = "tf32" if settings["tf32"] and device == "cuda" else "ieee"
     session = sessions.open_session(path)
     feeds = sessions.random_feeds(session, {"batch": batch, "time": settings["time"]})
-    expected = session.run(None, feeds)
+    expected = sessions.host(session, feeds)()
     about = {"batch": batch, "device": device, "graph_sha256": graph.graph_sha256}
     calls, rows, refused = {}, {}, []
     with _no_compiled_code(settings["runtimes"]), torch.inference_mode():

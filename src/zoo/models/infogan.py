@@ -15,6 +15,8 @@ class Network(nn.Module):
     `gradient_penalty` is gamma of the penalty R1 on the verdict's slope at real images (Mescheder et al. 2018, eq. 9).
     """
 
+    prior_deviation = 1.0
+
     def __init__(
         self, data, noise, code, generator, discriminator, dropout, gradient_penalty, class_weight, code_weight
     ):

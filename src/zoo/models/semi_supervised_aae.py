@@ -25,6 +25,8 @@ class Network(nn.Module):
     Without `unlabelled` the encoder learns from the labelled images alone, for comparison.
     """
 
+    prior_deviation = 1.0
+
     def __init__(self, data, hidden, style, critic, noise, unlabelled, reconstruction_weight, adversarial_weight):
         super().__init__()
         self.code_size, self.classes, self.noise, self.unlabelled = style, data.classes, noise, unlabelled

@@ -46,6 +46,8 @@ class Network(nn.Module):
     `conditional` joins the one-hot label to the input of encoder and decoder.
     """
 
+    prior_deviation = 1.0
+
     def __init__(self, data, hidden, activation, code, spread, likelihood, conditional, dropout, initial_weights):
         super().__init__()
         self.code_size, self.classes = code, data.classes

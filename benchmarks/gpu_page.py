@@ -1,0 +1,184 @@
+"""reports/gpu: the results of visits to machines with a GPU, one JSON file each, and README.md, rendered from these."""
+
+import textwrap
+import zipfile
+from collections import Counter
+
+import pandas
+
+from zoo import files, records
+from zoo.errors import InputError
+from zoo.records import gpu
+
+README = gpu.FOLDER / "README.md"
+
+
+def write(archives):
+    """Copy the results of each archive to reports/gpu, under its own name, and render the page of all that are there.
+
+    Raises InputError for a file that is no such archive, or was made without a GPU.
+    """
+    for path in archives:
+        try:
+            with zipfile.ZipFile(path) as file:
+                text = file.read("results.json")
+        except (OSError, KeyError, zipfile.BadZipFile) as error:
+            raise InputError(f"{path} is no archive of benchmarks/gpu.py: {error}") from None
+        visit = records.read(gpu.Visit, path, text)
+        if visit.device != "cuda":
+            raise InputError(f"{path} was made without a GPU: reports/gpu is for visits to a machine that has one")
+        records.write(gpu.FOLDER / f"{path.stem}.json", visit)
+    with files.replacing(README) as temporary:
+        temporary.write_text(page(gpu.visits()), encoding="utf-8")
+
+
+def page(visits):
+    """The Markdown of [(name, `gpu.Visit`)]."""
+    blocks = ["# On a GPU", "Rendered by `python benchmarks/gpu.py --render` from the JSON files beside this page."]
+    for name, visit in visits:
+        blocks += of_visit(name, visit)
+    return "\n\n".join(blocks if visits else [*blocks, "No GPU was at hand."]) + "\n"
+
+
+def of_visit(name, visit):
+    """The blocks of one visit; what it has nothing of is left out."""
+    machine = ", ".join(f"{key} {value}" for key, value in visit.machine.items() if value is not None)
+    where = visit.machine.get("gpu") or "a machine without a GPU"
+    yield f"## {where}, commit {visit.commit}"
+    data = f"with the data and budgets of the {visit.profile} profile" if visit.profile else "on untrained networks"
+    dated = f"on {visit.date} " if visit.date else ""
+    yield f"Measured {dated}outside of the pipeline, {data} ({name}.json), not with the pinned versions: {machine}."
+    if visit.parts:
+        rows = [{"part": part, **dict(how)} for part, how in visit.parts.items()]
+        for row in rows:
+            row["not_reached"] = ", ".join(row["not_reached"])
+        yield table(rows, {
+            "part": "part", "outcome": "outcome", "seconds": "seconds", "limit_seconds": "limit, seconds",
+            "not_reached": "not reached",
+        })  # fmt: skip
+    for title, blocks in (
+        ("Tests", of_tests), ("A training step", of_steps), ("Training repeated and resumed", of_determinism),
+        ("Training", of_training), ("Graphs", of_graphs), ("Latency", of_latency),
+    ):  # fmt: skip
+        if found := list(blocks(visit)):
+            yield from (f"### {title}", *found)
+
+
+def of_tests(visit):
+    """Counts, and every failure with its last lines."""
+    if not visit.tests:
+        return
+    yield table([{"tests": name, **run.counts, "note": run.error} for name, run in visit.tests.items()])
+    for run in visit.tests.values():
+        for name, lines in run.failures.items():
+            yield f"`{name}`:\n\n```\n{lines.replace('```', '')}\n```"
+
+
+def of_steps(visit):
+    """A table of each setting: milliseconds of a training step, one by one and as a captured CUDA graph."""
+    columns = {
+        "name": "experiment", "eager_ms": "eager, ms", "operators": "operators", "kernels": "kernels",
+        "graph_ms": "CUDA graph, ms", "five_ms": "five seeds in one graph, ms", "error": "note",
+    }  # fmt: skip
+    for setting, rows in sorted(visit.steps.items(), key=lambda item: -len(item[1])):
+        ratios = [ratio for _, ratio in visit.captured[setting]]
+        yield f"#### {setting}"
+        yield f"{len(ratios)} of {len(rows)} experiments were captured" + (
+            f"; their steps were {min(ratios):.1f} to {max(ratios):.1f} times faster than eager ones."
+            if ratios
+            else "."
+        )
+        yield table(rows, columns)
+
+
+def of_determinism(visit):
+    """How many trainings repeat and resume to the byte, and those that do not."""
+    rows = visit.determinism
+    for key, says in (
+        ("deterministic", "trained twice from the start"),
+        ("resumes", "interrupted half-way and resumed"),
+        ("captured_equals_eager", "trained without a captured step"),
+    ):
+        answers = {row.name: getattr(row, key) for row in rows if getattr(row, key) is not None}
+        if answers:
+            no = ", ".join(name for name, equal in answers.items() if not equal)
+            steps = " or ".join(sorted({str(row.steps) for row in rows if row.steps}))
+            counts = f"{sum(answers.values())} of {len(answers)} experiments {says}"
+            yield f"{counts} had equal weights after {steps} steps, to the byte." + (f" Not: {no}." if no else "")
+    if failed := [row for row in rows if row.error]:
+        yield table(failed, {"name": "experiment", "error": "why it was not tried"})
+
+
+def of_training(visit):
+    """Steps, seconds and the headline metric of each experiment."""
+    rows = [
+        dict(row) | {"share": row.steps / row.budget if row.steps and row.budget else None} for row in visit.training
+    ]
+    if rows:
+        whole = sum(row["share"] == 1 for row in rows)
+        yield f"{whole} of {len(rows)} experiments were trained for their whole budget, one seed each, side by side."
+        yield table(rows, {
+            "name": "experiment", "steps": "steps", "share": "share of the budget", "seconds": "seconds",
+            "diverged_at_step": "diverged at step", "headline": "metric", "value": "value", "error": "note",
+        })  # fmt: skip
+
+
+def of_graphs(visit):
+    """Which graphs did not run on CUDA, and how far the others were from the CPU."""
+    if not visit.graphs:
+        return
+    relative = {
+        f"{row.of}, batch {row.batch}": max(
+            one.largest_difference / max(1, one.scale) for one in (row.host, row.bound, row.graph)
+        )
+        for row in visit.whole
+        if row.host.scale is not None
+    }
+    text = f"{len(visit.whole)} of {len(visit.graphs)} graphs ran whole on CUDA in all three modes."
+    if relative:
+        worst = max(relative, key=relative.get)
+        text += (
+            f" The largest difference from the CPU was {relative[worst]:.1e} of the larger of 1 and the largest output "
+            f"({worst})."
+        )
+    yield text
+    refused = [row for row in visit.graphs if row not in visit.whole]
+    if refused:
+        reasons = [row.host.error or row.bound.error or row.graph.error for row in refused]
+        yield table([
+            {"graph": row.of, "batch": row.batch, "refused": shortened(reason)}
+            for row, reason in zip(refused, reasons, strict=True)
+        ])  # fmt: skip
+
+
+def of_latency(visit):
+    """The median of each mode and runtime, a line a graph and batch."""
+    rows = [row for row in (*visit.latency, *visit.peers) if row.p50_us is not None]
+    if not rows:
+        return
+    frame = pandas.DataFrame([dict(row) | {"column": f"{row.runtime} {row.mode}"} for row in rows])
+    frame = frame.pivot_table("p50_us", ["experiment", "verb", "batch"], "column", sort=False).reset_index()
+    most = visit.settings.get("benchmark", {}).get("most_drift", 0.05)
+    drifted = sum((row.drift or 0) > most for row in rows)
+    yield (
+        f"Medians of a call in µs. Beside {drifted} of {len(rows)} the time of the reference graph changed by more "
+        f"than {most:.0%}: the machine's pace was not steady, and they are rough."
+    )
+    yield frame.to_markdown(index=False, floatfmt=".4g", missingval="")
+    reasons = Counter(shortened(row.not_measured) for row in (*visit.latency, *visit.peers) if row.not_measured)
+    if reasons:
+        yield table([{"rows": count, "not measured": reason} for reason, count in reasons.most_common()])
+
+
+def shortened(reason):
+    """The reason why something did not run, cut to what a table holds."""
+    return textwrap.shorten(reason, 200, placeholder=" ...").replace("|", "\\|")
+
+
+def table(rows, columns=None):
+    """A Markdown table of rows, of the `columns` {field: title} that at least one of them has."""
+    frame = pandas.DataFrame([row if isinstance(row, dict) else dict(row) for row in rows])
+    if columns:
+        frame = frame.reindex(columns=list(columns)).rename(columns=columns)
+    frame = frame.replace("", None).dropna(axis="columns", how="all").convert_dtypes()
+    return frame.to_markdown(index=False, floatfmt=".3g", missingval="")
