@@ -54,33 +54,35 @@ def watched():
         yield mode.operators
 
 
-def on_meta(name):
-    return build_small(name).to(META).train(), tuple(part.to(META) for part in batch_for(name))
-
-
-def step(network, batch):
-    """The operators of one training step, without the optimisers'."""
-    with watched() as operators:
-        for _, loss in network.losses(batch):
-            assert loss.shape == ()
-            loss.backward(inputs=[weight for weight in network.parameters() if weight.requires_grad])
-    return operators
-
-
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_step_can_be_captured(name):
-    """And from the first step on, which allocates, each one is of the same operators."""
-    network, batch = on_meta(name)
-    step(network, batch)
-    operators = step(network, batch)
-    assert len(operators) > 10
-    assert step(network, batch) == operators
+    """And from the first step on, which allocates, each one is of the same operators.
+
+    The loop's step, but with SGD: the optimisers of params.yaml have no fused kernels on `meta`.
+    """
+    network, batch = build_small(name).to(META).train(), tuple(part.to(META) for part in batch_for(name))
+    players = {
+        player: {"algorithm": "SGD", "lr": 0.1, "moves": options["moves"], "fused": False}
+        for player, options in MODELS[name]["players"].items()
+    }
+    optimizers, steps = loop.optimizers_of(network, players), []
+    for optimizer in optimizers.values():
+        for group in optimizer.param_groups:
+            group["lr"] = 0.1  # only the fused kernels read a rate on the device
+    for _ in range(3):
+        with watched() as operators:
+            losses, norms = loop.step_of(network, optimizers, batch, MODELS[name]["fit"].get("clip"))
+        assert {value.shape for value in (*losses.values(), *norms.values())} == {()}
+        assert losses.keys() == norms.keys() == players.keys()
+        steps.append(operators)
+    assert len(steps[1]) > 10
+    assert steps[1] == steps[2]
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_verb_can_be_captured(name):
-    network, _ = on_meta(name)
-    for verb in verbs.of(network.eval()):
+    network = build_small(name).to(META).eval()
+    for verb in verbs.of(network):
         values = {}
         for key, (kind, axes) in verbs.inputs(network, verb).items():
             shape = [{"batch": 3, "time": 5}.get(axis, axis) for axis in axes]
