@@ -108,6 +108,8 @@ class Recurrent(nn.Module):
 
     def __init__(self, cell, layers, units, forget_bias, initial_range, dropout):
         super().__init__()
+        if layers < 1:
+            raise ValueError(f"layers = {layers} should be greater than zero")
         kind = chosen(CELLS, cell)
         self.rectified, self.has_cell_state = cell in ("relu", "lstm_relu"), kind is nn.LSTM
         plain = {} if self.has_cell_state else {"nonlinearity": cell}
