@@ -108,6 +108,7 @@ def test_a_visit_without_a_gpu(tmp_path):
 def test_every_kind_of_work(modules, tmp_path, monkeypatch):
     """For two experiments, without a budget: the stages run in the temporary folder, with its params.yaml."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))  # of the processes that start cold
     names = ["mlp_sigmoid", "op_batchnorm"]
     visit = SimpleNamespace(device="cpu", profile="quick", commit="abc1234", values=params.read(ROOT / "params.yaml"))
     visit.names, visit.results, visit.side_by_side = names, {}, 1
