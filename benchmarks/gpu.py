@@ -55,7 +55,7 @@ from zoo.errors import InputError  # noqa: E402
 from zoo.records import cost, gpu, latency, metrics, parity, run  # noqa: E402
 from zoo.records import peers as peers_record  # noqa: E402
 
-SETTING = "float32, deterministic, channels_last"
+SETTING = "float32, deterministic"
 SUITES = ("tests/train", "tests/graphs", "tests/latency")
 MODES = ("host", "bound", "graph")
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -209,40 +209,33 @@ def _data(profile, key):
 
 
 def built(experiment, arrays, facts, device):
-    """(network, endless training batches) of an experiment with seed 0, as a training begins with them."""
-    import torch
-
+    """(network, `batches.Stream`) of an experiment with seed 0, as a training begins with them."""
     from zoo.params import experiments
     from zoo.train import runs, seeding
 
     seeding.prepare(0, 1, device.type)
     network = experiments.build(experiment.file, experiment.net, facts)
-    network = network.to(device, memory_format=torch.channels_last).train()
-    order = seeding.generator(0, device)
-    stream, _, _ = runs.BATCHES[experiment.data](arrays, experiment.fit, experiment.labelled, 1000, device, order)
-    return network, stream
+    network = network.to(device, memory_format=runs.MEMORY_FORMATS[device.type]).train()
+    order = seeding.generator(0)
+    return network, runs.BATCHES[experiment.data](arrays, experiment.fit, experiment.labelled, 1000, device, order)
 
 
 def step_of(experiment, arrays, facts, device, captured=False):
     """A function without arguments that trains an experiment by one step, the next batch included."""
-    import torch
-
     from zoo.train import loop
 
     network, stream = built(experiment, arrays, facts, device)
-    players = experiment.recipe["players"]
-    optimizers = {name: loop._optimizer(network, name, player) for name, player in players.items()}
+    optimizers = loop.optimizers_of(network, experiment.recipe["players"])
 
-    def step():
-        for player, loss in network.losses(next(stream)):
-            weights = [weight for group in optimizers[player].param_groups for weight in group["params"]]
-            optimizers[player].zero_grad(set_to_none=True)
-            loss.backward(inputs=weights)
-            if experiment.fit.clip:
-                torch.nn.utils.clip_grad_norm_(weights, experiment.fit.clip)
-            optimizers[player].step()
+    def compute(draw, norms):
+        return loop.step_of(network, optimizers, stream.batch_of(draw), experiment.fit.clip, norms)
 
-    return loop.captured(step) if captured else step
+    if captured:
+        with loop.on_a_stream(device):
+            for _ in range(loop.EAGER_STEPS):
+                compute(next(stream.draws), True)
+            compute = loop.captured(compute, next(stream.draws), optimizers)
+    return lambda: compute(next(stream.draws), False)
 
 
 def fitted(experiment, arrays, facts, steps, device, state=None, **options):
@@ -260,8 +253,8 @@ def fitted(experiment, arrays, facts, steps, device, state=None, **options):
             kept.append(copy.deepcopy(taken))
 
     loop.fit(
-        network, stream, experiment.recipe["players"], steps, clip=experiment.fit.clip, state=state, on_checkpoint=keep,
-        on_log=lambda _, now: losses.append(sum(now.values())), **options,
+        network, stream.draws, experiment.recipe["players"], steps, batch_of=stream.batch_of, clip=experiment.fit.clip,
+        state=state, on_checkpoint=keep, on_log=lambda _, now: losses.append(sum(now.values())), **options,
     )  # fmt: skip
     digest = hashlib.sha256()
     for value in network.state_dict().values():

@@ -33,10 +33,10 @@ def evaluate(profile, name):
             progress = files.progress(profile, name, seed)
             drawn = archive.read(progress)[0] if drawing and progress.exists() else None
             case = evaluation.Case(graphs, arrays, facts, origin["recipe"], settings, drawing, drawn)
+            measured[seed] = {}
             for verb in graphs:
                 of_verb, of_items = getattr(evaluation, verb)(case)
-                for key, value in statistics.flat(of_verb):
-                    measured.setdefault((verb, *key), {})[seed] = value
+                measured[seed] |= {verb: of_verb} if of_verb else {}
                 if drawing and of_items:
                     items[verb] = pandas.DataFrame(of_items)
         table = next((items[verb] for verb, entry in verbs.VERBS.items() if entry.predicts and verb in items), None)
@@ -47,7 +47,7 @@ def evaluate(profile, name):
             importance_samples=settings.importance_samples,
             versions=records.versions("numpy", "onnxruntime-gpu", "scipy"),
             graphs={seed: exported.identities(seed) for seed in exported.seeds},
-            verbs=statistics.nested(measured),
+            verbs=statistics.summaries(measured),
             confusion=confusion(items["classify"], facts["classes"]) if "classify" in items else None,
         ))  # fmt: skip
 

@@ -35,10 +35,8 @@ def judge(profile, name):
     for seed in exported.graphs[verb]:
         graphs[seed] = {verb: exported.identities(seed)[verb]}
         generator = sessions.open_all(profile, name, seed, graphs[seed], threads)[verb]
-        outcome = judging.judge(generator, classifier, images, labels, samples, batch)
-        for key, value in statistics.flat(outcome):
-            measured.setdefault(key, {})[seed] = value
-    summary = statistics.nested(measured)
+        measured[seed] = judging.judge(generator, classifier, images, labels, samples, batch)
+    summary = statistics.summaries(measured)
     judged.write(judged.Judged(
         experiment=name, profile=profile, samples=samples, data_sha256=facts["sha256"],
         judge=judged.Judge(experiment=settings.by, seed=int(first), graphs=judging_graphs),

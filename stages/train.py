@@ -47,6 +47,7 @@ def train(profile, name):
         run.write(run.Runs(
             experiment=name, profile=profile, recipe=experiment.recipe, data=facts,
             parameters=outcome.metadata["parameters"], versions=records.versions("numpy", "torch"), seeds=trained,
+            curve_sha256=hashlib.sha256(table.read_bytes()).hexdigest(),
         ))  # fmt: skip
         cost.write(cost.Cost(experiment=name, profile=profile, training=costs))
 

@@ -11,7 +11,10 @@ torch.set_num_threads(1)
 EVERYTHING = params.read(Path(__file__).parent.parent / "params.yaml")
 MODELS = EVERYTHING["models"]
 ENTRIES = experiments.entries(EVERYTHING)
-FACTS = {"images": {"classes": 10}, "text": {"vocabulary": 30}}
+FACTS = {
+    "images": {"classes": 10, "class_names": [*"0123456789"]},
+    "text": {"vocabulary": 30, "end_of_sentence": 0, "word_ids": "by count", "word_list_sha256": "4" * 64},
+}
 
 
 def of_file(file):
@@ -41,7 +44,7 @@ def batch_for(name, count=12):
     """A random batch as the experiment's stream would give it."""
     if MODELS[name]["data"] == "text":
         words = torch.randint(30, (4, 7), generator=torch.Generator().manual_seed(0))
-        return words[:, :-1], words[:, 1:], True
+        return words[:, :-1], words[:, 1:], torch.tensor(True)
     batch = image_batch(count)
     return (*batch, *image_batch(count, seed=1)) if ENTRIES[name].size.quick.labelled else batch
 

@@ -159,6 +159,11 @@ def summaries(group):
     }
 
 
+def mixed_graphs(summary):
+    """{(experiment, metric): "other weights" or "other structure"} of a report's values that present graphs lack."""
+    return {(name, key): mark for name, of in summary["experiments"].items() for key, mark in of["graphs"].items()}
+
+
 def loss_at(step):
     return np.exp(-step / 5000)
 

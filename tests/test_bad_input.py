@@ -13,6 +13,7 @@ import sys
 import numpy
 import pytest
 import sample_records
+from safetensors import safe_open
 from safetensors.numpy import save_file
 from sample_graphs import FLAT, IMAGE, SQUARE, save, write_parity
 
@@ -22,6 +23,7 @@ from zoo.errors import InputError
 from zoo.params import experiments
 from zoo.records import cost, curve, judged, latency, metrics, parity, peers, run
 from zoo.stage import run as run_stage
+from zoo.train import checkpoints
 
 PARAMS, ROOT = params.PATH, code.ROOT
 AGAIN = "delete it and run `dvc repro` again"
@@ -61,7 +63,8 @@ def tree(tmp_path, monkeypatch):
         write_parity("quick", name)
     archive.write(PROGRESS, {"steps": numpy.arange(2), "images": numpy.zeros((2, 10, 28, 28), numpy.uint8)}, {})
     CHECKPOINT.parent.mkdir(parents=True)
-    trained = {"recipe": experiments.experiment(PARAMETERS, "quick", "cae_strided").recipe, "data": {"classes": 10}}
+    trained = dict.fromkeys(checkpoints.KEYS, 0) | {"data": {"classes": 10}}
+    trained["recipe"] = experiments.experiment(PARAMETERS, "quick", "cae_strided").recipe
     save_file({"weight": numpy.zeros(3)}, CHECKPOINT, {"run": json.dumps(trained)})
     earlier = (
         TEXT,
@@ -112,6 +115,19 @@ def flipped(path):
     return change
 
 
+def without(key):
+    """A checkpoint whose run does not say `key`, or, of its recipe, recipe.`key`."""
+
+    def change():
+        with safe_open(CHECKPOINT, "numpy") as file:
+            run = json.loads(file.metadata()["run"])
+        *parent, last = key.split(".")
+        del (run[parent[0]] if parent else run)[last]
+        save_file({"weight": numpy.zeros(3)}, CHECKPOINT, {"run": json.dumps(run)})
+
+    return change
+
+
 def nothing():
     pass
 
@@ -142,6 +158,9 @@ def ended(command):
         ("train quick cae_strided", cut(DATA), (str(DATA), AGAIN)),
         ("export quick cae_strided", cut(CHECKPOINT), (str(CHECKPOINT), AGAIN)),
         ("export quick cae_strided", nothing, (str(CHECKPOINT), "of another network", AGAIN)),
+        ("export quick cae_strided", without("recipe"), (str(CHECKPOINT), "does not say recipe", AGAIN)),
+        ("export quick cae_strided", without("recipe.net"), (str(CHECKPOINT), "does not say net", AGAIN)),
+        ("export quick cae_strided", without("data"), (str(CHECKPOINT), "does not say data", AGAIN)),
         ("export quick cae_strided", CHECKPOINT.unlink, (str(CHECKPOINT.parent), "no checkpoints: run `dvc repro`")),
         ("evaluate quick cae_stridde", nothing, ("cae_stridde.json is missing: run `dvc repro`",)),
         ("evaluate quick cae_strided", cut(EXPORTS), (str(EXPORTS), AGAIN)),
@@ -149,7 +168,7 @@ def ended(command):
         ("evaluate quick cae_strided", flipped(DATA), (str(DATA), AGAIN)),
         ("evaluate quick cae_strided", DATA.unlink, (str(DATA), "missing: run `dvc repro`")),
         ("evaluate quick cae_strided", cut(GRAPH), (str(GRAPH), AGAIN)),
-        ("evaluate quick cae_strided", flipped(GRAPH), (str(GRAPH), "run `dvc repro` again")),
+        ("evaluate quick cae_strided", flipped(GRAPH), (str(GRAPH), "run `dvc repro`")),
         ("evaluate quick cae_strided", GRAPH.unlink, (str(GRAPH), "missing: run `dvc repro`")),
         ("evaluate quick cae_strided", setting("evaluate/batch", 0), ("evaluate.batch = 0", "equal to 1")),
         ("evaluate quick gan", cut(PROGRESS), (str(PROGRESS), AGAIN)),
@@ -220,6 +239,24 @@ def test_a_record_that_cannot_be_read(reports, record, monkeypatch):
     with pytest.raises(InputError, match=rf"{path} is missing: run `dvc repro`, which makes it"):
         record.read("quick", name)
     path.write_text(whole)
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_curve_that_was_cut(reports, recorded, monkeypatch):
+    """At any byte, where the record of the run names the curve; between rows not, where an old record does not."""
+    monkeypatch.chdir(reports)
+    path = min(curve.path("quick", "name").parent.iterdir())
+    whole, name, record = path.read_bytes(), path.stem, run.read("quick", path.stem)
+    sha256 = hashlib.sha256(whole).hexdigest() if recorded else None
+    run.write(record.model_copy(update={"curve_sha256": sha256}))
+    curve.read("quick", name)
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        if recorded or not whole[:length].endswith(b"\n"):
+            with pytest.raises(InputError, match=rf"{path} is damaged.*run `dvc repro` again"):
+                curve.read("quick", name)
+    path.write_bytes(whole)
+    run.write(record)
 
 
 # ---- stages as programs

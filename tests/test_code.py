@@ -176,8 +176,8 @@ for name in names:
 if "zoo.evaluate.metrics" in sys.modules:
     sys.modules["zoo.evaluate.metrics"].terms()
 if "zoo.report.render" in sys.modules:
-    folder = sys.modules["zoo.report.render"].TEMPLATES
-    print(*(path.read_text() and path for path in folder.rglob("*") if path.is_file()), sep="\\n")
+    for folder in (sys.modules["zoo.report.render"].TEMPLATES, sys.modules["zoo.pages"].SHARED):
+        print(*(path.read_text() and path for path in folder.rglob("*") if path.is_file()), sep="\\n")
 opened |= {str(getattr(module, "__file__", None)) for module in list(sys.modules.values())}
 print(*(path for path in opened if path.startswith(folders) and "__pycache__" not in path), sep="\\n")
 """

@@ -23,7 +23,7 @@ FLOORS = (
     ("latency",),
     ("evaluate", "train"),
     ("graphs", "data", "runner"),
-    ("params", "records", "files", "errors", "statistics", "stage", "code", "hardware", "models"),
+    ("params", "records", "files", "errors", "statistics", "stage", "code", "hardware", "models", "pages"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 FILES = [path for folder in ("src/zoo", "stages", "benchmarks") for path in sorted((ROOT / folder).rglob("*.py"))]

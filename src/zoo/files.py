@@ -28,7 +28,7 @@ def progress(profile, name, seed):
 
 def unfinished(profile, name, seed):
     """The state of a training under way: beside DVC's outputs, so that an interruption does not lose it."""
-    return Path("artifacts", profile, "unfinished", name, f"{seed}.pt")
+    return Path("artifacts", profile, "unfinished", name, f"{seed}.npz")
 
 
 def graphs(profile, name):

@@ -58,22 +58,12 @@ def summary(values):
     return result if bounds is None else result | {"low": bounds[0], "high": bounds[1]}
 
 
-def flat(metrics, path=()):
-    """((name, ...), value) of every number in nested dictionaries; a class is named by its number as text."""
-    for name, value in metrics.items():
-        place = (*path, str(name))
-        yield from flat(value, place) if isinstance(value, dict) else [(place, value)]
-
-
-def nested(measured):
-    """The nested dictionaries that `flat` came from, with a `summary` in the place of each {seed: value}."""
-    result = {}
-    for (*path, last), by_seed in measured.items():
-        place = result
-        for name in path:
-            place = place.setdefault(name, {})
-        place[last] = summary(by_seed)
-    return result
+def summaries(by_seed):
+    """The `summary` of {seed: number}; of {seed: dictionary, perhaps nested, of numbers} a dictionary of summaries."""
+    first = next(iter(by_seed.values()))
+    if not isinstance(first, dict):
+        return summary(by_seed)
+    return {str(name): summaries({seed: values[name] for seed, values in by_seed.items()}) for name in first}
 
 
 def verdict(measured, value, better, tolerance):

@@ -78,6 +78,12 @@ def test_damage_is_one_line_or_harmless(small):
         assert "\n" not in message
 
 
+def test_a_word_list_has_the_sha256_of_its_file(tmp_path):
+    path = tmp_path / "words.txt"
+    path.write_text("<eos>\né\n", encoding="utf-8", newline="")
+    assert archive.list_sha256(numpy.array(["<eos>", "é"])) == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def test_missing_archive_names_the_remedy(tmp_path):
     with pytest.raises(InputError, match=r"nowhere\.npz is missing: run `dvc repro`"):
         archive.read(tmp_path / "nowhere.npz")
@@ -99,7 +105,7 @@ def test_digits_are_split_once_each_and_evenly():
         share = numpy.bincount(source.target) * len(labels) / 1797
         assert numpy.all(abs(numpy.bincount(labels) - share) < 2), "each class has its share, to one image"
     assert found == enlarged, "every image once, with its own label"
-    assert facts["classes"] == 10
+    assert facts["classes"] == len(facts["class_names"]) == 10
 
 
 def test_digits_split_is_the_seed_s():
@@ -177,6 +183,7 @@ def test_ptb_words_by_hand(monkeypatch):
     assert arrays["validation"].tolist() == [3, 0]
     assert arrays["test"].tolist() == [1, 1, 0]
     assert facts["end_of_sentence"] == 0
+    assert facts["word_list_sha256"] == hashlib.sha256(b"<eos>\na\nb\nc\n").hexdigest()
     assert facts["floor_nats_per_word"] is None
 
 

@@ -6,7 +6,7 @@ import numpy
 import pytest
 import scipy.stats
 
-from zoo.data import grammar
+from zoo.data import archive, grammar
 
 
 @cache
@@ -178,6 +178,7 @@ def test_text_is_the_seed_s_and_splits_do_not_depend_on_one_another():
     assert not numpy.array_equal(other["test"], arrays["test"])
     assert not numpy.array_equal(arrays["train"][:200], arrays["validation"])
     assert arrays["vocabulary"][facts["end_of_sentence"]] == "<eos>"
+    assert facts["word_list_sha256"] == archive.list_sha256(arrays["vocabulary"])
     assert len(arrays["vocabulary"]) == facts["vocabulary"] == len(rules()[1])
     words = arrays["vocabulary"][arrays["test"]].tolist()
     assert facts["test_nats_per_word"] == pytest.approx(grammar.nats_per_word(rules()[0], words), abs=1e-8)

@@ -3,6 +3,7 @@
 import json
 
 import numpy
+import onnx
 import pytest
 import sample_graphs
 
@@ -61,8 +62,18 @@ def test_inputs_of_unequal_length(graph):
     session = sessions.open_session(graph)
     feeds = sessions.random_feeds(session, {"batch": 7})
     feeds["label"] = feeds["label"][:6]
-    with pytest.raises(ValueError, match=r"\[6, 7\]"):
+    with pytest.raises(InputError, match=r"scale: input label is int64\[6\]: it takes int64\[batch\], batch 1 or more"):
         sessions.run_batched(session, feeds, 2)
+
+
+def test_a_graph_that_does_not_say_what_it_takes(graph):
+    model = onnx.load(graph)
+    onnx.helper.set_model_props(model, {"experiment": "gan", "verb": "generate"})
+    onnx.save(model, graph)
+    session = sessions.open_session(graph)
+    for call in (sessions.check, sessions.host, sessions.bound, sessions.random_feeds):
+        with pytest.raises(InputError, match=r"gan/\?/generate does not say what it takes: run `dvc repro`"):
+            call(session, {})
 
 
 @pytest.mark.parametrize("keep", [0, 10, 200])

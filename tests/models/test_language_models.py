@@ -13,6 +13,7 @@ from zoo.train import loop
 
 CELLS = ["lstm", "rnn_tanh", "rnn_relu", "lstm_relu"]
 LANGUAGE = of_file("recurrent")
+FRESH, GOES_ON = torch.tensor(True), torch.tensor(False)
 
 
 def words_of(count):
@@ -37,7 +38,7 @@ def test_the_loss_is_of_the_words_that_follow(name):
     """By the logits of `next_word`: minus the log chance of each following word."""
     network, (words, following, fresh) = lively(name), batch_for(name)
     with torch.no_grad():
-        logits = array(network.eval().next_word(words, *network.silence(4, "cpu"))["logits"])
+        logits = array(network.eval().next_word(words, *network.zero_state(4, "cpu"))["logits"])
     chances = numpy.exp(logits) / numpy.exp(logits).sum(2, keepdims=True)
     row, place = numpy.indices((4, 6))
     expected = -numpy.log(chances[row, place, following.numpy()]).sum(1).mean()
@@ -48,10 +49,10 @@ def test_the_loss_is_of_the_words_that_follow(name):
 def test_the_state_is_carried(name):
     """Two stretches of five cost what one of ten costs; begun afresh, the second costs something else."""
     network, words = lively(name), words_of(11)
-    whole = losses(network, (words[:, :10], words[:, 1:], True))["language_model"]
-    first = losses(network, (words[:, :5], words[:, 1:6], True))["language_model"]
-    second = losses(network, (words[:, 5:10], words[:, 6:], False))["language_model"]
-    fresh = losses(network, (words[:, 5:10], words[:, 6:], True))["language_model"]
+    whole = losses(network, (words[:, :10], words[:, 1:], FRESH))["language_model"]
+    first = losses(network, (words[:, :5], words[:, 1:6], FRESH))["language_model"]
+    second = losses(network, (words[:, 5:10], words[:, 6:], GOES_ON))["language_model"]
+    fresh = losses(network, (words[:, 5:10], words[:, 6:], FRESH))["language_model"]
     assert first + second == pytest.approx(whole, rel=1e-5)
     assert abs(fresh - second) > 1e-3
 
@@ -60,8 +61,8 @@ def test_the_state_is_carried(name):
 def test_the_gradient_stops_where_a_stretch_begins(name):
     """Truncated at the stretch, as in the tutorial: the state comes in as a number."""
     network, words = lively(name).train(), words_of(11)
-    next(network.losses((words[:, :5], words[:, 1:6], True)))
-    next(network.losses((words[:, 5:10], words[:, 6:], False)))[1].backward()
+    next(network.losses((words[:, :5], words[:, 1:6], FRESH)))
+    next(network.losses((words[:, 5:10], words[:, 6:], GOES_ON)))[1].backward()
     assert not any(value.requires_grad for value in network.carried[True])
     read = set(words[:, 5:10].flatten().tolist())
     moved = network.embedding.weight.grad.abs().sum(1).nonzero().flatten().tolist()
@@ -72,10 +73,10 @@ def test_the_gradient_stops_where_a_stretch_begins(name):
 def test_validation_does_not_interrupt_training(name):
     """The state of the training text is still there after a validation text was read."""
     words, outcomes = words_of(11), []
-    second = words[:, 5:10], words[:, 6:], False
-    for validation in ([], [(words[:, :5], words[:, 1:6], True)]):
+    second = words[:, 5:10], words[:, 6:], GOES_ON
+    for validation in ([], [(words[:, :5], words[:, 1:6], FRESH)]):
         network = lively(name).train()
-        for batch in ((words[:, :5], words[:, 1:6], True), second):
+        for batch in ((words[:, :5], words[:, 1:6], FRESH), second):
             outcomes.append(next(network.losses(batch))[1].item())
             loop.evaluate(network, validation)
     assert outcomes[:2] == outcomes[2:]
@@ -84,7 +85,7 @@ def test_validation_does_not_interrupt_training(name):
 @pytest.mark.parametrize("name", CELLS)
 def test_next_word_reads_in_pieces(name):
     network, words, pieces = lively(name).eval(), words_of(10), []
-    state = network.silence(3, "cpu")
+    state = network.zero_state(3, "cpu")
     assert len(state) == (2 if "lstm" in name else 1)
     whole = network.next_word(words, *state)
     for piece in words.split(4, dim=1):
@@ -106,12 +107,14 @@ def test_between_words_and_logits_lies_torchs_lstm():
     """Embedding, torch.nn.LSTM with two layers, one linear layer; nothing else in evaluation."""
     network, words = build("lstm_medium", units=16, initial_range=0.4).eval(), words_of(9)
     torchs = nn.LSTM(16, 16, num_layers=2, batch_first=True)
-    torchs.load_state_dict(network.recurrent.cells.state_dict())
-    state = torch.randn(2, 3, 16), torch.randn(2, 3, 16)
-    outputs, ends = torchs(network.embedding.weight[words], state)
+    for depth, cell in enumerate(network.recurrent.cells):
+        for name, weight in cell.named_parameters():
+            getattr(torchs, name.replace("_l0", f"_l{depth}")).data.copy_(weight.data)
+    state = torch.randn(3, 2, 16), torch.randn(3, 2, 16)
+    outputs, ends = torchs(network.embedding.weight[words], tuple(part.transpose(0, 1).contiguous() for part in state))
     expected = outputs @ network.logits.weight.T + network.logits.bias
     found = network.next_word(words, *state)
-    for value, wanted in zip(found.values(), (expected, *ends), strict=True):
+    for value, wanted in zip(found.values(), (expected, *(end.transpose(0, 1) for end in ends)), strict=True):
         numpy.testing.assert_allclose(array(value), array(wanted), atol=1e-5)
 
 
@@ -123,10 +126,10 @@ def test_dropout_is_where_the_tutorial_has_it(name):
     inputs_of(network.recurrent, first)
     inputs_of(network.logits, last)
     torch.manual_seed(0)
-    next(network.losses((words_of(40), words_of(40), True)))
+    next(network.losses((words_of(40), words_of(40), FRESH)))
     for values in (first[0], last[0]):
         assert float((values == 0).float().mean()) == pytest.approx(rate, abs=0.02)
-    assert network.recurrent.cells.dropout == rate
+    assert network.recurrent.dropout.p == rate
 
 
 @pytest.mark.parametrize("name", LANGUAGE)

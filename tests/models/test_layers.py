@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from zoo.models.layers import Recurrent, SameConv2d, SameConvTranspose2d, dense_stack, glorot, same_padding
+from zoo.models.layers import (
+    Recurrent,
+    SameConv2d,
+    SameConvTranspose2d,
+    dense_stack,
+    glorot,
+    one_hot,
+    put_back,
+    repeat,
+    same_padding,
+)
 from zoo.train import loop
 
 torch.set_num_threads(1)
@@ -109,6 +119,45 @@ def test_dense_stack_drops_out_in_training_alone():
     assert bool((stack.eval()(torch.zeros(1, 1)) == 1).all())
 
 
+def test_one_hot_is_a_row_of_the_identity():
+    label = torch.tensor([3, 0, 9, 3])
+    assert torch.equal(one_hot(label, 10), torch.eye(10, dtype=torch.bool)[label])
+
+
+def with_ties(seed=0):
+    """Maps [2, 3, 8, 12] of few different values, so that many blocks have several largest."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(-2, 3, (2, 3, 8, 12), generator=generator).double()
+
+
+def test_repeat_is_numpys():
+    maps = with_ties()
+    assert numpy.array_equal(repeat(maps), maps.numpy().repeat(2, axis=2).repeat(2, axis=3))
+
+
+def test_put_back_is_torchs_unpooling():
+    """To the bit, of equal values at the first: outputs, and the gradient of each value, which is that of its place."""
+    values, places = nn.functional.max_pool2d(with_ties(), 2, return_indices=True)
+    values = torch.randn_like(values)
+    ours, theirs = (values.clone().requires_grad_() for _ in range(2))
+    found, expected = put_back(ours, places), nn.functional.max_unpool2d(theirs, places, 2)
+    assert torch.equal(found, expected)
+    slope = torch.randn_like(found)
+    found.backward(slope)
+    expected.backward(slope)
+    assert torch.equal(ours.grad, theirs.grad)
+
+
+def test_put_back_keeps_the_first_of_equals():
+    """By NumPy's argmax, row by row; what is not the largest becomes 0, also where it is infinite."""
+    maps = with_ties()
+    maps[0, 0, 0, :2], maps[0, 0, 1, :2] = -torch.inf, torch.tensor([-torch.inf, 5])
+    blocks = maps.numpy().reshape(2, 3, 4, 2, 6, 2).swapaxes(3, 4).reshape(2, 3, 4, 6, 4)
+    first = numpy.arange(4) == blocks.argmax(-1)[..., None]
+    expected = numpy.where(first, blocks, 0).reshape(2, 3, 4, 6, 2, 2).swapaxes(3, 4).reshape(2, 3, 8, 12)
+    assert numpy.array_equal(put_back(*nn.functional.max_pool2d(maps, 2, return_indices=True)), expected)
+
+
 def sigmoid(values):
     return 1 / (1 + numpy.exp(-values))
 
@@ -157,7 +206,16 @@ def recurrent(cell, layers=2, units=4, seed=0, **changes):
 
 
 def states(cell, layers=2, batch=3, units=4):
-    return [torch.randn(layers, batch, units).double() for _ in range(2 if "lstm" in cell else 1)]
+    return [torch.randn(batch, layers, units).double() for _ in range(2 if "lstm" in cell else 1)]
+
+
+def stacked(network):
+    """torch's own module of all the LSTM layers of a `Recurrent`, with its weights."""
+    whole = nn.LSTM(4, 4, len(network.cells)).double()
+    for depth, cell in enumerate(network.cells):
+        for name, weight in cell.named_parameters():
+            getattr(whole, name.replace("_l0", f"_l{depth}")).data.copy_(weight.data)
+    return whole
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -168,17 +226,17 @@ def test_recurrent_layers_are_their_equations(cell):
     expected, ends = values.numpy(), []
     for layer in range(2):
         kernel, recurrent_kernel, bias = (
-            getattr(network.cells, f"{part}_l{layer}").detach().numpy()
+            getattr(network.cells[layer], f"{part}_l0").detach().numpy()
             for part in ("weight_ih", "weight_hh", "bias_ih")
         )
-        begin = [state[layer].numpy() for state in begun]
+        begin = [state[:, layer].numpy() for state in begun]
         joined = numpy.concatenate([kernel, recurrent_kernel], 1).T
         expected, *end = rule(expected, *begin, joined, bias, squash)
         ends.append(end)
     outputs, *found = (value.detach().numpy() for value in network(values, *begun))
     numpy.testing.assert_allclose(outputs, expected, atol=1e-12)
     for values, wanted in zip(found, zip(*ends, strict=True), strict=True):
-        numpy.testing.assert_allclose(values, numpy.stack(wanted), atol=1e-12)
+        numpy.testing.assert_allclose(values, numpy.stack(wanted, 1), atol=1e-12)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -199,9 +257,10 @@ def test_recurrent_gradients_are_differences(cell):
 def test_rectified_lstm_is_torchs_loop_but_for_its_activation(monkeypatch):
     """With tanh put in the place of its ReLU, the loop that is written out gives what torch.nn.LSTM gives."""
     network, begun, values = recurrent("lstm_relu"), states("lstm_relu"), torch.randn(7, 3, 4).double()
-    expected, ends = network.cells(values, tuple(begun))
+    torchs = stacked(network)
+    expected, ends = torchs(values, tuple(state.transpose(0, 1).contiguous() for state in begun))
     monkeypatch.setattr(torch.Tensor, "relu", torch.Tensor.tanh)
-    for found, wanted in zip(network(values, *begun), (expected, *ends), strict=True):
+    for found, wanted in zip(network(values, *begun), (expected, *(end.transpose(0, 1) for end in ends)), strict=True):
         numpy.testing.assert_allclose(found.detach().numpy(), wanted.detach().numpy(), atol=1e-12)
 
 
@@ -213,12 +272,33 @@ def test_a_layer_drops_out_what_comes_from_the_layer_below(cell):
     alone = recurrent(cell, layers=1)
     for depth, below in enumerate((values, torch.zeros_like(values))):
         for part in ("weight_ih", "weight_hh", "bias_ih"):
-            getattr(alone.cells, f"{part}_l0").data = getattr(network.cells, f"{part}_l{depth}").data
-        expected, *end = alone(below, *(state[depth : depth + 1] for state in begun))
+            getattr(alone.cells[0], f"{part}_l0").data = getattr(network.cells[depth], f"{part}_l0").data
+        expected, *end = alone(below, *(state[:, depth : depth + 1] for state in begun))
         for found, wanted in zip(ends, end, strict=True):
-            assert torch.allclose(found[depth], wanted[0])
+            assert torch.allclose(found[:, depth], wanted[:, 0])
     assert torch.allclose(outputs, expected)
     assert not torch.allclose(network.eval()(values, *begun)[0], outputs)
+
+
+@pytest.mark.parametrize(("cell", "kind"), [("lstm", nn.LSTM), ("tanh", nn.RNN)])
+def test_a_seed_drops_out_and_begins_as_in_torchs_stack(cell, kind):
+    """One module of torch a layer draws what torch's module of all layers draws, weights and dropout alike."""
+    torch.manual_seed(0)
+    whole = kind(4, 4, 3, dropout=0.5)
+    for name, weight in whole.named_parameters():
+        nn.init.uniform_(weight, -0.1, 0.1) if "weight" in name else nn.init.zeros_(weight)
+    torch.manual_seed(0)
+    network = Recurrent(cell, 3, 4, forget_bias=0.0, initial_range=0.1, dropout=0.5)
+    for depth, layer in enumerate(network.cells):
+        for name, weight in layer.named_parameters():
+            assert torch.equal(weight, getattr(whole, name.replace("_l0", f"_l{depth}")))
+    values, begun = torch.randn(7, 3, 4), [state.float() for state in states(cell, layers=3)]
+    turned = tuple(state.transpose(0, 1).contiguous() for state in begun)
+    torch.manual_seed(1)
+    outputs = network(values, *begun)[0]
+    torch.manual_seed(1)
+    expected = whole(values, turned if kind is nn.LSTM else turned[0])[0]
+    assert torch.allclose(outputs, expected)
 
 
 @pytest.mark.parametrize("forget_bias", [0.0, 0.5])
@@ -226,9 +306,9 @@ def test_forget_bias_is_basic_lstm_cells(forget_bias):
     """TensorFlow adds it to the forget gate apart from the cell's own bias, which begins at 0."""
     network = Recurrent("lstm", 1, 4, forget_bias, 0.5, 0.0).double()
     values, begun = torch.randn(7, 3, 4).double(), states("lstm", layers=1)
-    joined = torch.cat([network.cells.weight_ih_l0, network.cells.weight_hh_l0], 1).detach().numpy().T
+    joined = torch.cat([network.cells[0].weight_ih_l0, network.cells[0].weight_hh_l0], 1).detach().numpy().T
     bias = numpy.repeat([0, forget_bias, 0, 0], 4)
-    expected, *_ = gated(values.numpy(), *(state[0].numpy() for state in begun), joined, bias, numpy.tanh)
+    expected, *_ = gated(values.numpy(), *(state[:, 0].numpy() for state in begun), joined, bias, numpy.tanh)
     numpy.testing.assert_allclose(network(values, *begun)[0].detach().numpy(), expected, atol=1e-12)
 
 
@@ -236,10 +316,10 @@ def test_forget_bias_is_basic_lstm_cells(forget_bias):
 def test_recurrent_layers_begin_in_their_range(cell):
     network = Recurrent(cell, layers=2, units=50, forget_bias=0.5, initial_range=0.1, dropout=0.0)
     for name, weight in network.cells.named_parameters():
-        if name.startswith("weight"):
+        if "weight" in name:
             assert scipy.stats.kstest(weight.detach().numpy().ravel(), scipy.stats.uniform(-0.1, 0.2).cdf).pvalue > 1e-3
         else:
-            expected = {0.0, 0.5} if name.startswith("bias_ih") and "lstm" in cell else {0.0}
+            expected = {0.0, 0.5} if "bias_ih" in name and "lstm" in cell else {0.0}
             assert set(weight.detach().numpy()) == expected
 
 

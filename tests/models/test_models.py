@@ -141,7 +141,8 @@ def test_a_word_that_a_network_does_not_know(file, key):
 @pytest.mark.parametrize("name", MODELS)
 def test_checkpoints_round_trip(name, tmp_path):
     """Every tensor to the bit, the record beside them, and equal weights in equal bytes."""
-    network, other, record = build_small(name), build_small(name, seed=1), {"seed": 0, "data": {"classes": 10}}
+    network, other, record = build_small(name), build_small(name, seed=1), dict.fromkeys(checkpoints.KEYS, 0)
+    record |= {"recipe": {"file": "gan", "net": {}}, "data": {"classes": 10}}
     path, again = tmp_path / "0.safetensors", tmp_path / "1.safetensors"
     checkpoints.save(path, network.to(memory_format=torch.channels_last), record)
     checkpoints.load(path, other)

@@ -16,16 +16,13 @@ sides = st.one_of(numbers, st.lists(perhaps_infinite, min_size=1, max_size=6))
 INFINITE = math.inf
 
 
-def measured(**experiments):
-    """{experiment: {"classify.accuracy": {seed: value}}}"""
-    return {
-        name: {"classify.accuracy": {str(seed): value for seed, value in enumerate(values)}}
-        for name, values in experiments.items()
-    }
+def measured(metric="classify.accuracy", **experiments):
+    """{(experiment, metric): {seed: value}}"""
+    return {(name, metric): {str(seed): of for seed, of in enumerate(values)} for name, values in experiments.items()}
 
 
-def weighed(*tests, curves=None, **experiments):
-    return claims.weigh([comparison(test) for test in tests], measured(**experiments), curves or {})
+def weighed(*tests, **experiments):
+    return claims.weigh([comparison(test) for test in tests], measured(**experiments))
 
 
 # ---- decide
@@ -203,7 +200,7 @@ def test_all_comparisons_of_a_claim_must_hold(tests, outcome):
 def test_a_share_of_the_seeds_is_decided_by_wilsons_interval(zeros, ones, test, outcome):
     values = {str(seed): float(seed >= zeros) for seed in range(zeros + ones)}
     test = comparison(f"a.training.diverged {test}")
-    found, (one,) = claims.weigh([test], {"a": {"training.diverged": values}}, {})
+    found, (one,) = claims.weigh([test], {("a", "training.diverged"): values})
     count, low, high = ones if test.relation == ">" else zeros, *one["share"][2:]
     bounds = scipy.stats.binomtest(count, zeros + ones).proportion_ci(method="wilson")
     assert (found, one["share"][:2]) == (outcome, [count, zeros + ones])
@@ -241,30 +238,29 @@ def test_evidence_counts_what_diverged_and_holds_nothing_infinite():
 )
 def test_what_was_trained_for_less_than_planned_gets_no_verdict(tests, outcomes):
     compared = [comparison(test) for test in tests]
-    found, evidence = claims.weigh(compared, measured(a=[0.9], b=[0.2]), {}, partial={"a"})
+    found, evidence = claims.weigh(compared, measured(a=[0.9], b=[0.2]), partial={"a"})
     assert [one["outcome"] for one in evidence] == outcomes
     assert found == ("partial budget" if "partial budget" in outcomes else outcomes[0])
-    assert claims.weigh(compared, measured(a=[0.9], b=[0.2]), {})[0] != "partial budget"
+    assert claims.weigh(compared, measured(a=[0.9], b=[0.2]))[0] != "partial budget"
 
 
 def test_at_equal_steps_a_short_training_is_at_no_disadvantage():
-    curves = {"a": {"0": curve(9.0, 4.0)}, "b": {"0": curve(9.0, 5.0, 1.0)}}
+    curves = measured("validation_loss", a=[curve(9.0, 4.0)], b=[curve(9.0, 5.0, 1.0)])
     compared = [comparison("a.validation_loss < b.validation_loss")]
-    assert claims.weigh(compared, {}, curves, partial={"a"})[0] == "indicated, 1 seed"
+    assert claims.weigh(compared, curves, partial={"a"})[0] == "indicated, 1 seed"
 
 
 # ---- curves
 
 
 def curve(*losses, every=100, diverged=None):
-    rows = [(every * index, loss) for index, loss in enumerate(losses)]
-    return rows if diverged is None else [*rows, (diverged, INFINITE)]
+    losses = {every * index: loss for index, loss in enumerate(losses)}
+    return losses if diverged is None else losses | {diverged: INFINITE}
 
 
 def compared(a, b):
     """a.validation_loss < b.validation_loss, each a list of curves."""
-    curves = {name: {str(seed): rows for seed, rows in enumerate(of)} for name, of in (("a", a), ("b", b))}
-    outcome, (one,) = weighed("a.validation_loss < b.validation_loss", curves=curves)
+    outcome, (one,) = weighed("a.validation_loss < b.validation_loss", metric="validation_loss", a=a, b=b)
     return outcome, one["step"], one["left"]["seeds"], one["right"]["seeds"]
 
 

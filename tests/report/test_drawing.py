@@ -6,6 +6,7 @@ import pytest
 from matplotlib.text import Text
 from PIL import Image
 
+from zoo.evaluate import pictures
 from zoo.report import drawing
 
 LATENCY = pandas.DataFrame([
@@ -81,7 +82,7 @@ def test_equal_arrays_give_equal_small_files_of_pixels_alone(name, tmp_path):
 def drawn_axes(monkeypatch, draw):
     """The axes of the figure that `draw` would save."""
     figures_saved = []
-    monkeypatch.setattr(drawing, "save", lambda figure, *_, **__: figures_saved.append(figure))
+    monkeypatch.setattr(pictures, "_save", lambda figure, *_: figures_saved.append(figure))
     draw()
     return figures_saved[0].axes
 

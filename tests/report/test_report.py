@@ -281,6 +281,7 @@ def test_claims_are_counted_on_the_first_screen(written):
     [
         ("gan.judge.oddness > 0.5", r"params\.yaml: claims\.odd: judge\.oddness was not measured of gan; use one of"),
         ("gone.judge.coverage > 0.5", r"params\.yaml: claims\.odd: there is no experiment gone"),
+        ("gan.validation_loss < gone.validation_loss", r"params\.yaml: claims\.odd: there is no experiment gone"),
     ],
 )
 def test_a_claim_about_what_nothing_measured_is_named(tree, test, message):
@@ -328,9 +329,9 @@ def test_a_value_of_another_graph_is_marked_everywhere(tree, changes, mark, sign
 
 def test_a_judged_value_names_the_judges_graphs_too(tree):
     export_again("classifier", "encode", "0", **WEIGHT)
-    found = results.mixed_graphs(results.gather("full", sample.VALUES))
-    assert {(name, key.split(".")[0]) for name, key, _ in found} == {("gan", "judge")}
-    assert {mark for *_, mark in found} == {"other weights"}
+    found = sample.mixed_graphs(render.summarise(results.gather("full", sample.VALUES)))
+    assert {(name, key.split(".")[0]) for name, key in found} == {("gan", "judge")}
+    assert set(found.values()) == {"other weights"}
 
 
 def test_a_score_of_decode_was_computed_with_the_graph_of_encode_too():
@@ -352,7 +353,7 @@ def test_a_score_of_decode_was_computed_with_the_graph_of_encode_too():
 
 
 def test_nothing_is_marked_where_every_value_is_of_the_present_graphs(written):
-    assert results.mixed_graphs(results.gather("full", sample.VALUES)) == []
+    assert sample.mixed_graphs(json.loads(written["summary.json"])) == {}
     for page in OUTPUTS[:2]:
         assert "‡" not in written[page]
         assert "Not of the exported graphs" not in written[page]
@@ -506,7 +507,10 @@ def test_a_mean_over_graphs_is_geometric_and_says_how_many():
     """2 and 8 give 4; one of the two ran on one graph of the two."""
     group = {"device": "CPU", "verb": "classify", "batch": 1, "mode": "host"}
     experiments = [
-        {"peers": [{"rows": [group | {"runtimes": {name: {"ratio": of} for name, of in ran}}]}]}
+        {
+            "name": "one",
+            "peers": [{"verb": "classify", "rows": [group | {"runtime": of, "ratio": one} for of, one in ran]}],
+        }
         for ran in ((("onnxruntime", 1.0), ("torch", 2.0)), (("onnxruntime", 1.0), ("torch", 8.0), ("openvino", 0.5)))
     ]
     (means,) = latency_results.geometric_means(experiments)
@@ -519,11 +523,11 @@ def test_a_mean_over_graphs_is_geometric_and_says_how_many():
 @given(st.lists(st.tuples(st.floats(1, 1e6), st.floats(1, 1e6)), min_size=1, max_size=8))
 def test_a_ratio_is_the_geometric_mean_and_its_interval_holds_it(pairs):
     blocks, reference = (list(column) for column in zip(*pairs, strict=True))
-    mean, low, high = latency_results.ratio(blocks, reference)
+    mean, low, high = latency_results.ratio(blocks, reference).values()
     assert mean == pytest.approx(scipy.stats.gmean(np.divide(blocks, reference)))
     assert (low is None) == (high is None) == (len(pairs) < 3)
     assert low is None or low / mean - 1e-9 <= 1 <= high / mean + 1e-9
-    assert latency_results.ratio(reference, blocks)[0] == pytest.approx(1 / mean)
+    assert latency_results.ratio(reference, blocks)["ratio"] == pytest.approx(1 / mean)
 
 
 # ---- pages and charts

@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas
 import yaml
 
 from zoo import statistics
@@ -69,7 +70,7 @@ def compare(before, after, profile, rules):
     "tables": {"Quality", "Latency", "Graphs": list of Row}}, without tables where no profile could be compared.
     Raises InputError for a damaged record.
     """
-    sides, quality, times, graphs = (before, after), [], [], []
+    sides, tables = (before, after), {"Quality": [], "Latency": [], "Graphs": []}
     profiles, missing = _profiles(sides, profile)
     for each in profiles:
         pairs = {}
@@ -77,14 +78,14 @@ def compare(before, after, profile, rules):
             try:
                 pairs[name] = [_experiment(one, each, name) for one in sides]
             except NotComparableError as reason:
-                for rows in (quality, times, graphs):
+                for rows in tables.values():
                     rows.append(Row(each, (name,), "all", note=str(reason)))
             else:
-                quality += _quality(each, name, pairs[name], sides, rules.quality)
-                graphs += _graphs(each, name, pairs[name], sides)
-        times += _latency(each, pairs, sides, rules.latency)
-    tables = {"Quality": quality, "Latency": times, "Graphs": graphs} if profiles else {}
-    return {"before": before, "after": after, "rules": rules, "missing": missing, "tables": tables}
+                tables["Quality"] += _quality(each, name, pairs[name], sides, rules.quality)
+                tables["Graphs"] += _graphs(each, name, pairs[name], sides)
+        tables["Latency"] += _latency(each, pairs, sides, rules.latency)
+    about = {"before": before, "after": after, "rules": rules, "missing": missing}
+    return about | {"tables": tables if profiles else {}}
 
 
 def side(revision):
@@ -364,8 +365,8 @@ def _graphs(profile, name, pair, sides):
 def _graph(graphs, hashes, sides):
     """("", "", "", verdict, note): the same if the structure is, whatever the weights are."""
     _require(sides, ["" if graph else "no such graph" for graph in graphs])
-    facts = [statistics.flat(graph.model_dump(exclude=parity.IDENTITY)) for graph in graphs]
-    notes = _differences(*({" ".join(key): _text(value) for key, value in each} for each in facts), absent="0")
+    facts = [pandas.json_normalize(graph.model_dump(exclude=parity.IDENTITY), sep=" ") for graph in graphs]
+    notes = _differences(*(table.map(_text).iloc[0].to_dict() for table in facts), absent="0")
     same = graphs[0].structure_sha256 == graphs[1].structure_sha256
     if same and hashes[0] != hashes[1]:
         notes.insert(0, "other weights or metadata")

@@ -5,13 +5,12 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import jinja2
 import pandas
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from zoo import files, params
+from zoo import files, pages, params
 from zoo.compare.compare import NOT_COMPARABLE, VERDICTS, Row, compare, side
 from zoo.params import comparison
 
@@ -97,8 +96,4 @@ def show(view):
 
 def render(view, template):
     """A comparison as text, by one of the templates compare.*.j2."""
-    blocks = dict.fromkeys(("trim_blocks", "lstrip_blocks", "keep_trailing_newline"), True)
-    loader, escaped = jinja2.FileSystemLoader(TEMPLATES), template.endswith(".html.j2")
-    environment = jinja2.Environment(loader=loader, autoescape=escaped, undefined=jinja2.StrictUndefined, **blocks)
-    environment.filters["cell"] = lambda text: str(text).replace("|", "\\|")  # | separates cells
-    return environment.get_template(template).render(view, numbers=NUMBERS)
+    return pages.environment(TEMPLATES).get_template(template).render(view, numbers=NUMBERS)

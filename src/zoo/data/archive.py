@@ -26,6 +26,11 @@ def numbered(splits, vocabulary):
     return arrays | {"vocabulary": numpy.array(vocabulary)}
 
 
+def list_sha256(words):
+    """The sha256 of a text file, in UTF-8, of these words: each on a line that ends with a line feed."""
+    return hashlib.sha256("".join(f"{word}\n" for word in words).encode()).hexdigest()
+
+
 def write(path, arrays, facts):
     """Write arrays (dict of ndarray) and facts (whatever JSON can hold) to `path`, whole or not at all."""
     with files.replacing(path) as temporary, open(temporary, "wb") as stream:

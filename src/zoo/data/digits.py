@@ -29,7 +29,7 @@ def load(validation, test, split_seed):
         raise InputError(f"{given} do not split {len(labels)} images of 10 classes ({error})") from None
     kinds = {"images": images, "labels": labels}
     arrays = {f"{split}_{kind}": values[index] for split, index in items.items() for kind, values in kinds.items()}
-    return arrays, {"classes": 10, "licence": "CC BY 4.0 (UCI, Alpaydin and Kaynak)"}
+    return arrays, {"classes": 10, "class_names": [*"0123456789"], "licence": "CC BY 4.0 (UCI, Alpaydin and Kaynak)"}
 
 
 def enlarge(image):

@@ -40,6 +40,11 @@ NOUNS = {(kind, number): with_s(f"{kind}s", number == "many") for kind, number i
 VERBS = {(kind, number): with_s(f"{kind}s_do", number == "one") for kind, number in SUBJECTS}
 REFLEXIVES = dict(zip(SUBJECTS, (["himself", "herself"], ["themselves"], ["itself"], ["themselves"]), strict=True))
 
+WORD_IDS = (
+    "the place, from 0, among the words of the grammar, the most frequent first, equally frequent ones by code point; "
+    "a sentence ends with <eos>, and there is no other word"
+)
+
 
 def ways_on(place, subject):
     """Return how a sentence goes on from a place in it: a list of (share, words, next place, subject)."""
@@ -154,6 +159,8 @@ def load(train, validation, test, seed):
     return archive.numbered(texts, vocabulary), {
         "vocabulary": len(vocabulary),
         "end_of_sentence": vocabulary.index("<eos>"),
+        "word_ids": WORD_IDS,
+        "word_list_sha256": archive.list_sha256(vocabulary),
         "floor_nats_per_word": round(entropy_rate(states), 9),
         "test_nats_per_word": round(nats_per_word(states, texts["test"]), 9),
         "licence": "this project's own (MIT)",

@@ -35,7 +35,7 @@ def load(validation):
     arrays = dict(zip(("test_images", "test_labels"), test, strict=True))
     for split, part in (("train", slice(validation, None)), ("validation", slice(validation))):
         arrays |= {f"{split}_images": images[part], f"{split}_labels": labels[part]}
-    return arrays, {"classes": 10, "licence": "CC BY-SA 3.0 (LeCun, Cortes and Burges)"}
+    return arrays, {"classes": 10, "class_names": [*"0123456789"], "licence": "CC BY-SA 3.0 (LeCun, Cortes and Burges)"}
 
 
 def parse_idx(content, name, shape):

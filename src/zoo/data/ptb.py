@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from zoo.data.archive import numbered
+from zoo.data.archive import list_sha256, numbered
 from zoo.data.fetch import fetch
 from zoo.errors import InputError
 
@@ -22,6 +22,10 @@ FILES = {
 # W. Zaremba, I. Sutskever, O. Vinyals, Recurrent Neural Network Regularization, 2014, section 4.1
 TRAINING_WORDS = 929_589
 VOCABULARY = 10_000
+WORD_IDS = (
+    "the place, from 0, among the words of the training text, the most frequent first, equally frequent ones by code "
+    "point; a line ends with <eos>, and any other word is <unk>"
+)
 
 
 def load():
@@ -39,5 +43,11 @@ def load():
         raise InputError(f"{given}, instead of {TRAINING_WORDS} and {VOCABULARY}: take it from another mirror")
     # The most frequent first, then alphabetically, as in TensorFlow's tutorial.
     vocabulary = sorted(counts, key=lambda word: (-counts[word], word))
-    facts = {"vocabulary": len(vocabulary), "end_of_sentence": vocabulary.index("<eos>"), "floor_nats_per_word": None}
-    return numbered(splits, vocabulary), facts | {"licence": "LDC user agreement; not redistributed"}
+    return numbered(splits, vocabulary), {
+        "vocabulary": len(vocabulary),
+        "end_of_sentence": vocabulary.index("<eos>"),
+        "word_ids": WORD_IDS,
+        "word_list_sha256": list_sha256(vocabulary),
+        "floor_nats_per_word": None,
+        "licence": "LDC user agreement; not redistributed",
+    }

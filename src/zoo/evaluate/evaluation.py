@@ -112,7 +112,7 @@ def classify(case):
     counts = scores.confusion(labels, predicted, classes)
     precision, recall = scores.precision_and_recall(counts)
     # A broken inference path of batch normalisation shows one image at a time (write-up 003).
-    single = [case.graphs["classify"].run(["logits"], {"image": image[None]})[0] for image in images[:100]]
+    single = [sessions.host(case.graphs["classify"], {"image": image[None]})()[0] for image in images[:100]]
     alone, _ = scores.classified(numpy.concatenate(single), labels[:100])
     case.draw(pictures.confusion_matrix, "classify", counts)
     metrics = {
@@ -239,7 +239,7 @@ def _read(case, words):
     for start in range(0, len(words) - 1, batch):
         following = words[start + 1 : start + 1 + batch]
         feeds = {"words": words[None, start : start + len(following)], **state}
-        logits, *values = case.graphs["next_word"].run(None, feeds)
+        logits, *values = sessions.host(case.graphs["next_word"], feeds)()
         state = dict(zip(state, values, strict=True))
         predicted, loss = scores.classified(logits[0], following)
         losses.append(loss)

@@ -24,14 +24,17 @@ def judge(generator, classifier, real_images, real_labels, samples, batch):
         feeds[entry.name] = asked if labelled else source.standard_normal(shape, dtype=numpy.float32)
     drawn = sessions.run_batched(generator, feeds, batch)["image"]
 
-    predicted, _ = _classified(classifier, drawn, asked, batch)
-    known, _ = _classified(classifier, real_images, real_labels, batch)
+    def answers(verb, output, images):
+        return sessions.run_batched(classifier[verb], {"image": images}, batch)[output]
+
+    predicted, _ = scores.classified(answers("classify", "logits", drawn), asked)
+    known, _ = scores.classified(answers("classify", "logits", real_images), real_labels)
     # The halves do not depend on the generator, so that all are held to one floor.
     order = numpy.random.default_rng(1).permutation(len(real_images))
-    half, other = (_features(classifier, real_images[index], batch) for index in numpy.array_split(order, 2))
+    half, other = (answers("encode", "code", real_images[index]) for index in numpy.array_split(order, 2))
     result = {
         "coverage": scores.coverage(predicted, classes),
-        "frechet_distance": scores.frechet_distance(_features(classifier, drawn, batch), half),
+        "frechet_distance": scores.frechet_distance(answers("encode", "code", drawn), half),
         "frechet_floor": scores.frechet_distance(other, half),
         "judge_accuracy": (known == real_labels).mean(),
     }
@@ -41,11 +44,3 @@ def judge(generator, classifier, real_images, real_labels, samples, batch):
         result["matched_agreement"] = scores.matched_agreement(asked, predicted, classes)
         result["agreement_by_class"] = {digit: right[asked == digit].mean() for digit in range(classes)}
     return result
-
-
-def _classified(classifier, images, labels, batch):
-    return scores.classified(sessions.run_batched(classifier["classify"], {"image": images}, batch)["logits"], labels)
-
-
-def _features(classifier, images, batch):
-    return sessions.run_batched(classifier["encode"], {"image": images}, batch)["code"]

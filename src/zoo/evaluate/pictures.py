@@ -5,6 +5,8 @@ stand in the file as its `Description` (a PNG text), which the report prints. Im
 ink on white. Colours are Okabe and Ito's (2008), which the colour-blind can tell apart.
 """
 
+import contextlib
+
 import matplotlib
 import numpy as np
 import pandas
@@ -24,6 +26,7 @@ STYLE = {
     "grid.linewidth": 0.8, "xtick.color": "#57606a", "ytick.color": "#57606a", "legend.frameon": False,
     "legend.fontsize": 8.5,
 }  # fmt: skip
+CLOSED = {**STYLE, "axes.spines.right": True, "axes.spines.top": True}
 DOTS_PER_INCH = 120
 MARGIN = 6
 
@@ -58,13 +61,11 @@ def image_rows(rows, labels, path):
             canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
     centres = [top - 0.5 + block.shape[1] / 2 for top, block in zip(tops, blocks, strict=False)]
     inches = min(1.0, 30 / (width + 2)) / 42
-    with matplotlib.rc_context(STYLE):
-        figure, axes = single_axes(canvas.shape[1] * inches + 1.0, canvas.shape[0] * inches + 0.1)
+    with drawn(path, canvas.shape[1] * inches + 1.0, canvas.shape[0] * inches + 0.1, colours=32) as axes:
         axes.imshow(canvas, cmap="gray_r", vmin=0.0, vmax=1.0, interpolation="nearest")
         axes.set(xticks=[], yticks=centres, yticklabels=[str(label) for label in labels])
         axes.tick_params(length=0)
         _framed(axes, STYLE["axes.linewidth"])
-        save(figure, path, colours=32)
 
 
 def feature_maps(maps, path):
@@ -74,9 +75,8 @@ def feature_maps(maps, path):
     """
     blocks = [np.nan_to_num(np.asarray(block, dtype=np.float64)[:16]) for block in maps]
     count = len(blocks[0])
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(0.62 * count + 0.9, 0.62 * len(blocks) + 0.45), layout="constrained")
-        grid = figure.subplots(len(blocks), count, squeeze=False)
+    size, panels = (0.62 * count + 0.9, 0.62 * len(blocks) + 0.45), {"nrows": len(blocks), "ncols": count}
+    with drawn(path, *size, colours=64, description=FEATURE_MAPS, **panels, squeeze=False) as grid:
         dead = ~np.any(blocks, axis=(0, 2, 3))
         for index, block in enumerate(blocks):
             low, high = min(0.0, float(block.min())), max(float(block.max()), 1e-12)
@@ -88,46 +88,48 @@ def feature_maps(maps, path):
             grid[index, 0].set_ylabel(f"input {index + 1}", rotation=0, ha="right", va="center", fontsize=8.5)
         for column in range(count):
             grid[0, column].set_title("dead" if dead[column] else str(column + 1), fontsize=8, color=INK, pad=3)
-        save(figure, path, colours=64, description=FEATURE_MAPS)
 
 
 def latent_map(points, labels, path, axis_names=("code 1", "code 2")):
     """Scatter points, float [n, 2], coloured by labels, integer [n]; what is not finite is left out."""
     points, labels = np.asarray(points, dtype=np.float64), np.asarray(labels)
     finite = np.isfinite(points).all(axis=1)
-    with matplotlib.rc_context(STYLE):
-        figure, axes = single_axes(6.2, 5.0)
+    with drawn(path, 6.2, 5.0, description=LATENT_MAP) as axes:
         for index, label in enumerate(sorted(set(labels.tolist()))):
             x, y = points[finite & (labels == label)].T
-            style = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
-            axes.scatter(x, y, s=9, alpha=0.75, linewidths=0, label=str(label), **style)
+            axes.scatter(x, y, s=9, alpha=0.75, linewidths=0, label=str(label), **series_style(index))
         axes.set(xlabel=axis_names[0], ylabel=axis_names[1])
         axes.grid(True)
         place = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
         legend = axes.legend(title="class", markerscale=2, handletextpad=0.2, **place)
         for handle in legend.legend_handles:
             handle.set_alpha(1.0)
-        save(figure, path, description=LATENT_MAP)
 
 
 def confusion_matrix(counts, path):
     """Draw counts, integer [classes, classes], actual by predicted; colour is the share of the row."""
     counts = np.asarray(counts)
-    size = len(counts)
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    with matplotlib.rc_context({**STYLE, "axes.spines.right": True, "axes.spines.top": True}):
-        figure, axes = single_axes(0.46 * size + 1.5, 0.44 * size + 0.9)
-        picture = axes.imshow(share, cmap="Blues", vmin=0.0, vmax=1.0)
+    size = 0.46 * len(counts) + 1.5, 0.44 * len(counts) + 0.9
+    with drawn(path, *size, colours=128, description=CONFUSION_MATRIX, rc=CLOSED) as axes:
+        share = class_shares([axes], [counts], fraction=0.046, pad=0.03)[0]
         for row, column in np.ndindex(counts.shape):
             if counts[row, column]:
                 colour = "white" if share[row, column] > 0.55 else INK
                 axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=8, color=colour)
-        axes.set(xticks=range(size), yticks=range(size), xlabel="predicted class", ylabel="actual class")
+
+
+def class_shares(grid, panels, **bar_options):
+    """Draw counts, integer [classes, classes], as shares of the actual class, a panel an axes; return those shares."""
+    shares = [counts / np.maximum(counts.sum(axis=1, keepdims=True), 1) for counts in panels]
+    for axes, share in zip(grid, shares, strict=True):
+        picture = axes.imshow(share, cmap="Blues", vmin=0.0, vmax=1.0)
+        classes = range(len(share))
+        axes.set(xticks=classes, yticks=classes, xlabel="predicted class", ylabel="actual class")
         axes.tick_params(length=0)
-        bar = figure.colorbar(picture, ax=axes, fraction=0.046, pad=0.03, ticks=[0, 0.5, 1])
-        bar.set_label("share of the actual class")
-        bar.outline.set_visible(False)
-        save(figure, path, colours=128, description=CONFUSION_MATRIX)
+    bar = axes.figure.colorbar(picture, ax=grid, ticks=[0, 0.5, 1], **bar_options)
+    bar.set_label("share of the actual class")
+    bar.outline.set_visible(False)
+    return shares
 
 
 def loss_by_place(places, losses, path):
@@ -137,18 +139,27 @@ def loss_by_place(places, losses, path):
     """
     frame = pandas.DataFrame({"place": places, "loss": losses}).groupby("place")["loss"].agg(["mean", "size"])
     frame = frame[frame["size"] >= FEWEST_WORDS]
-    with matplotlib.rc_context(STYLE):
-        figure, axes = single_axes(7.4, 3.0)
+    with drawn(path, 7.4, 3.0, description=LOSS_BY_PLACE) as axes:
         axes.plot(frame.index, frame["mean"], color=COLOURS[0], marker="o", markersize=3.5, linewidth=1.6)
         axes.set(xlabel="place of the word in its line", ylabel="nats per word")
         axes.grid(True)
-        save(figure, path, description=LOSS_BY_PLACE)
 
 
-def single_axes(width, height):
-    """(figure, its only axes) of that many inches."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots()
+@contextlib.contextmanager
+def drawn(path, width, height, colours=96, description="", rc=STYLE, **panels):
+    """Yield the axes of a figure of so many inches; write at `path` what was drawn, in at most so many colours.
+
+    `panels` are options of `Figure.subplots`. A `description` stands in the file. `rc`: matplotlib's parameters.
+    """
+    with matplotlib.rc_context(rc):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure.subplots(**panels)
+        _save(figure, path, colours, description)
+
+
+def series_style(index):
+    """The colour and the marker of the series of that number."""
+    return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
 
 
 def _framed(axes, width):
@@ -156,8 +167,7 @@ def _framed(axes, width):
         spine.set(visible=True, color=RULE, linewidth=width)
 
 
-def save(figure, path, colours=96, description=""):
-    """Write a figure at `path`, in at most so many colours, with a `Description` where one is given."""
+def _save(figure, path, colours, description):
     figure.set_dpi(DOTS_PER_INCH)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()

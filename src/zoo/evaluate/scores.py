@@ -53,15 +53,13 @@ def importance_bound(log_weights):
 
 
 def classified(logits, labels):
-    """(predicted classes [n], -1 where a logit is not finite; negative log-likelihood [n] in nats)."""
+    """(predicted classes [n], -1 where a logit is not finite; -log softmax(logits)[labels] [n] in nats).
+
+    `logits` [n, classes], `labels` integers [n].
+    """
     predicted = numpy.where(numpy.isfinite(logits).all(1), logits.argmax(1), -1)
-    return predicted, negative_log_likelihood(logits, labels)
-
-
-def negative_log_likelihood(logits, chosen):
-    """-log softmax(logits)[chosen] in nats; `logits` [n, classes], `chosen` integers [n]."""
     with numpy.errstate(invalid="ignore"):  # an infinite logit gives a loss that is not a number
-        return -log_softmax(logits.astype(numpy.float64), 1)[numpy.arange(len(chosen)), chosen]
+        return predicted, -log_softmax(logits.astype(numpy.float64), 1)[numpy.arange(len(labels)), labels]
 
 
 def confusion(actual, predicted, classes):

@@ -14,7 +14,7 @@ import onnxscript.optimizer
 import torch
 from torch import nn
 
-from zoo.graphs import verbs
+from zoo.graphs import identity, interface, verbs
 from zoo.records.parity import Check
 
 BATCHES = (1, 3, 64)
@@ -65,25 +65,15 @@ def export(network, verb, run):
             # The exporter folds small constants only; the LSTM's reordered gates are large.
             onnxscript.optimizer.optimize_ir(program.model, input_size_limit=LARGE, output_size_limit=LARGE)
         model = program.model_proto
-    _describe(model, verb, run)
+    _describe(model, module, run)
     _check(model, module.inputs)
     return model
 
 
 def draw_inputs(inputs, batch, time, run):
-    """Random tensors for a verb's inputs: images in [0, 1), labels and words in range, the rest standard normal."""
-    source = numpy.random.default_rng(0)
-    sizes, facts = {"batch": batch, "time": time}, run["data"]
-    ranges = {"label": facts.get("classes"), "words": facts.get("vocabulary")}
-    values = []
-    for name, (kind, axes) in inputs.items():
-        shape = [sizes.get(axis, axis) for axis in axes]
-        if name in ranges:
-            value = source.integers(0, ranges[name], shape)
-        else:
-            value = source.random(shape) if name == "image" else source.standard_normal(shape)
-        values.append(torch.from_numpy(value.astype(kind)))
-    return tuple(values)
+    """Random tensors for a verb's inputs, as `interface.draw` has them."""
+    drawn = interface.draw(interface.of_inputs(inputs, run["data"]), {"batch": batch, "time": time})
+    return tuple(torch.from_numpy(value) for value in drawn.values())
 
 
 def parity(network, verb, model, run):
@@ -186,16 +176,23 @@ def _without_noise():
         yield
 
 
-def _describe(model, verb, run):
+def _describe(model, module, run):
     """Replace what the exporter says of files and lines of code by what the graph is and where it comes from."""
-    model.doc_string = model.graph.doc_string = ""
-    del model.metadata_props[:], model.graph.metadata_props[:]
-    for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output, *model.functions):
-        part.doc_string = ""
-        del part.metadata_props[:]
+    model.doc_string = ""
+    del model.metadata_props[:]
+    for graph in identity.nested(model.graph):
+        for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *model.functions):
+            part.doc_string = ""
+            del part.metadata_props[:]
     model.producer_name, model.producer_version = "repro-zoo", ""
     facts, names = run["data"], ("experiment", "profile", "seed", "params_sha256")
-    properties = {"verb": verb} | {name: str(run[name]) for name in names}
+    outputs = {
+        value.name: [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
+        for value in model.graph.output
+    }
+    deviation = getattr(module.network, "prior_deviation", None)
+    described = interface.describe(module.verb, module.inputs, outputs, facts, deviation)
+    properties = {"verb": module.verb, "interface": json.dumps(described)} | {name: str(run[name]) for name in names}
     properties |= {"data": facts["source"], "data_sha256": facts["sha256"], "data_licence": facts["licence"]}
     properties |= {"facts": json.dumps(facts, sort_keys=True), "run": json.dumps(run, sort_keys=True)}
     onnx.helper.set_model_props(model, properties)

@@ -23,10 +23,11 @@ def describe(content):
         model = onnx.load_from_string(content)
     except DecodeError as error:
         raise ValueError(str(error)) from None
-    operators = Counter(".".join(filter(None, (node.domain, node.op_type))) for node in model.graph.node)
-    parameters = Counter()
-    for tensor in model.graph.initializer:
-        parameters[_type(tensor.data_type)] += math.prod(tensor.dims)
+    operators, parameters = Counter(), Counter()
+    for graph in nested(model.graph):
+        operators.update(".".join(filter(None, (node.domain, node.op_type))) for node in graph.node)
+        for tensor in graph.initializer:
+            parameters[_type(tensor.data_type)] += math.prod(tensor.dims)
     return Graph(
         graph_sha256=hashlib.sha256(content).hexdigest(),
         structure_sha256=structure_sha256(model),
@@ -39,21 +40,33 @@ def describe(content):
     )
 
 
+def nested(graph):
+    """Yield an onnx.GraphProto and the graphs within its nodes: bodies of Scan."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from nested(attribute.g)
+
+
 def structure_sha256(model):
     """The sha256 of an onnx.ModelProto without metadata, names of nodes and the values of its weights."""
     bare = onnx.ModelProto()
     bare.CopyFrom(model)
-    bare.producer_name = bare.producer_version = bare.doc_string = bare.graph.doc_string = bare.graph.name = ""
-    del bare.metadata_props[:], bare.graph.metadata_props[:], bare.graph.value_info[:]
-    for part in (*bare.graph.node, *bare.graph.input, *bare.graph.output, *bare.functions):
-        part.doc_string = ""
-        del part.metadata_props[:]
-    for node in bare.graph.node:
-        node.name = ""
-    for tensor in bare.graph.initializer:
-        if tensor.data_type in WEIGHTS:
-            shape = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
-            tensor.CopyFrom(shape)
+    bare.producer_name = bare.producer_version = bare.doc_string = ""
+    del bare.metadata_props[:]
+    for graph in nested(bare.graph):
+        graph.doc_string = graph.name = ""
+        del graph.metadata_props[:], graph.value_info[:]
+        for part in (*graph.node, *graph.input, *graph.output, *bare.functions):
+            part.doc_string = ""
+            del part.metadata_props[:]
+        for node in graph.node:
+            node.name = ""
+        for tensor in graph.initializer:
+            if tensor.data_type in WEIGHTS:
+                shape = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+                tensor.CopyFrom(shape)
     return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()
 
 

@@ -17,7 +17,7 @@ from onnx import numpy_helper
 
 from zoo import files
 from zoo.errors import InputError
-from zoo.graphs import identity
+from zoo.graphs import identity, interface
 from zoo.records import parity
 
 CPU = "CPUExecutionProvider"
@@ -102,7 +102,7 @@ def reference(provider=CPU, threads=1):
         weights = random.standard_normal((256, 256), dtype=numpy.float32) / 16
         model.graph.initializer.append(numpy_helper.from_array(weights, name))
     session = _open(model.SerializeToString(), provider, threads)
-    return bound(session, {"x": random.standard_normal((16, 256), dtype=numpy.float32)})
+    return _bound(session, {"x": random.standard_normal((16, 256), dtype=numpy.float32)})
 
 
 def cores():
@@ -111,16 +111,32 @@ def cores():
     return min(usable, psutil.cpu_count(logical=False) or usable)
 
 
+def check(session, feeds):
+    """Raise InputError, in one line, unless the feeds {input: array} are what the graph takes: see `interface.check`.
+
+    Whatever runs a graph calls this first, once for a set of feeds: some others would end the process.
+    """
+    graph, described = _interface(session)
+    interface.check(described, feeds, graph)
+
+
 def host(session, feeds):
-    """A call without arguments: arrays in, arrays out. Returns the list of outputs."""
+    """A call without arguments: arrays in, arrays out. Returns the list of outputs. Raises InputError as `check`."""
+    check(session, feeds)
     return functools.partial(session.run, None, feeds)
 
 
 def bound(session, feeds):
     """A call without arguments whose inputs and outputs stay on the session's device, at the same addresses.
 
-    Nothing is copied between host and device. It returns None; the outputs are in the binding.
+    Nothing is copied between host and device. It returns None; the outputs are in the binding. Raises InputError as
+    `check`.
     """
+    check(session, feeds)
+    return _bound(session, feeds)
+
+
+def _bound(session, feeds):
     device = "cpu" if session.get_providers()[0] == CPU else "cuda"
     binding, sizes = session.io_binding(), {}
     for entry in session.get_inputs():
@@ -145,47 +161,27 @@ def nodes_per_provider(session):
 
 
 def metadata(session):
-    """The metadata of the graph, {key: text}; `facts` holds the facts of its data set as JSON."""
+    """The metadata of the graph, {key: text}; `facts`, `interface` and `run` hold JSON."""
     return dict(session.get_modelmeta().custom_metadata_map)
 
 
 def random_feeds(session, sizes, seed=0):
-    """Random arrays for every input: images uniform in [0, 1], valid integers by the graph's facts, else N(0, 1).
-
-    `sizes` has the sizes of the symbolic axes, {"batch": 16, "time": 20}. Raises ValueError for an axis without a size.
-    """
-    generator = numpy.random.default_rng(seed)
-    facts = json.loads(metadata(session).get("facts", "{}"))
-    feeds = {}
-    for entry in session.get_inputs():
-        missing = [axis for axis in entry.shape if isinstance(axis, str) and axis not in sizes]
-        if missing:
-            raise ValueError(f"input {entry.name}{entry.shape}: no size for {', '.join(missing)}")
-        shape = [sizes[axis] if isinstance(axis, str) else axis for axis in entry.shape]
-        dtype = DTYPES[entry.type]
-        if numpy.issubdtype(dtype, numpy.integer):
-            below = facts["vocabulary" if entry.name == "words" else "classes"]
-            feeds[entry.name] = generator.integers(below, size=shape, dtype=dtype)
-        elif "image" in entry.name:
-            feeds[entry.name] = generator.random(shape, dtype=dtype)
-        else:
-            feeds[entry.name] = generator.standard_normal(shape, dtype=dtype)
-    return feeds
+    """Random arrays for every input, as `interface.draw` has them for the sizes {"batch": 16, "time": 20}."""
+    return interface.draw(_interface(session)[1]["inputs"], sizes, seed)
 
 
 def run_batched(session, feeds, batch):
     """Run the items of `feeds`, at most `batch` a call; return {output: array of all items}.
 
     Inputs are cut, and outputs concatenated, along the axis that the graph names "batch"; an input without that axis
-    is passed whole. Raises ValueError when inputs differ in length, or an output has no such axis.
+    is passed whole. Raises InputError as `check`, ValueError when an output has no such axis.
     """
+    check(session, feeds)
     cut = {entry.name: entry.shape.index("batch") for entry in session.get_inputs() if "batch" in entry.shape}
-    lengths = {feeds[name].shape[axis] for name, axis in cut.items()}
-    if len(lengths) != 1:
-        raise ValueError(f"inputs differ in length: {sorted(lengths)}")
+    length = next(feeds[name].shape[axis] for name, axis in cut.items())
     joined = {entry.name: entry.shape.index("batch") for entry in session.get_outputs()}
     parts = []
-    for start in range(0, lengths.pop(), batch):
+    for start in range(0, length, batch):
         items = slice(start, start + batch)
         whole = {name: value for name, value in feeds.items() if name not in cut}
         pieces = {name: feeds[name][(slice(None),) * axis + (items,)] for name, axis in cut.items()}
@@ -194,6 +190,15 @@ def run_batched(session, feeds, batch):
         name: numpy.concatenate(column, axis)
         for (name, axis), column in zip(joined.items(), zip(*parts, strict=True), strict=True)
     }
+
+
+def _interface(session):
+    """(which graph it is, what `interface.describe` wrote of it). Raises InputError for a graph without that."""
+    about = metadata(session)
+    graph = "/".join(about.get(key, "?") for key in ("profile", "experiment", "seed", "verb"))
+    if "interface" not in about:
+        raise InputError(f"the graph {graph} does not say what it takes: run `dvc repro`, which exports it again")
+    return graph, json.loads(about["interface"])
 
 
 def _open(graph, provider, threads, *, profile_to=None, optimisation="all", cuda_graph=False, tf32=False):

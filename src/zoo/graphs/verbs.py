@@ -19,8 +19,8 @@ INPUTS = {
     "code": Tensor("float32", ("batch", "code_size")),
     "noise": Tensor("float32", ("batch", "noise_size")),
     "words": Tensor("int64", ("batch", "time")),
-    "hidden": Tensor("float32", ("layers", "batch", "units")),
-    "cell": Tensor("float32", ("layers", "batch", "units")),
+    "hidden": Tensor("float32", ("batch", "layers", "units")),
+    "cell": Tensor("float32", ("batch", "layers", "units")),
 }
 DYNAMIC = ("batch", "time")
 SIZES = {"image_size": 28}  # where the network does not say otherwise

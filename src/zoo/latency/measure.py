@@ -183,7 +183,7 @@ def compare_with_cpu(path, provider, sizes):
     try:
         for each in (sessions.CPU, provider):
             session = sessions.open_session(path, each)
-            outputs.append(session.run(None, sessions.random_feeds(session, sizes)))
+            outputs.append(sessions.host(session, sessions.random_feeds(session, sizes))())
         return agreement(*outputs)
     except (sessions.UnsupportedGraphError, OutputMismatchError) as reason:
         return {"not_measured": str(reason)}

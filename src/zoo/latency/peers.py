@@ -95,7 +95,7 @@ def measure(graph, path, load, batch, device, best, settings):
     torch.backends.fp32_precision = "tf32" if settings["tf32"] and device == "cuda" else "ieee"
     session = sessions.open_session(path)
     feeds = sessions.random_feeds(session, {"batch": batch, "time": settings["time"]})
-    expected = session.run(None, feeds)
+    expected = sessions.host(session, feeds)()
     about = {"batch": batch, "device": device, "graph_sha256": graph.graph_sha256}
     calls, rows, refused = {}, {}, []
     with _no_compiled_code(settings["runtimes"]), torch.inference_mode():

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from zoo.models.layers import dense_stack
+from zoo.models.layers import dense_stack, one_hot
 
 
 class Network(nn.Module):
@@ -56,7 +56,7 @@ class Network(nn.Module):
         return self.critic(self.join(code, label))
 
     def join(self, code, label):
-        return torch.cat([code, F.one_hot(label, self.classes).to(code)], 1) if self.takes else code
+        return torch.cat([code, one_hot(label, self.classes).to(code)], 1) if self.takes else code
 
     def reconstruct(self, image, label=None):
         return self.decode(self.encode(image), label)

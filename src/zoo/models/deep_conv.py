@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from zoo.models.layers import SameConv2d, chosen, glorot
+from zoo.models.layers import SameConv2d, chosen, glorot, one_hot
 
 
 class WrittenOut(nn.Module):
@@ -73,7 +73,7 @@ class Network(nn.Module):
         image, label = batch
         logits = self.classify(image)
         # The write-up trains ten yes-or-no answers, not a softmax.
-        yield "classifier", F.binary_cross_entropy_with_logits(logits, F.one_hot(label, logits.shape[1]).to(logits))
+        yield "classifier", F.binary_cross_entropy_with_logits(logits, one_hot(label, logits.shape[1]).to(logits))
 
     def classify(self, image):
         return self.head(self.body(image))

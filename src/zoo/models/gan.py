@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from zoo.models.layers import dense_stack, glorot
+from zoo.models.layers import dense_stack, glorot, one_hot
 
 
 class Network(nn.Module):
@@ -49,7 +49,7 @@ class Network(nn.Module):
         return self.discriminator(self.join(pixels, label))
 
     def join(self, values, label):
-        return torch.cat([values, F.one_hot(label, self.classes).to(values)], 1) if self.takes else values
+        return torch.cat([values, one_hot(label, self.classes).to(values)], 1) if self.takes else values
 
     def generate(self, noise, label=None):
         return self.draw(noise, label).unflatten(1, (1, 28, 28))

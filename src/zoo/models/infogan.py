@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from zoo.models.layers import dense_stack, glorot
+from zoo.models.layers import dense_stack, glorot, one_hot
 
 
 class Network(nn.Module):
@@ -14,6 +14,8 @@ class Network(nn.Module):
     recognition's log-likelihood (equation 5 of the paper), Gaussian with unit variance for the code.
     `gradient_penalty` is gamma of the penalty R1 on the verdict's slope at real images (Mescheder et al. 2018, eq. 9).
     """
+
+    prior_deviation = 1.0
 
     def __init__(
         self, data, noise, code, generator, discriminator, dropout, gradient_penalty, class_weight, code_weight
@@ -50,7 +52,7 @@ class Network(nn.Module):
         yield "generator", F.softplus(-self.verdict(seen)).mean() + information
 
     def draw(self, noise, label, code):
-        return self.generator(torch.cat([noise, F.one_hot(label, self.classes).to(noise), code], 1)).sigmoid()
+        return self.generator(torch.cat([noise, one_hot(label, self.classes).to(noise), code], 1)).sigmoid()
 
     def generate(self, noise, label, code):
         return self.draw(noise, label, code).unflatten(1, (1, 28, 28))

@@ -4,6 +4,7 @@ import itertools
 
 import torch
 from torch import nn
+from torch._higher_order_ops.scan import scan
 from torch.nn import functional as F
 
 
@@ -68,96 +69,127 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
         return super().forward(image)[..., : self.size, : self.size]
 
 
-# A word of params.yaml: torch's module, the ONNX operator, its activations.
-CELLS = {
-    "lstm": (nn.LSTM, "LSTM", ["Sigmoid", "Tanh", "Tanh"]),
-    "lstm_relu": (nn.LSTM, "LSTM", ["Sigmoid", "Relu", "Relu"]),
-    "tanh": (nn.RNN, "RNN", ["Tanh"]),
-    "relu": (nn.RNN, "RNN", ["Relu"]),
-}
+def one_hot(label, classes):
+    """Labels int64 [batch] as bool [batch, classes]. Unlike torch's own it reads no label on the host."""
+    return label[:, None] == torch.arange(classes, device=label.device)
+
+
+def repeat(maps):
+    """Each value as a 2x2 block: [batch, maps, height, width] to [batch, maps, 2 * height, 2 * width]."""
+    return F.interpolate(maps, scale_factor=2, mode="nearest")
+
+
+def put_back(maps, places):
+    """Each value in its 2x2 block where its maximum was, zeros elsewhere; `places` are those of `F.max_pool2d`.
+
+    Without a scatter: in a graph that needs the shape of its result, which ONNX Runtime computes on the CPU.
+    """
+    height, width = 2 * maps.shape[2], 2 * maps.shape[3]
+    # As floats, which are resized on every device; they are exact up to 2^24.
+    here = torch.arange(height * width, dtype=torch.float32, device=maps.device).view(height, width)
+    return repeat(maps).masked_fill(repeat(places.float()) != here, 0)
+
+
+CELLS = {"lstm": nn.LSTM, "lstm_relu": nn.LSTM, "tanh": nn.RNN, "relu": nn.RNN}
 
 
 class Recurrent(nn.Module):
-    """Stacked recurrent layers that export as real ONNX LSTM or RNN nodes, one a layer.
+    """Stacked recurrent layers, each a module of torch; in training dropout between them.
 
     `cell` is lstm (Hochreiter & Schmidhuber 1997; TensorFlow's BasicLSTMCell), lstm_relu (the same with ReLU in
-    place of both tanh), tanh or relu (Elman's plain cell). Input [time, batch, units], states [layers, batch, units]:
+    place of both tanh), tanh or relu (Elman's plain cell). Input [time, batch, units], states [batch, layers, units]:
     hidden, and for an LSTM cell. One bias a gate: torch's second stays zero and is not trained. `forget_bias`
     is where the forget gate's bias begins; a plain cell has no such gate.
+
+    A layer exports as one ONNX LSTM or RNN node, or, with ReLU, as a Scan over time: ONNX Runtime's kernels for CUDA
+    have no recurrent nodes with ReLU. Dropout is not left to torch's own stack, because cuDNN draws from a state that
+    no snapshot holds.
     """
 
     def __init__(self, cell, layers, units, forget_bias, initial_range, dropout):
         super().__init__()
-        kind, self.operator, self.activations = chosen(CELLS, cell)
-        plain = {"nonlinearity": cell} if kind is nn.RNN else {}
-        self.cells = kind(units, units, layers, dropout=dropout if layers > 1 else 0.0, **plain)
-        self.has_cell_state = kind is nn.LSTM
+        kind = chosen(CELLS, cell)
+        self.rectified, self.has_cell_state = cell in ("relu", "lstm_relu"), kind is nn.LSTM
+        plain = {} if self.has_cell_state else {"nonlinearity": cell}
+        self.cells = nn.ModuleList(kind(units, units, **plain) for _ in range(layers))
+        self.dropout = nn.Dropout(dropout)
         for name, weight in self.cells.named_parameters():
-            if name.startswith("weight"):
+            if "weight" in name:
                 nn.init.uniform_(weight, -initial_range, initial_range)
             else:
                 nn.init.zeros_(weight)
-            if name.startswith("bias_hh"):
+            if "bias_hh" in name:
                 weight.requires_grad_(False)
-            elif name.startswith("bias_ih") and self.has_cell_state:
+            elif "bias_ih" in name and self.has_cell_state:
                 weight.data[units : 2 * units] = forget_bias  # torch orders the gates i, f, g, o
 
     def forward(self, values, *state):
         """Outputs [time, batch, units] of the last layer, and the next state(s)."""
-        if torch.compiler.is_exporting():
-            return self._symbolic(values, *state)
-        if self.activations[-1] == "Relu" and self.has_cell_state:
-            return self._lstm_relu(values, *state)
-        values, state = self.cells(values, state if self.has_cell_state else state[0])
-        return values, *(state if self.has_cell_state else [state])
-
-    def _lstm_relu(self, values, hidden, cell):
-        """torch's LSTM has no other activation than tanh: gate by gate, then, word by word."""
-        next_hidden, next_cell = [], []
-        for layer in range(self.cells.num_layers):
-            kernel, recurrent, bias, _ = self._weights(layer)
-            h, c, outputs = hidden[layer], cell[layer], []
-            for part in F.linear(values, kernel, bias):
-                i, f, g, o = (part + F.linear(h, recurrent)).chunk(4, 1)
-                c = f.sigmoid() * c + i.sigmoid() * g.relu()
-                h = o.sigmoid() * c.relu()
-                outputs.append(h)
-            values = torch.stack(outputs)
-            if layer < self.cells.num_layers - 1:
-                values = F.dropout(values, self.cells.dropout, self.training)
-            next_hidden.append(h)
-            next_cell.append(c)
-        return values, torch.stack(next_hidden), torch.stack(next_cell)
-
-    def _symbolic(self, values, *state):
-        """One ONNX node a layer: torch's own translation unrolls time."""
-        units = self.cells.hidden_size
-        time, batch, _ = values.shape
-        next_states = [[] for _ in state]
-        for layer in range(self.cells.num_layers):
-            weights = self._weights(layer)
-            if self.has_cell_state:
-                weights = [_onnx_gates(weight, units) for weight in weights]
-            kernel, recurrent, bias, second_bias = weights
-            values, *ends = torch.onnx.ops.symbolic_multi_out(
-                self.operator,
-                [values, kernel[None], recurrent[None], torch.cat([bias, second_bias])[None], None,
-                 *(value[layer : layer + 1] for value in state)],
-                {"hidden_size": units, "activations": self.activations},
-                dtypes=[values.dtype] * (1 + len(state)),
-                shapes=[[time, 1, batch, units], *([1, batch, units] for _ in state)],
-            )  # fmt: skip
-            values = values.squeeze(1)
-            for ending, end in zip(next_states, ends, strict=True):
-                ending.append(end)
-        return values, *(torch.cat(ending) for ending in next_states)
-
-    def _weights(self, layer):
-        """(kernel, recurrent kernel, bias, torch's second bias) of one layer."""
-        return [getattr(self.cells, f"{kind}_l{layer}") for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+        exporting = torch.compiler.is_exporting()
+        if self.rectified and (exporting or self.has_cell_state):
+            run = _scanned if exporting else _word_by_word
+        else:
+            run = _as_node if exporting else _by_torch
+        by_layer = [value.transpose(0, 1).contiguous().split(1) for value in state]
+        next_by_layer = []
+        for cell, *state in zip(self.cells, *by_layer, strict=True):
+            values, *state = run(cell, self.dropout(values) if next_by_layer else values, *state)
+            next_by_layer.append(state)
+        return values, *(torch.cat(states).transpose(0, 1) for states in zip(*next_by_layer, strict=True))
 
 
-def _onnx_gates(weight, units):
-    """Reorder the gates of torch (i, f, g, o) as ONNX has them (i, o, f, c)."""
-    i, f, g, o = (weight[gate * units : (gate + 1) * units] for gate in range(4))
-    return torch.cat([i, o, f, g])
+# Each runs one layer: outputs [time, batch, units] and next state(s) [1, batch, units] from values and state(s).
+
+
+def _by_torch(cell, values, *state):
+    if isinstance(cell, nn.LSTM):
+        values, state = cell(values, state)
+        return values, *state
+    return cell(values, *state)
+
+
+def _as_node(cell, values, *state):
+    """torch's own translation to ONNX would unroll time."""
+    weights, units = cell.parameters(), cell.hidden_size
+    if isinstance(cell, nn.LSTM):  # torch orders the gates i, f, g, o, ONNX i, o, f, c
+        weights = [torch.cat([one[gate * units : (gate + 1) * units] for gate in (0, 3, 1, 2)]) for one in weights]
+    kernel, recurrent, bias, second_bias = weights
+    values, *ends = torch.onnx.ops.symbolic_multi_out(
+        type(cell).__name__,
+        [values, kernel[None], recurrent[None], torch.cat([bias, second_bias])[None], None, *state],
+        {"hidden_size": units},
+        dtypes=[values.dtype] * (1 + len(state)),
+        shapes=[[values.shape[0], 1, *state[0].shape[1:]], *(value.shape for value in state)],
+    )
+    return values.squeeze(1), *ends
+
+
+def _rectified(part, recurrent, hidden, cell=None):
+    """The next state(s) [batch, units]; `part` is what the word adds to the gates, `recurrent` [units, gates]."""
+    gates = torch.addmm(part, hidden, recurrent)
+    if cell is None:
+        return (gates.relu(),)
+    i, f, g, o = gates.chunk(4, 1)
+    cell = f.sigmoid() * cell + i.sigmoid() * g.relu()
+    return o.sigmoid() * cell.relu(), cell
+
+
+def _word_by_word(cell, values, *state):
+    """torch's LSTM has no other activation than tanh."""
+    kernel, recurrent, bias, _ = cell.parameters()
+    outputs, state = [], [value.squeeze(0) for value in state]
+    for part in F.linear(values, kernel, bias):
+        state = _rectified(part, recurrent.t(), *state)
+        outputs.append(state[0])
+    return torch.stack(outputs), *(value[None] for value in state)
+
+
+def _scanned(cell, values, *state):
+    kernel, recurrent, bias, _ = cell.parameters()
+
+    def advance(state, part):
+        state = _rectified(part, recurrent.t(), *state)
+        return state, state[0].clone()  # an output must not be a state
+
+    state, values = scan(advance, tuple(value.squeeze(0) for value in state), F.linear(values, kernel, bias))
+    return values, *(value[None] for value in state)

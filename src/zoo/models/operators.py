@@ -4,21 +4,25 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from zoo.models.layers import SameConv2d, SameConvTranspose2d, chosen
+from zoo.models.layers import SameConv2d, SameConvTranspose2d, chosen, put_back, repeat
 
 
 class UpsampleNearest(nn.Module):
     """Every pixel becomes a block of four."""
 
     def forward(self, image):
-        return F.interpolate(image, scale_factor=2, mode="nearest")
+        return repeat(image)
 
 
 class UpsampleTransposed(nn.Module):
     """The same by a 2x2 kernel of ones at stride 2."""
 
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("kernel", torch.ones(1, 1, 2, 2), persistent=False)
+
     def forward(self, image):
-        return F.conv_transpose2d(image, torch.ones(1, 1, 2, 2, device=image.device), stride=2)
+        return F.conv_transpose2d(image, self.kernel, stride=2)
 
 
 class OddTransposed(nn.Module):
@@ -40,18 +44,19 @@ class OddTransposed(nn.Module):
 class UnpoolZero(nn.Module):
     """Every pixel at the top left of a block of four, zeros elsewhere."""
 
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("kernel", torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]]), persistent=False)
+
     def forward(self, image):
-        kernel = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]], device=image.device)
-        return F.conv_transpose2d(image, kernel, stride=2)
+        return F.conv_transpose2d(image, self.kernel, stride=2)
 
 
 class UnpoolArgmax(nn.Module):
     """Of every block of four the largest stays where it is, the first of equals; zeros elsewhere."""
 
     def forward(self, image):
-        largest, places = F.max_pool2d(image, 2, return_indices=True)
-        kept = torch.zeros_like(image).flatten(2).scatter(2, places.flatten(2), largest.flatten(2))
-        return kept.view_as(image)
+        return put_back(*F.max_pool2d(image, 2, return_indices=True))
 
 
 class NormalisedConvolution(nn.Module):

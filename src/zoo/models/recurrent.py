@@ -10,6 +10,8 @@ from zoo.models.layers import Recurrent
 class Network(nn.Module):
     """Next word from the words so far; the state is carried from one stretch of text to the next.
 
+    A batch is (words int64 [batch, time], the words that follow, fresh): where the bool tensor `fresh` [] is true, the
+    state starts at zero.
     `cell` is lstm, lstm_relu (ReLU in place of both tanh), or a plain recurrent layer: tanh, relu.
     """
 
@@ -23,13 +25,18 @@ class Network(nn.Module):
         self.dropout = nn.Dropout(dropout)
         for weight in (self.embedding.weight, self.logits.weight, self.logits.bias):
             nn.init.uniform_(weight, -initial_range, initial_range)
-        self.carried = {}  # states: one for training and one for validation, which interrupts it
+        # States [batch, layers, units]: one for training and one for validation, which interrupts it. They keep their
+        # addresses, which a captured step knows.
+        self.carried = {}
 
     def losses(self, batch):
         words, following, fresh = batch
-        state = self.silence(len(words), words.device) if fresh else self.carried[self.training]
-        logits, *state = self.read(words, *state)
-        self.carried[self.training] = [value.detach() for value in state]
+        if self.training not in self.carried:
+            self.carried[self.training] = self.zero_state(len(words), words.device)
+        carried = self.carried[self.training]
+        logits, *state = self.read(words, *(value.masked_fill(fresh, 0) for value in carried))
+        for kept, value in zip(carried, state, strict=True):
+            kept.copy_(value.detach())
         # Summed over the stretch and averaged over the batch, as the tutorial has it: lr 1.0 is meant for this.
         loss = F.cross_entropy(logits.flatten(0, 1), following.flatten())
         yield "language_model", loss * words.shape[1]
@@ -39,8 +46,8 @@ class Network(nn.Module):
         values, *state = self.recurrent(values, *state)
         return self.logits(self.dropout(values)).transpose(0, 1), *state
 
-    def silence(self, batch, device):
-        return [torch.zeros(self.layers, batch, self.units, device=device) for _ in ("hidden", *self.takes)]
+    def zero_state(self, batch, device):
+        return [torch.zeros(batch, self.layers, self.units, device=device) for _ in ("hidden", *self.takes)]
 
     def next_word(self, words, hidden, cell=None):
         state = [hidden] if cell is None else [hidden, cell]

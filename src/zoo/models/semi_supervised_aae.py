@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from zoo.models.layers import dense_stack
+from zoo.models.layers import dense_stack, one_hot
 
 
 def normalised_stack(sizes):
@@ -24,6 +24,8 @@ class Network(nn.Module):
     and to classify the labelled images. `noise` is the deviation added to the encoder's input while training.
     Without `unlabelled` the encoder learns from the labelled images alone, for comparison.
     """
+
+    prior_deviation = 1.0
 
     def __init__(self, data, hidden, style, critic, noise, unlabelled, reconstruction_weight, adversarial_weight):
         super().__init__()
@@ -46,7 +48,7 @@ class Network(nn.Module):
         logits, style = self.split(self.disturb(image))
         codes = logits.softmax(1), style
         drawn = torch.randint(self.classes, (len(image),), device=image.device)
-        priors = F.one_hot(drawn, self.classes).float(), torch.randn_like(style)
+        priors = one_hot(drawn, self.classes).float(), torch.randn_like(style)
 
         yield (
             "critic",
@@ -83,5 +85,5 @@ class Network(nn.Module):
         return self.decoder(torch.cat([logits.softmax(1), style], 1)).sigmoid().unflatten(1, (1, 28, 28))
 
     def decode(self, code, label):
-        joined = torch.cat([F.one_hot(label, self.classes).to(code), code], 1)
+        joined = torch.cat([one_hot(label, self.classes).to(code), code], 1)
         return self.decoder(joined).sigmoid().unflatten(1, (1, 28, 28))

@@ -4,29 +4,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from zoo.models.layers import SameConv2d, SameConvTranspose2d, chosen
+from zoo.models.layers import SameConv2d, SameConvTranspose2d, chosen, put_back, repeat
 
 
 def put_zeros(maps, _):
-    """Each value at the top left of a 2x2 block of zeros: a grouped transposed convolution of one 1."""
-    kernel = torch.zeros(maps.shape[1], 1, 2, 2, device=maps.device)
-    kernel[:, :, 0, 0] = 1
-    return F.conv_transpose2d(maps, kernel, stride=2, groups=maps.shape[1])
+    """Each value at the top left of a 2x2 block of zeros."""
+    return F.pad(maps[:, :, :, None, :, None], (0, 1, 0, 0, 0, 1)).flatten(4).flatten(2, 3)
 
 
-def repeat(maps, _):
-    """Each value as a 2x2 block."""
-    return F.interpolate(maps, scale_factor=2, mode="nearest")
-
-
-def put_back(maps, places):
-    """Each value where its maximum was, zeros elsewhere; `places` are the flat indices that the pooling kept."""
-    batch, count, height, width = maps.shape
-    empty = torch.zeros(batch, count, 4 * height * width, dtype=maps.dtype, device=maps.device)
-    return empty.scatter(2, places.flatten(2), maps.flatten(2)).unflatten(2, (2 * height, 2 * width))
-
-
-UNPOOLINGS = {"zero": put_zeros, "nearest": repeat, "argmax": put_back}
+UNPOOLINGS = {"zero": put_zeros, "nearest": lambda maps, _: repeat(maps), "argmax": put_back}
 ACTIVATIONS = {"sigmoid": torch.sigmoid, "relu": torch.relu, "linear": lambda maps: maps}
 LOSSES = {"mse": F.mse_loss, "bce": F.binary_cross_entropy_with_logits}
 

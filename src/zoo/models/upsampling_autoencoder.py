@@ -4,9 +4,20 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from zoo.models.layers import SameConv2d, glorot
+from zoo.models.layers import SameConv2d, glorot, repeat
 
 SIZES = (28, 14, 7, 4)
+
+
+class Upsample(nn.Module):
+    """Twice as large, cut to `size` pixels: 4 become 8, and 7 of them stay, as when nearest neighbours fill 7."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.size = size
+
+    def forward(self, maps):
+        return repeat(maps)[..., : self.size, : self.size]
 
 
 class Network(nn.Module):
@@ -24,7 +35,7 @@ class Network(nn.Module):
             encoder += [SameConv2d(before, count, 3, 1, size), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)]
             before = count
         for size, count in zip(SIZES[-2::-1], maps[::-1], strict=True):
-            decoder += [nn.Upsample((size, size)), SameConv2d(before, count, 3, 1, size), nn.ReLU()]
+            decoder += [Upsample(size), SameConv2d(before, count, 3, 1, size), nn.ReLU()]
             before = count
         self.encoder = nn.Sequential(*encoder)
         self.decoder = nn.Sequential(*decoder, SameConv2d(before, 1, 3, 1, SIZES[0]))

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from zoo.models.layers import chosen, dense_stack, glorot
+from zoo.models.layers import chosen, dense_stack, glorot, one_hot
 
 LIKELIHOODS = {
     "bce": lambda logits, image: F.binary_cross_entropy_with_logits(logits, image, reduction="sum"),
@@ -46,6 +46,8 @@ class Network(nn.Module):
     `conditional` joins the one-hot label to the input of encoder and decoder.
     """
 
+    prior_deviation = 1.0
+
     def __init__(self, data, hidden, activation, code, spread, likelihood, conditional, dropout, initial_weights):
         super().__init__()
         self.code_size, self.classes = code, data.classes
@@ -77,7 +79,7 @@ class Network(nn.Module):
         return self.decoder(self.join(code, label))
 
     def join(self, values, label):
-        return torch.cat([values, F.one_hot(label, self.classes).to(values)], 1) if self.takes else values
+        return torch.cat([values, one_hot(label, self.classes).to(values)], 1) if self.takes else values
 
     def reconstruct(self, image, label=None):
         return self.decode(self.posterior(image, label)[0], label)

@@ -18,7 +18,10 @@ class Run(Record):
 
 
 class Runs(Record):
-    """Every seed of an experiment. `recipe` is `params.experiments.Experiment.recipe`, `data` the data set's facts."""
+    """Every seed of an experiment. `recipe` is `params.experiments.Experiment.recipe`, `data` the data set's facts.
+
+    `curve_sha256` is of the bytes of the curve's file; None in a record from before it was kept.
+    """
 
     experiment: str
     profile: str
@@ -27,6 +30,7 @@ class Runs(Record):
     parameters: int
     versions: dict[str, str]
     seeds: dict[str, Run]
+    curve_sha256: str | None = None
 
 
 folder, path, read, write = records.files_of(Runs, "runs")

@@ -1,13 +1,15 @@
 """The charts of one report: which there are, and which of its rows each one shows."""
 
+import operator
+
 import pandas
 
 from zoo.evaluate.metrics import terms
 from zoo.report import drawing, latency_results
 from zoo.report.results import picture
 
+ACCURACY = "classify.accuracy"
 QUALITIES = {key: term.timed for key, term in terms().items() if term.timed}
-PEER = ("name", "batch", "runtime", "ratio", "low", "high")
 
 
 def draw(report, folder):
@@ -36,8 +38,7 @@ def draw(report, folder):
                 "every optimisation."
             )
             add(f"{entry['name']}-latency", caption, drawing.latency, rows)
-    best = _best_classifier(report)
-    if best and best["confusion"]:
+    if (best := _best_classifier(experiments)) and best["confusion"]:
         caption = (
             f"Confusion matrices of {best['name']}, the most accurate classifier (first seed): on a tenth of the test "
             "images, on all of them, and of random answers."
@@ -46,7 +47,10 @@ def draw(report, folder):
     if overview := _overview(experiments):
         caption = "Median time of a call, each graph at its smallest batch: the default, and the best that was found."
         add("latency-overview", caption, drawing.latency_overview, pandas.DataFrame(overview))
-    rows = pandas.DataFrame(_beside_peers(experiments), columns=["device", "mode", *PEER])
+    rows = latency_results.peer_table(experiments)
+    rows = rows.assign(runtime=rows["runtime"].map(latency_results.RUNTIMES))[
+        rows["runtime"] != latency_results.REFERENCE
+    ]
     others = list(latency_results.runtimes(experiments).values())[1:]
     for (device, mode), part in rows.groupby(["device", "mode"], sort=False):
         caption = (
@@ -63,7 +67,7 @@ def draw(report, folder):
                 f"{quality[:1].upper()}{quality[1:]} against the median time of a call at the smallest batch "
                 f"({provider}, the default configuration), all experiments that were measured for both."
             )
-            data, share = pandas.DataFrame(points), key == "classify.accuracy"
+            data, share = pandas.DataFrame(points), key == ACCURACY
             add(f"quality-{key}", caption, drawing.quality_against_latency, data, quality=quality, share=share)
     return charts
 
@@ -82,27 +86,17 @@ def _against_batch(entry):
 
 
 def _sound(row, timing):
-    return row.times.p50_us is not None and not latency_results.is_drifted(row, timing["source"])
+    return row.times.p50_us is not None and not latency_results.is_drifted(row, timing)
 
 
 def _overview(experiments):
     """The medians of each graph at its smallest batch, the default's and the best one's, where both are known."""
     return [
         {"name": f"{entry['name']} · {timing['verb']}", "provider": timing["provider"]}
-        | {f"{which}_us": smallest[which].times.p50_us for which in ("default", "best")}
+        | {f"{which}_us": timing["advice"][0][which].times.p50_us for which in ("default", "best")}
         for entry in experiments
         for timing in entry["latency"]
-        if all(_sound((smallest := latency_results.ends(timing)[0])[which], timing) for which in ("default", "best"))
-    ]
-
-
-def _beside_peers(experiments):
-    return [
-        row | {"name": f"{entry['name']} · {row['verb']}", "runtime": latency_results.RUNTIMES[runtime]} | one
-        for entry in experiments
-        for row in latency_results.peer_rows([entry])
-        for runtime, one in row["runtimes"].items()
-        if runtime != latency_results.REFERENCE
+        if all(_sound(timing["advice"][0][which], timing) for which in ("default", "best"))
     ]
 
 
@@ -112,7 +106,7 @@ def quality_points(experiments, key):
     for entry in experiments:
         metric = next((row for row in entry["rows"] if row["key"] == key and row["mean"] is not None), None)
         timings = [timing for timing in entry["latency"] if timing["provider"] == provider]
-        defaults = {timing["verb"]: (latency_results.ends(timing)[0]["default"], timing) for timing in timings}
+        defaults = {timing["verb"]: (timing["advice"][0]["default"], timing) for timing in timings}
         medians = {verb: default[0].times.p50_us for verb, default in defaults.items() if _sound(*default)}
         median = next((medians[verb] for verb in QUALITIES[key] if verb in medians), None)
         if metric and median is not None:
@@ -122,12 +116,8 @@ def quality_points(experiments, key):
     return points
 
 
-def _best_classifier(report):
+def _best_classifier(experiments):
     """The experiment of the highest mean accuracy over images, or None where there is none."""
-    accuracy = {
-        row["mean"]: entry
-        for entry in reversed(report["experiments"])
-        for row in entry["rows"]
-        if row["key"] == "classify.accuracy" and row["mean"] is not None
-    }
-    return accuracy[max(accuracy)] if accuracy else None
+    accuracies = ((row["mean"], entry) for entry in experiments for row in entry["rows"] if row["key"] == ACCURACY)
+    known = [pair for pair in accuracies if pair[0] is not None]
+    return max(known, key=operator.itemgetter(0), default=(None, None))[1]

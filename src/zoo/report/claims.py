@@ -15,21 +15,21 @@ RANKED = 5  # seeds a side from which an exact rank test can decide
 ABSENT = 20  # seeds without a case from which on "some seeds" does not hold
 
 
-def weigh(comparisons, measured, curves, partial=frozenset()):
+def weigh(comparisons, measured, partial=frozenset()):
     """(the outcome of all `comparisons` together, [evidence of each]).
 
     A comparison of an experiment in `partial`, whose training was shorter than planned, comes to "partial budget",
     unless it compares curves at equal steps.
 
-    `measured` is {experiment: {metric: {seed: value}}}, None for a value that is not known, infinite for one that
-    diverged; `curves` is {experiment: {seed: [(step, validation loss), ...]}}, infinite at the end of a diverged seed.
+    `measured` is {(experiment, metric): {seed: value}}, None for a value that is not known, infinite for one that
+    diverged. Under the metric AT_EQUAL_STEPS a seed has its curve {step: validation loss}, infinite where it diverged.
 
     Evidence is a dictionary: "left" and "right" are {"value"} or {"experiment", "metric", "diverged" (number of seeds)}
     with the `statistics.summary` of the values; "seeds" and "relation" are the comparison's; "share" is [number of
     seeds that satisfy it, number of seeds, low, high] where seeds are counted, else None; "step" is where curves were
     compared, else None; "outcome" is one of OUTCOMES.
     """
-    evidence = [_compared(comparison, measured, curves, partial) for comparison in comparisons]
+    evidence = [_compared(comparison, measured, partial) for comparison in comparisons]
     return min((one["outcome"] for one in evidence), key=lambda said: OUTCOMES.index(said.split(",")[0])), evidence
 
 
@@ -45,7 +45,8 @@ def decide(left, right):
     first, second = ([side] if isinstance(side, float) else side for side in (left, right))
     count, finite = min(map(len, lists)), all(map(math.isfinite, [*first, *second]))
     if count < FEWEST:
-        return _sign(sum(first) / len(first), sum(second) / len(second))
+        gap = sum(first) / len(first) - sum(second) / len(second)
+        return True if gap < 0 else False if gap > 0 else None
     ranked = len(lists) == 2 and count >= RANKED
     if finite:
         low, high = statistics.difference(left, right, 0.975 if ranked else 0.95)
@@ -60,16 +61,11 @@ def decide(left, right):
     return None
 
 
-def _sign(left, right):
-    return True if left < right else False if left > right else None
-
-
-def _compared(comparison, measured, curves, partial):
+def _compared(comparison, measured, partial):
     sides, step = (comparison.left, comparison.right), None
+    values = [side if isinstance(side, float) else measured[side] for side in sides]
     if comparison.at_equal_steps:
-        step, values = _at_equal_steps([curves[side.experiment] for side in sides])
-    else:
-        values = [side if isinstance(side, float) else measured[side.experiment][side.metric] for side in sides]
+        step, values = _at_equal_steps(values)
     known = [value if isinstance(value, float) else list(value.values()) for value in values]
     share = None
     if not comparison.at_equal_steps and partial & {side.experiment for side in comparison.measured}:
@@ -132,11 +128,10 @@ def _at_equal_steps(both):
 
     Step 0, before anything was learnt, does not count; where there is no other, (None, nothing measured).
     """
-    steps = [
-        {step for step, _ in rows} for curves in both for rows in curves.values() if math.isfinite(rows[-1][1])
-    ] or [{step for step, _ in rows} for curves in both for rows in curves.values()]
-    step = max(set.intersection(*steps) - {0}, default=None) if steps else None
+    curves = [curve for side in both for curve in side.values()]
+    whole = [curve for curve in curves if math.inf not in curve.values()] or curves
+    step = max(set.intersection(*map(set, whole)) - {0}, default=None) if curves else None
     if step is None:
         return None, [{} for _ in both]
     # Infinite where a seed had diverged by then.
-    return step, [{seed: dict(rows).get(step, math.inf) for seed, rows in curves.items()} for curves in both]
+    return step, [{seed: curve.get(step, math.inf) for seed, curve in side.items()} for side in both]

@@ -6,16 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-import matplotlib
 import numpy as np
 import pandas
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import Bbox
 
-from zoo.evaluate.pictures import COLOURS, DOTS_PER_INCH, INK, MARKERS, STYLE, save, single_axes
+from zoo.evaluate.pictures import CLOSED, COLOURS, DOTS_PER_INCH, INK, class_shares, drawn, series_style
 
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
 MODES = {"host": "-", "bound": "--", "graph": ":"}
@@ -30,21 +28,12 @@ def three_confusions(counts: Mapping[str, Sequence[Sequence[int]]], path: Path) 
     counts: {"tenth", "all"}, each integer [classes, classes], actual by predicted.
     """
     tenth, whole = (np.asarray(counts[part]) for part in ("tenth", "all"))
-    classes = len(whole)
-    guessed = np.random.default_rng(0).multinomial(whole.sum(1), [1 / classes] * classes)
-    panels = [(tenth, ""), (whole, ""), (guessed, ", random answers")]
-    with matplotlib.rc_context({**STYLE, "axes.spines.right": True, "axes.spines.top": True}):
-        figure = Figure(figsize=(10.4, 3.7), layout="constrained")
-        for axes, (panel, name) in zip(figure.subplots(1, 3), panels, strict=True):
-            share = panel / np.maximum(panel.sum(axis=1, keepdims=True), 1)
-            picture = axes.imshow(share, cmap="Blues", vmin=0.0, vmax=1.0)
+    guessed = np.random.default_rng(0).multinomial(whole.sum(1), [1 / len(whole)] * len(whole))
+    panels = [tenth, whole, guessed]
+    with drawn(path, 10.4, 3.7, colours=128, rc=CLOSED, ncols=3) as grid:
+        class_shares(grid, panels, fraction=0.02, pad=0.02)
+        for axes, panel, name in zip(grid, panels, ("", "", ", random answers"), strict=True):
             axes.set_title(f"{panel.sum():,} images{name}", fontsize=9.5, loc="left")
-            axes.set(xticks=range(classes), yticks=range(classes), xlabel="predicted class", ylabel="actual class")
-            axes.tick_params(length=0)
-        bar = figure.colorbar(picture, ax=figure.axes, fraction=0.02, pad=0.02, ticks=[0, 0.5, 1])
-        bar.set_label("share of the actual class")
-        bar.outline.set_visible(False)
-        save(figure, path, colours=128)
 
 
 def curves(frame: pandas.DataFrame, path: Path, published: Mapping[str, Mapping[int, float]] = MappingProxyType({})):
@@ -57,15 +46,16 @@ def curves(frame: pandas.DataFrame, path: Path, published: Mapping[str, Mapping[
     players = list(dict.fromkeys(frame["player"]))
     seeds = frame["seed"].nunique()
     width = 1.6 if seeds == 1 else 0.9
-    with matplotlib.rc_context(STYLE):
-        figure, axes = single_axes(7.4, 3.6)
+    with drawn(path, 7.4, 3.6) as axes:
         named = set()
         for (_seed, player, split), part in frame.groupby(["seed", "player", "split"], sort=True):
             part, held_out = part.sort_values("step"), split == "validation"
             name = f"{player}, {split}" if len(players) > 1 else str(split)
+            # One player alone shows its two splits in two colours; several players have a colour each.
+            shade = players.index(player) if len(players) > 1 else int(held_out)
             axes.plot(
                 part["step"], part["loss"], "--" if held_out else "-", linewidth=width, markersize=3,
-                color=_shade(players.index(player), held_out, len(players)), alpha=0.95 if seeds == 1 else 0.7,
+                color=COLOURS[shade % len(COLOURS)], alpha=0.95 if seeds == 1 else 0.7,
                 marker="o" if held_out or len(part) < 3 else None, label="_" if name in named else name,
                 zorder=3 if held_out else 2,
             )  # fmt: skip
@@ -85,7 +75,6 @@ def curves(frame: pandas.DataFrame, path: Path, published: Mapping[str, Mapping[
             axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), title=title, alignment="left")
         if not len(finite):
             axes.text(0.5, 0.5, "no finite loss was recorded", transform=axes.transAxes, ha="center", va="center")
-        save(figure, path)
 
 
 def latency(rows: pandas.DataFrame, path: Path) -> None:
@@ -97,15 +86,13 @@ def latency(rows: pandas.DataFrame, path: Path) -> None:
     rows = rows.dropna(subset="p50_us").sort_values("batch")
     providers, verbs, batches = (sorted(rows[key].unique()) for key in ("provider", "verb", "batch"))
     modes = sorted(rows["mode"].unique(), key=list(MODES).index)
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(3.6 * len(providers) + 1.4, 3.0), layout="constrained")
-        grid = figure.subplots(1, len(providers), squeeze=False, sharey=True)[0]
+    with drawn(path, 3.6 * len(providers) + 1.4, 3.0, ncols=len(providers), squeeze=False, sharey=True) as (grid,):
         for axes, provider in zip(grid, providers, strict=True):
             for (index, verb), mode in itertools.product(enumerate(verbs), modes):
                 line = rows[(rows["provider"] == provider) & (rows["verb"] == verb) & (rows["mode"] == mode)]
                 axes.errorbar(
                     line["batch"], line["p50_us"], _reach(line, "p50_us", "p50_low_us", "p50_high_us"),
-                    **_style(index), linestyle=MODES[mode], linewidth=1.4, capsize=2.5, markersize=4.5,
+                    **series_style(index), linestyle=MODES[mode], linewidth=1.4, capsize=2.5, markersize=4.5,
                     markerfacecolor="white" if mode != modes[0] else None,
                     label=f"{verb}, {mode}" if len(modes) > 1 else verb,
                 )  # fmt: skip
@@ -117,7 +104,6 @@ def latency(rows: pandas.DataFrame, path: Path) -> None:
         _plain_numbers(grid[0].yaxis, rows["p50_us"])
         grid[0].set_ylabel("p50 of a call (µs)")
         grid[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-        save(figure, path)
 
 
 def latency_overview(rows: pandas.DataFrame, path: Path) -> None:
@@ -126,10 +112,9 @@ def latency_overview(rows: pandas.DataFrame, path: Path) -> None:
     rows: columns name, provider, default_us, best_us, one a graph and provider.
     """
     names = list(rows["name"].unique())
-    with matplotlib.rc_context(STYLE):
-        figure, axes = single_axes(7.4, 0.24 * len(names) + 1.0)
+    with drawn(path, 7.4, 0.24 * len(names) + 1.0) as axes:
         for index, (provider, part) in enumerate(rows.groupby("provider")):
-            places, style = part["name"].map(names.index), _style(index) | {"s": 30}
+            places, style = part["name"].map(names.index), series_style(index) | {"s": 30}
             axes.hlines(places, part["best_us"], part["default_us"], color=style["color"], linewidth=1.0, zorder=2)
             hollow = style | {"facecolors": "white"}
             axes.scatter(part["best_us"], places, **hollow, zorder=3, label=f"{provider}, best found")
@@ -138,8 +123,7 @@ def latency_overview(rows: pandas.DataFrame, path: Path) -> None:
         axes.set_xscale("log")
         _plain_numbers(axes.xaxis, rows[["default_us", "best_us"]])
         axes.set_xlabel("p50 of a call at the smallest batch (µs, logarithmic)")
-        figure.legend(loc="outside upper left", ncols=4, handletextpad=0.1)
-        save(figure, path)
+        axes.figure.legend(loc="outside upper left", ncols=4, handletextpad=0.1)
 
 
 def peers(rows: pandas.DataFrame, path: Path, runtimes: Sequence[str]) -> None:
@@ -149,24 +133,24 @@ def peers(rows: pandas.DataFrame, path: Path, runtimes: Sequence[str]) -> None:
     among `runtimes` gives its colour, whether or not the others are there.
     """
     names, batches = list(rows["name"].unique()), sorted(rows["batch"].unique())
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(3.1 * len(batches) + 2.6, 0.24 * len(names) + 1.1), layout="constrained")
-        grid = figure.subplots(1, len(batches), squeeze=False, sharex=True, sharey=True)[0]
+    size, panels = (3.1 * len(batches) + 2.6, 0.24 * len(names) + 1.1), {"ncols": len(batches), "squeeze": False}
+    with drawn(path, *size, **panels, sharex=True, sharey=True) as (grid,):
         for axes, batch in zip(grid, batches, strict=True):
             axes.axvline(1, color=INK, linewidth=1.0, zorder=1)
             for runtime in (runtime for runtime in runtimes if (rows["runtime"] == runtime).any()):
                 part = rows[(rows["batch"] == batch) & (rows["runtime"] == runtime)]
                 axes.errorbar(
                     part["ratio"], part["name"].map(names.index), xerr=_reach(part, "ratio", "low", "high"),
-                    **_style(runtimes.index(runtime)), linestyle="", markersize=5, capsize=2, label=runtime, zorder=3,
+                    **series_style(runtimes.index(runtime)), label=runtime, linestyle="", markersize=5, capsize=2,
+                    zorder=3,
                 )  # fmt: skip
             axes.set_title(f"batch {batch:,}", fontsize=9.5, loc="left")
             axes.set_xscale("log")
             _name_rows(axes, names)
         _plain_numbers(grid[0].xaxis, [1.0, *rows["ratio"]])
+        figure = grid[0].figure
         figure.supxlabel("times ONNX Runtime's with one thread (logarithmic; right of 1 is slower)", fontsize=9.5)
         figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper left", ncols=4, handletextpad=0.1)
-        save(figure, path)
 
 
 def quality_against_latency(points: pandas.DataFrame, path: Path, quality: str, share: bool = False) -> None:
@@ -177,8 +161,7 @@ def quality_against_latency(points: pandas.DataFrame, path: Path, quality: str, 
     stretched towards 0 and 1 (logit), unless a value is one of them.
     """
     stretched = share and points["quality"].between(0, 1, inclusive="neither").all()
-    with matplotlib.rc_context(STYLE):
-        figure, axes = single_axes(7.4, 5.6)
+    with drawn(path, 7.4, 5.6) as axes:
         for partial, label in ((False, "whole budget"), (True, "partial budget")):
             part, fill = points[points["partial"] == partial], "white" if partial else COLOURS[0]
             axes.scatter(
@@ -197,13 +180,8 @@ def quality_against_latency(points: pandas.DataFrame, path: Path, quality: str, 
         axes.margins(0.12)
         axes.grid(True)
         if points["partial"].nunique() > 1:
-            figure.legend(loc="outside upper left", ncols=2, handletextpad=0.1)
+            axes.figure.legend(loc="outside upper left", ncols=2, handletextpad=0.1)
         _name_points(axes, list(points[["p50_us", "quality", "name"]].itertuples(index=False, name=None)))
-        save(figure, path)
-
-
-def _style(index: int) -> dict:
-    return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
 
 
 def _reach(rows: pandas.DataFrame, value: str, low: str, high: str) -> list[pandas.Series]:
@@ -240,11 +218,6 @@ def _name_points(axes, points: Sequence[tuple[float, float, str]]) -> None:
         text.set_position(corners[best])
         text.arrow_patch.set_visible(math.hypot(*PLACES[best]) > 8)
         taken.append(boxes[best].padded(2))
-
-
-def _shade(player: int, held_out: bool, players: int) -> str:
-    # One player alone shows its two splits in two colours; several players have a colour each.
-    return COLOURS[player % len(COLOURS)] if players > 1 else COLOURS[1 if held_out else 0]
 
 
 def _plain_numbers(axis, values) -> None:

@@ -7,13 +7,15 @@ measured with, what params.yaml says now)}).
 
 import math
 
+import pandas
+from scipy.stats import gmean
+
 from zoo import statistics
 from zoo.graphs.verbs import VERBS
 from zoo.params import benchmark
 from zoo.records import latency, peers
-from zoo.records.latency import Configuration
 
-GROUP = ("device", "verb", "batch", "mode")
+CALL = ["device", "verb", "batch", "mode"]  # what is timed with every runtime
 DEVICES = {"cpu": "CPU", "cuda": "CUDA"}
 REFERENCE = "onnxruntime"
 RUNTIMES = {
@@ -31,12 +33,11 @@ def gather(profile, exports, values):
 
     A timing of "latency" has "provider" (its short name), "tf32" (None where that means nothing), "rows" (those that
     have times) and "advice" ({"batch", "default": its row, "best": its row, "ratio", "verdict"}); one of "peers" has
-    "rows" ({"device", "verb", "batch", "mode", "runtimes"}, see `_groups`). A structure without a record
-    was not measured.
+    "rows" (see `_beside`). A structure without a record was not measured.
     """
     found = {"latency": [], "peers": [], "not_measured": [], "peers_not_measured": []}
     for verb in (verb for verb in VERBS if verb in exports.graphs):
-        graph = exports.graphs[verb][exports.seeds[0]].graph
+        graph = exports.first(verb)
         timed, beside = (_record(kind, profile, graph.structure_sha256) for kind in (latency, peers))
         if timed is None:
             found["not_measured"].append({"what": verb, "reason": "its structure has not been timed"})
@@ -44,56 +45,57 @@ def gather(profile, exports, values):
             for provider, reason in timed.not_measured.items():
                 found["not_measured"].append({"what": f"{_short(provider)}, {verb}", "reason": reason})
             for provider, source in timed.sources.items():
-                about = _about(verb, source, graph, benchmark.settings(values, profile, source.settings["cores"]))
-                timing = about | _timing(_short(provider), source)
-                found["latency"] += [timing] if timing["advice"] else []
+                if advice := _advice(source):
+                    rows = [row for row in source.rows if row.times]
+                    tf32 = next((row.tf32 for row in rows if row.tf32 is not None), None)
+                    own = {"provider": _short(provider), "tf32": tf32, "rows": rows, "advice": advice}
+                    found["latency"].append(_about(verb, source, graph, values, profile) | own)
                 absent = {"": source.rows, "cold start": source.cold, "beside the CPU": source.agreement}
                 for what, rows in absent.items():
                     found["not_measured"] += _not_measured(rows, _short(provider), what, verb)
         if beside is not None:
-            now = benchmark.settings(values, profile, beside.settings["cores"], with_peers=True)
-            if rows := _groups(beside.rows, verb):
-                found["peers"].append(_about(verb, beside, graph, now) | {"rows": rows})
+            if rows := _beside(beside.rows, verb):
+                about = _about(verb, beside, graph, values, profile, with_peers=True)
+                found["peers"].append(about | {"rows": rows})
             for row in beside.rows:
                 found["peers_not_measured"] += _not_measured([row], RUNTIMES[row.runtime], DEVICES[row.device], verb)
     return found
 
 
 def ratio(blocks, reference):
-    """(geometric mean of the ratios block by block, low, high): Student's 95 % interval of their logarithms.
+    """{"ratio": the geometric mean of those block by block, "low", "high": Student's 95 % interval of the logarithms}.
 
     Both are block medians, measured in turns, so that what slowed one block down slowed both. No interval below three.
     """
     logs = [math.log(one / other) for one, other in zip(blocks, reference, strict=True)]
-    low, high = statistics.interval(logs) or (None, None)
-    return math.exp(math.fsum(logs) / len(logs)), *(None if end is None else math.exp(end) for end in (low, high))
+    low, high = [*map(math.exp, statistics.interval(logs) or ())] or [None, None]
+    return {"ratio": math.exp(math.fsum(logs) / len(logs)), "low": low, "high": high}
 
 
 def runtimes(experiments):
     """{runtime: its label} of all that were measured, in the order of RUNTIMES."""
-    measured = {runtime for row in peer_rows(experiments) for runtime in row["runtimes"]}
+    measured = set(peer_table(experiments)["runtime"])
     return {runtime: label for runtime, label in RUNTIMES.items() if runtime in measured}
 
 
-def peer_rows(experiments):
-    """The rows of all peers."""
-    return [row for entry in experiments for timing in entry["peers"] for row in timing["rows"]]
+def peer_table(experiments):
+    """The rows of all peers (see `_beside`) as a pandas.DataFrame; "name" is that of the graph."""
+    timings = [(f"{entry['name']} · {timing['verb']}", timing) for entry in experiments for timing in entry["peers"]]
+    rows = [row | {"name": name} for name, timing in timings for row in timing["rows"]]
+    return pandas.DataFrame(rows, columns=["name", *CALL, "runtime", "row", "ratio", "low", "high"])
 
 
 def geometric_means(experiments):
-    """One a device, verb, batch and mode, {"ratios": {runtime: (mean of its ratios, number of graphs)}}.
+    """[{"device", "verb", "batch", "mode", "ratios": {runtime: (mean of its ratios, number of graphs)}}].
 
     The means are geometric, over the graphs that a runtime ran.
     """
-    logs = {}
-    for row in peer_rows(experiments):
-        by_runtime = logs.setdefault(tuple(row[key] for key in GROUP), {})
-        for runtime, one in row["runtimes"].items():
-            by_runtime.setdefault(runtime, []).append(math.log(one["ratio"]))
+    means = peer_table(experiments).groupby([*CALL, "runtime"])["ratio"].agg([gmean, "size"])
+    means = means.sort_index(ascending=[True, True, True, False, True])  # host mode first
     return [
-        dict(zip(GROUP, group, strict=True))
-        | {"ratios": {runtime: (math.exp(math.fsum(of) / len(of)), len(of)) for runtime, of in by_runtime.items()}}
-        for group, by_runtime in sorted(logs.items(), key=lambda one: (one[0][:-1], one[0][-1] != "host"))
+        dict(zip(CALL, call, strict=True))
+        | {"ratios": {runtime: (mean, count) for (*_, runtime), mean, count in part.itertuples()}}
+        for call, part in means.groupby(CALL, sort=False)
     ]
 
 
@@ -112,9 +114,9 @@ def machines(experiments):
     return [_facts(machine, [source for source in sources if source.machine == machine]) for machine in known]
 
 
-def is_drifted(row, source):
-    """True if the machine's pace changed by more than `most_drift` while the row was measured."""
-    return row.times.drift > source.settings["most_drift"]
+def is_drifted(row, timing):
+    """True if the machine's pace changed by more than `most_drift` while the row of a timing was measured."""
+    return row.times.drift > timing["source"].settings["most_drift"]
 
 
 def soundness(experiments):
@@ -124,23 +126,17 @@ def soundness(experiments):
     how many; and which settings.
     """
     timings = [timing for entry in experiments for timing in entry["latency"]]
-    drifted = [is_drifted(row, timing["source"]) for timing in timings for row in timing["rows"]]
+    drifted = [is_drifted(row, timing) for timing in timings for row in timing["rows"]]
     changed = [timing["outdated"] for timing in all_timings(experiments)]
     return {
         "drifted": sum(drifted), "rows": len(drifted), "outdated": sum(map(bool, changed)), "timings": len(changed),
-        "settings": sorted({key for settings in changed for key in settings}),
+        "settings": sorted(set().union(*changed)),
     }  # fmt: skip
 
 
 def all_timings(experiments):
     """The timings on every provider and those of the peers, of every experiment."""
     return [timing for entry in experiments for timing in (*entry["latency"], *entry["peers"])]
-
-
-def ends(timing):
-    """(the advice for the smallest batch, that for the largest)."""
-    advice = sorted(timing["advice"], key=lambda one: one["batch"])
-    return advice[0], advice[-1]
 
 
 def _record(kind, profile, structure):
@@ -151,58 +147,42 @@ def _record(kind, profile, structure):
     return found if found.structure_sha256 == structure else None
 
 
-def _about(verb, source, graph, now):
-    now.pop("providers")
-    used = {key: value for key, value in source.settings.items() if key != "providers"}
-    changed = {key: (used.get(key), now.get(key)) for key in sorted(used | now) if used.get(key) != now.get(key)}
+def _about(verb, source, graph, values, profile, with_peers=False):
+    used = source.settings
+    now = benchmark.settings(values, profile, used["cores"], with_peers)
+    keys = sorted((used | now).keys() - {"providers"})
+    changed = {key: (used.get(key), now.get(key)) for key in keys if used.get(key) != now.get(key)}
     other = any(row.graph_sha256 != graph.graph_sha256 for row in source.rows)
     return {"verb": verb, "source": source, "timed": source.graph if other else None, "outdated": changed}
 
 
-def _timing(provider, source):
-    rows = [row for row in source.rows if row.times]
-    by_configuration = {(row.batch, *_configuration(row)): row for row in rows}
-    advice = [
-        {"batch": one.batch, "ratio": one.ratio, "verdict": one.verdict}
-        | {
-            which: by_configuration.get((one.batch, *_configuration(getattr(one, which))))
-            for which in ("default", "best")
-        }
-        for one in source.advice
-    ]
-    return {
-        "provider": provider,
-        "tf32": next((row.tf32 for row in rows if row.tf32 is not None), None),
-        "rows": rows,
-        "advice": [one for one in advice if one["default"] and one["best"]],
-    }
+def _advice(source):
+    """[{"batch", "default": its row, "best": its row, "ratio", "verdict"}] by batch, where both rows were measured."""
+    rows, advice = {(row.batch, row.mode, row.threads, row.optimisation): row for row in source.rows if row.times}, []
+    for one in sorted(source.advice, key=lambda one: one.batch):
+        default, best = (rows.get((one.batch, of.mode, of.threads, of.optimisation)) for of in (one.default, one.best))
+        if default and best:
+            advice.append(dict(one, default=default, best=best))
+    return advice
 
 
-def _configuration(row):
-    return [getattr(row, key) for key in Configuration.model_fields]
+def _beside(rows, verb):
+    """[{"device", "verb", "batch", "mode", "runtime", "row", "ratio", "low", "high"}], a runtime of a call each.
 
-
-def _groups(rows, verb):
-    """[{"device", "verb", "batch", "mode", "runtimes": {runtime: {"row", "ratio", "low", "high"}}}].
-
-    A CUDA graph counts as bound. The ratio is that to ONNX Runtime with one thread, see `ratio`; a group without that
+    A CUDA graph counts as bound. The ratio is that to ONNX Runtime with one thread, see `ratio`; a call without that
     is left out.
     """
-    groups = {}
+    calls = {}
     for row in (row for row in rows if row.times):
         mode = "host" if row.mode == "host" else "bound"
-        groups.setdefault((DEVICES[row.device], verb, row.batch, mode), {})[row.runtime] = row
+        calls.setdefault((DEVICES[row.device], verb, row.batch, mode), {})[row.runtime] = row
     return [
-        dict(zip(GROUP, group, strict=True))
-        | {"runtimes": {runtime: _beside(row, of[REFERENCE]) for runtime, row in of.items()}}
-        for group, of in groups.items()
+        dict(zip(CALL, call, strict=True), runtime=runtime, row=row)
+        | ratio(row.times.block_p50_us, of[REFERENCE].times.block_p50_us)
+        for call, of in calls.items()
         if REFERENCE in of
+        for runtime, row in of.items()
     ]
-
-
-def _beside(row, reference):
-    mean, low, high = ratio(row.times.block_p50_us, reference.times.block_p50_us)
-    return {"row": row, "ratio": mean, "low": low, "high": high}
 
 
 def _short(provider):

@@ -1,22 +1,20 @@
 """What was gathered -> one report: pages, summary and charts, written together or not at all."""
 
 import contextlib
+import inspect
 import re
 from pathlib import Path
 
-import jinja2
 import pandas
-from markupsafe import Markup, escape
 
-from zoo import files
+from zoo import files, pages
 from zoo.errors import InputError
 from zoo.report import charts, gpu, latency_results, wording
 
 TEMPLATES = Path(__file__).with_name("templates")
+FILTERS = dict(inspect.getmembers(wording, inspect.isfunction)) | wording.FORMATS
 START, END = "<!-- results -->", "<!-- /results -->"
-HEADLINE = (
-    "key", "label", "unit", "mean", "low", "high", "of_seeds", "floor", "seeds", "published", "verdict", "why", "graph",
-)  # fmt: skip
+OTHERS = {"verb", "class"}  # what summary.json has no need of
 COLUMNS = ["experiment", "metric", "mean", "low", "high", "seeds", "steps", "published", "verdict", "graph"]
 
 
@@ -25,7 +23,8 @@ def summarise(report):
     experiments = {
         entry["name"]: {
             "about": entry["about"],
-            "headline": {key: entry["headline"][key] for key in HEADLINE} if entry["headline"] else None,
+            "headline": entry["headline"]
+            and {key: entry["headline"][key] for key in entry["headline"].keys() - OTHERS},
             "budget": entry["budget"],
             "steps": entry["run"].recipe["steps"],
             "diverged_at_step": entry["diverged"],
@@ -34,12 +33,8 @@ def summarise(report):
         }
         for entry in report["experiments"]
     }
-    return {
-        "profile": report["profile"],
-        "order": list(experiments),
-        "experiments": experiments,
-        "claims": report["claims"],
-    }
+    about = {"profile": report["profile"], "claims": report["claims"]}
+    return about | {"order": list(experiments), "experiments": experiments}
 
 
 def table(report):
@@ -54,7 +49,7 @@ def table(report):
             "published": row["published"]["value"] if row["published"] else None,
         }
         for entry in report["experiments"]
-        for row in [*(row for _, rows in entry["groups"] for row in rows), *entry["per_class"]]
+        for row in [*entry["overall"], *entry["per_class"]]
     ]
     return pandas.DataFrame(rows, columns=COLUMNS)
 
@@ -75,7 +70,7 @@ def write(report):
         view = report | {
             "charts": drawn,
             "qualities": any(name.startswith("quality-") for name in drawn),
-            "overview": [(e["name"], one, latency_results.ends(one)) for e in experiments for one in e["latency"]],
+            "overview": [(entry["name"], timing) for entry in experiments for timing in entry["latency"]],
             "peers": [row for row in latency_results.geometric_means(experiments) if len(row["ratios"]) > 1],
             "runtimes": latency_results.runtimes(experiments),
             "soundness": latency_results.soundness(experiments),
@@ -84,7 +79,7 @@ def write(report):
             "gpu": gpu.gather(),
             "folder": "",
         }
-        templates = _templates()
+        templates = pages.environment(TEMPLATES, FILTERS)
         readme.write_text(templates.get_template("report.md.j2").render(view), encoding="utf-8")
         page.write_text(templates.get_template("report.html.j2").render(view), encoding="utf-8")
         table(report).to_csv(sheet, index=False, float_format="%.6g", lineterminator="\n")
@@ -92,24 +87,6 @@ def write(report):
 
 def _table_rows(summary):
     return [{"name": name} | summary["experiments"][name] for name in summary["order"]]
-
-
-def _templates():
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=lambda name: name is not None and name.endswith(".html.j2"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= wording.FILTERS | {
-        "cell": lambda text: str(text).replace("|", "\\|"),
-        "marked": marked,
-        "any_published": lambda groups: any(row["published"] for _, rows in groups for row in rows),
-        "seed_head": "Seed {}".format,
-    }
-    return environment
 
 
 def readme_block(summary, folder="reports/full/README.md"):
@@ -121,7 +98,7 @@ def readme_block(summary, folder="reports/full/README.md"):
         if key not in summary:
             raise InputError(f"summary.json lacks {key}: run `dvc repro full/dvc.yaml`, which writes it anew")
     view = {"rows": _table_rows(summary), "folder": folder, "profile": summary["profile"], "claims": summary["claims"]}
-    templates = _templates()
+    templates = pages.environment(TEMPLATES, FILTERS)
     return "\n".join(templates.get_template(name).render(view) for name in ("table.md.j2", "claims.md.j2"))
 
 
@@ -130,10 +107,3 @@ def rewrite_block(text, block):
     if text.count(START) != 1 or text.count(END) != 1 or text.index(START) > text.index(END):
         raise InputError(f"README.md: needs the line {START} and, below it, the line {END}, once each: add them")
     return re.sub(f"{START}.*{END}", lambda _: f"{START}\n{block.strip()}\n{END}", text, flags=re.DOTALL)
-
-
-def marked(text):
-    """Paragraphs of Markdown that use **strong**, *emphasis* and `code` alone, as HTML."""
-    html = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(str(text).strip())))
-    html = re.sub(r"`(.+?)`", r"<code>\1</code>", re.sub(r"\*(.+?)\*", r"<em>\1</em>", html))
-    return Markup("\n".join(f"<p>{paragraph.strip()}</p>" for paragraph in html.split("\n\n")))

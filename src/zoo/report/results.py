@@ -3,10 +3,12 @@
 Every measurement comes from a record, every word about a metric from `zoo.evaluate.metrics`.
 """
 
+import collections
 import math
 from pathlib import Path
 
 import numpy
+import pandas
 from PIL import Image
 
 from zoo import files, params, statistics
@@ -15,6 +17,7 @@ from zoo.evaluate.metrics import Term, terms
 from zoo.graphs.verbs import VERBS
 from zoo.params import claims as stated
 from zoo.params import evaluation, published
+from zoo.params.claims import AT_EQUAL_STEPS
 from zoo.records import cost, curve, judged, metrics, parity, run
 from zoo.records.metrics import Summary
 from zoo.report import claims, latency_results
@@ -51,14 +54,15 @@ def gather(profile, values):
     logs = params.load(published.Curves, values, "published_curves") if weighing else {}
     experiments = [
         _experiment(profile, name, plan, exports, judge, figures.get(name, {}), logs.get(name, []))
+        | latency_results.gather(profile, exports[name], values)
         for name, plan in planned.items()
     ]
-    for entry in experiments:
-        entry |= latency_results.gather(profile, exports[entry["name"]], values)
     weighed = _claims(params.load(stated.Claims, values, "claims"), experiments) if weighing else []
     rows = [(entry["name"], row) for entry in experiments for row in entry["rows"]]
     for name, row in rows:
-        row["why"] = _why(f"{name}.{row['key']}", row, weighed)
+        if row["verdict"] in ("not reproduced", "undecided"):
+            reasons = [claim for claim in weighed if f"{name}.{row['key']}" in claim["explains"]]
+            row["why"] = [claim["says"] for claim in reasons if claim["verdict"] == "holds"]
     used = {row["key"] for _, row in rows}
     return {
         "profile": profile,
@@ -73,17 +77,12 @@ def gather(profile, values):
     }
 
 
-def mixed_graphs(report):
-    """[(experiment, metric, "other weights" or "other structure")] of the values that present graphs do not have."""
-    return [(e["name"], row["key"], row["graph"]) for e in report["experiments"] for row in e["rows"] if row["graph"]]
-
-
 def _experiment(profile, name, plan, exports, judge, figures, logs):
     trained, scored = run.read(profile, name), metrics.read(profile, name)
     samples = judged.read(profile, name) if name in judge.of else None
     losses = curve.read(profile, name)
     recipe, costs = trained.recipe, list(cost.read(profile, name).training.values())
-    exported_graphs = sorted(exports[name].graphs.items(), key=lambda item: ORDER.index(item[0]))
+    graphs = exports[name].graphs
     budget = _budget(recipe["steps"], trained.seeds, plan)
     diverged = {s: one.diverged_at_step for s, one in trained.seeds.items() if one.diverged_at_step is not None}
     partial = recipe["steps"] < plan["steps"] and not diverged
@@ -99,7 +98,6 @@ def _experiment(profile, name, plan, exports, judge, figures, logs):
         row["published"] = figure.model_dump()
         row["verdict"] = _verdict(row, figure, partial, diverged)
     headline = plan["headline"] or ("judge.frechet_distance" if samples else None)
-    by_verb = [(verb, [row for row in rows if row["verb"] == verb and not row["class"]]) for verb in ORDER]
     return {
         "name": name,
         "about": plan["about"],
@@ -118,10 +116,10 @@ def _experiment(profile, name, plan, exports, judge, figures, logs):
             ("weights", number(trained.parameters), []),
             ("data", scored.source, []),
             *_options(recipe),
-            *((f"exported {verb}", exported(graphs), []) for verb, graphs in exported_graphs),
+            *((f"exported {verb}", exported(graphs[verb]), []) for verb in VERBS if verb in graphs),
         ],
         "rows": rows,
-        "groups": [(verb, of_verb) for verb, of_verb in by_verb if of_verb],
+        "overall": [row for row in rows if not row["class"]],
         "per_class": [row for row in rows if row["class"]],
         "seeds": sorted({seed for row in rows for seed in row["seeds"]}, key=int),
         "samples": samples.samples if samples else None,
@@ -149,26 +147,23 @@ def _marks(used, exports, verbs=None):
 
 
 def _rows(groups, marks):
-    """A dictionary a metric, or a metric and class, in the order of metrics.yaml."""
-    rows, order = [], {key: place for place, key in enumerate(terms())}
+    """A dictionary a metric, or a metric and class, in the order of metrics.yaml within a verb."""
+    rows, order = [], list(terms())
     for verb, group in groups.items():
         for metric, found in group.items():
             key, summaries = f"{verb}.{metric}", {"": found} if isinstance(found, Summary) else found
             term = terms().get(key) or Term(name=metric, meaning="")
             for part, one in summaries.items():
-                row = {"key": key, "verb": verb, "metric": metric, "class": part, "label": term.name, "unit": term.unit}
-                row |= one.model_dump() | {
-                    "floor": term.floor,
-                    "of_seeds": term.of_seeds,
-                    "graph": min(marks.get(verb, ()), default=None),
-                }
+                row = {"key": key, "verb": verb, "class": part, "label": term.name, "unit": term.unit}
+                row |= {"floor": term.floor, "of_seeds": term.of_seeds, "graph": min(marks.get(verb, ()), default=None)}
+                row |= one.model_dump() | {"published": None, "verdict": None, "why": None}
                 if term.of_seeds and one.low is not None:
                     row["low"], row["high"] = statistics.share(sum(one.seeds.values()), len(one.seeds))
-                rows.append(row | {"published": None, "verdict": None, "why": None})
+                rows.append(row)
     means = {row["key"]: row["mean"] for row in rows}
     for row in rows:
         row["floor"] = means.get(row["floor"])
-    return sorted(rows, key=lambda row: order.get(row["key"], len(order)))
+    return sorted(rows, key=lambda row: (ORDER.index(row["verb"]), [*order, row["key"]].index(row["key"])))
 
 
 def _named(rows, key, where, name):
@@ -187,27 +182,24 @@ def _verdict(row, figure, partial, diverged):
 def _of_training(losses, diverged, steps):
     """What the curve says of the training: {metric: Summary over the seeds}."""
     measured = {}
-    for seed, of_seed in losses.groupby("seed"):
-        validation, training = (_of_first_player(of_seed, split) for split in ("validation", "training"))
-        norms, ended = training["gradient_norm"].to_numpy(), str(seed) in diverged
-        moving = numpy.flatnonzero(norms != 0)
-        silent = training["step"].iloc[moving[-1] + 1 if len(moving) else 0 :]
-        values = {
-            "early_loss": validation["loss"].iloc[1] if len(validation) > 1 else None,
-            "final_loss": validation["loss"].iloc[-1] if len(validation) and not ended else None,
-            "first_gradient_norm": norms[0] if len(norms) else None,
-            "last_gradient_norm": norms[-1] if len(norms) else None,
-            "silent_steps": steps - silent.iloc[0] if len(silent) else 0,
+    for seed, of_seed in _of_first_player(losses).groupby("seed"):
+        validation, training = (of_seed[of_seed["split"] == split] for split in ("validation", "training"))
+        read, norms, ended = validation["loss"].tolist(), training["gradient_norm"].tolist(), str(seed) in diverged
+        silent = training["step"][(training["gradient_norm"][::-1] == 0).cummin()]
+        measured[seed] = {
+            "early_loss": read[1] if len(read) > 1 else None,
+            "final_loss": read[-1] if read and not ended else None,
+            "first_gradient_norm": norms[0] if norms else None,
+            "last_gradient_norm": norms[-1] if norms else None,
+            "silent_steps": steps - silent.min() if len(silent) else 0,
             "diverged": float(ended),
         }
-        for metric, value in values.items():
-            measured.setdefault(metric, {})[seed] = value
-    return {metric: Summary(**statistics.summary(by_seed)) for metric, by_seed in measured.items()}
+    by_metric = pandas.DataFrame(measured, dtype=float).T
+    return {metric: Summary(**statistics.summary(by_seed)) for metric, by_seed in by_metric.items()}
 
 
-def _of_first_player(losses, split):
-    rows = losses[losses["split"] == split]
-    return rows[rows["player"] == rows["player"].iloc[0]] if len(rows) else rows
+def _of_first_player(losses):
+    return losses[losses["player"].isin(losses["player"][:1])]
 
 
 def _divergence(seed, one, losses):
@@ -223,38 +215,34 @@ def _beside_log(log, losses):
     There is no mean (None) where a seed had diverged by then, and no row where we read nothing near that step.
     """
     ours = losses[(losses["player"] == log.player) & (losses["split"] == log.split)]
-    by_step = {int(step): part.tolist() for step, part in ours.groupby("step")["loss"]}
-    seeds, rows = losses["seed"].nunique(), []
+    by_step = ours.pivot(index="step", columns="seed", values="loss").reindex(columns=losses["seed"].unique())
+    means, rows = by_step.mean(axis=1, skipna=False), []
     for step, loss in log.points.items():
-        nearest = min(by_step, key=lambda read, step=step: abs(read - step), default=math.inf)
+        nearest = min(means.index, key=lambda read, step=step: abs(read - step), default=math.inf)
         if abs(nearest - step) <= max(10, 0.05 * step):
-            read = by_step[nearest]
-            known = len(read) == seeds and all(map(math.isfinite, read))
-            mean = math.fsum(read) / seeds if known else None
+            mean = means[nearest] if math.isfinite(means[nearest]) else None
             rows.append({"step": step, "published": loss, "ours": mean, "at": nearest})
     return log.model_dump() | {"rows": rows}
 
 
 def _claims(stated, experiments):
     """Every claim of params.yaml with its verdict and its evidence."""
-    rows = {entry["name"]: {row["key"]: row for row in entry["rows"] if not row["class"]} for entry in experiments}
-    by_name = {entry["name"]: entry for entry in experiments}
-    measured = {
-        name: {key: _with_divergence(row, by_name[name]["diverged"]) for key, row in of.items()}
-        for name, of in rows.items()
-    }
-    curves = {name: _validation(entry) for name, entry in by_name.items()}
+    by_name, rows, measured, weighed = {entry["name"]: entry for entry in experiments}, {}, {}, []
+    for name, entry in by_name.items():
+        rows[name, AT_EQUAL_STEPS] = {"label": "validation loss", "graph": None}
+        measured[name, AT_EQUAL_STEPS] = _validation(entry)
+        for row in entry["overall"]:
+            rows[name, row["key"]] = row
+            measured[name, row["key"]] = _with_divergence(row, entry["diverged"])
     partial = {name for name, entry in by_name.items() if entry["partial"]}
-    weighed = []
     for key, claim in stated.items():
-        sides = [side for one in claim.test if not one.at_equal_steps for side in one.measured]
-        for name, metric in sides:
-            if name not in rows:
+        for name, metric in (side for one in claim.test for side in one.measured if side not in rows):
+            if name not in by_name:
                 raise InputError(f"params.yaml: claims.{key}: there is no experiment {name}; mend the name")
             _named(by_name[name]["rows"], metric, f"claims.{key}", name)
-        verdict, evidence = claims.weigh(claim.test, measured, curves, partial)
+        verdict, evidence = claims.weigh(claim.test, measured, partial)
         for side in (side for one in evidence for side in (one["left"], one["right"]) if "metric" in side):
-            row = rows[side["experiment"]].get(side["metric"], {"label": "validation loss", "graph": None})
+            row = rows[side["experiment"], side["metric"]]
             side |= {"label": row["label"], "graph": row["graph"]}
         weighed.append(claim.model_dump(exclude={"test"}) | {"key": key, "verdict": verdict, "evidence": evidence})
     return weighed
@@ -266,26 +254,18 @@ def _with_divergence(row, diverged):
     return {seed: math.inf if value is None and seed in lost else value for seed, value in row["seeds"].items()}
 
 
-def _why(place, row, weighed):
-    """The reasons, from claims that hold, of a figure that was not reproduced or is undecided; None for another."""
-    if row["verdict"] not in ("not reproduced", "undecided"):
-        return None
-    return [claim["says"] for claim in weighed if place in claim["explains"] and claim["verdict"] == "holds"]
-
-
 def _validation(entry):
-    """{seed: [(step, finite validation loss of the first player), ...]}; a diverged seed ends with an infinite one."""
-    rows = _of_first_player(entry["curve"], "validation")
-    rows = rows[numpy.isfinite(rows["loss"].astype(float))]
-    curves = {str(seed): list(zip(part["step"], part["loss"], strict=True)) for seed, part in rows.groupby("seed")}
+    """{seed: {step: finite validation loss of the first player}}; a diverged seed ends with an infinite one."""
+    rows = _of_first_player(entry["curve"])
+    rows = rows[(rows["split"] == "validation") & numpy.isfinite(rows["loss"].astype(float))]
+    curves = {str(seed): dict(zip(part["step"], part["loss"], strict=True)) for seed, part in rows.groupby("seed")}
     for seed, step in entry["diverged"].items():
-        curves.setdefault(seed, []).append((step, math.inf))
+        curves.setdefault(seed, {})[step] = math.inf
     return curves
 
 
 def _pictures(folder, base):
-    place = {name: index for index, name in enumerate(CAPTIONS)}
-    found = sorted(folder.glob("*.png"), key=lambda path: (place.get(path.stem, len(place)), path.stem))
+    found = sorted(folder.glob("*.png"), key=lambda path: ([*CAPTIONS, path.stem].index(path.stem), path.stem))
     return [picture(path, base, CAPTIONS.get(path.stem, path.stem)) for path in found]
 
 
@@ -327,18 +307,17 @@ def _options(recipe):
 
 
 def _trained_on(experiments):
-    """[((device, processor, version of PyTorch, source of the data), [names of the experiments])]."""
-    groups = {}
-    for entry in experiments:
-        for seed in entry["run"].seeds.values():
-            key = (seed.device, seed.processor, entry["run"].versions.get("torch", ""), entry["source"])
-            groups.setdefault(key, {})[entry["name"]] = None
-    return [(key, list(names)) for key, names in groups.items()]
+    """{(device, processor, version of PyTorch, source of the data): names of the experiments}."""
+    trained = [
+        (seed.device, seed.processor, entry["run"].versions.get("torch", ""), entry["source"], entry["name"])
+        for entry in experiments
+        for seed in entry["run"].seeds.values()
+    ]
+    return pandas.DataFrame(trained).drop_duplicates().groupby([0, 1, 2, 3], sort=False)[4].agg(", ".join)
 
 
 def _counts(experiments):
-    verdicts = [entry["headline"]["verdict"] for entry in experiments if entry["headline"]]
-    words = ("reproduced", "better", "not reproduced", "undecided", "not finite", "partial budget")
-    counts = {word: verdicts.count(word) for word in words}
+    counts = collections.Counter(entry["headline"]["verdict"] for entry in experiments if entry["headline"])
     counts["diverged"] = sum(bool(entry["diverged"]) for entry in experiments)
-    return {word: count for word, count in counts.items() if count}
+    words = ("reproduced", "better", "not reproduced", "undecided", "not finite", "partial budget", "diverged")
+    return {word: counts[word] for word in words if counts[word]}

@@ -1,8 +1,13 @@
-"""Values -> the words that the report prints for them."""
+"""Values -> the words that the report prints for them: all functions and FORMATS are filters of its templates."""
 
 import collections
+import itertools
 import json
 import math
+import operator
+import re
+
+from markupsafe import Markup, escape
 
 from zoo.report import latency_results
 from zoo.report.claims import OUTCOMES
@@ -107,8 +112,8 @@ def _side(side, one):
 
 
 def duration(value):
-    """Three significant digits, never in powers of ten: a time in the unit that the column names."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    """Three significant digits, never in powers of ten: a time in the unit that the column names; a dash for None."""
+    return "—" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def percentile(value):
@@ -118,7 +123,7 @@ def percentile(value):
 
 def median(row, timing):
     """The median; `~` follows where the machine's pace changed meanwhile."""
-    return percentile(row.times.p50_us) + (" ~" if latency_results.is_drifted(row, timing["source"]) else "")
+    return percentile(row.times.p50_us) + (" ~" if latency_results.is_drifted(row, timing) else "")
 
 
 def bounded(row, timing):
@@ -181,9 +186,15 @@ def mean_ratio(row, runtime):
     return f"{mean:.3g}" + (f" ({count})" if count != row["ratios"][latency_results.REFERENCE][1] else "")
 
 
-def beside(row, runtime):
+def by_call(timings):
+    """[{runtime: its row in the `timings` of peers}], a dictionary a device, verb, batch and mode."""
+    rows = [row for timing in timings for row in timing["rows"]]
+    calls = itertools.groupby(rows, operator.itemgetter(*latency_results.CALL))
+    return [{row["runtime"]: row for row in of_call} for _, of_call in calls]
+
+
+def beside(one, runtime):
     """A runtime's median in microseconds and, but for the reference, its ratio: ["45.6", "3.71× (3.52–3.90)"]."""
-    one = row["runtimes"].get(runtime)
     if one is None:
         return ["—"]
     words = [percentile(one["row"].times.p50_us)]
@@ -214,18 +225,19 @@ def training_cost(runs):
     return f"{span} a seed{resumed}, {duration(max(run.memory_peak_mib for run in runs))} MiB at most"
 
 
-FILTERS = {
-    function.__name__: function
-    for function in (
-        because, beside, bounded, by_place, circumstances, configuration, diverged, evidence, gain, interval,
-        machine_number, mean_ratio, median, norm, number, percentile, tally,
-    )
-} | {
-    "drifted": lambda row, timing: latency_results.is_drifted(row, timing["source"]),
-    "duration": lambda value: "—" if value is None else duration(value),
+def marked(text):
+    """Paragraphs of Markdown that use **strong**, *emphasis* and `code` alone, as HTML."""
+    html = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(str(text).strip())))
+    html = re.sub(r"`(.+?)`", r"<code>\1</code>", re.sub(r"\*(.+?)\*", r"<em>\1</em>", html))
+    return Markup("\n".join(f"<p>{paragraph.strip()}</p>" for paragraph in html.split("\n\n")))
+
+
+FORMATS = {
+    "drifted": latency_results.is_drifted,
     "percent": lambda value: f"{100 * value:.1f} %",
-    "published": lambda value: f"{value:,.6g}",
+    "published": "{:,.6g}".format,
+    "seed_head": "Seed {}".format,
     "sentence": lambda text: f"{text[:1].upper()}{text[1:]}.",
     "share": lambda value: "—" if value is None else f"{value:.3f}",
     "small": lambda value: "—" if value is None else f"{value:.2g}",
-}  # fmt: skip
+}

@@ -1,10 +1,25 @@
-"""Batches that never leave the device: the data lie there as one tensor, a batch is an index or a slice."""
+"""Batches that never leave the device: the data lie there as one tensor, and a draw says which part a step reads."""
 
 import itertools
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 
 from zoo.errors import InputError
+
+
+class Stream(NamedTuple):
+    """What a training reads. A draw is a tuple of integer tensors of fixed shape on the device.
+
+    `draws` are endless; `batch_of(draw)` is computed on the device alone, so that it can be part of a captured step.
+    `validation` holds whole batches.
+    """
+
+    draws: Iterator[tuple]
+    batch_of: Callable
+    validation: list
+    steps_per_epoch: int
 
 
 def images(arrays, split, device):
@@ -14,40 +29,46 @@ def images(arrays, split, device):
     return pixels[:, None].float() / 255, labels.long()
 
 
-def shuffled(images, labels, batch, generator):
-    """Yield (images, labels) batches for ever, each epoch in a new order; a short last batch is left out."""
-    count = len(images)
+def shuffled(count, batch, device, generator):
+    """Yield int64 [batch] of the numbers below `count` for ever, each epoch in a new order.
+
+    A short last batch is left out. `generator` draws on the CPU: a seed means the same order on every device.
+    """
     if batch > count:
         raise InputError(f"params.yaml: fit.batch = {batch} is more than the {count} training images: make it smaller")
     while True:
-        order = torch.randperm(count, generator=generator, device=images.device)
+        order = torch.randperm(count, generator=generator).to(device)
         for start in range(0, count - batch + 1, batch):
-            chosen = order[start : start + batch]
-            yield images[chosen], labels[chosen]
+            yield order[start : start + batch]
 
 
-def labelled_subset(images, labels, count, generator):
-    """`count` images, the same number of every class, and their labels: what a semi-supervised run may look at."""
+def labelled_subset(labels, count, generator):
+    """`count` places in `labels` [n], the same number of every class: what a semi-supervised run may look at."""
     classes = int(labels.max()) + 1
     each = count // classes
-    order = torch.randperm(len(images), generator=generator, device=images.device)
+    order = torch.randperm(len(labels), generator=generator).to(labels.device)
     chosen = [order[labels[order] == digit][:each] for digit in range(classes)]
     if count % classes or any(len(index) < each for index in chosen):
         raise InputError(f"params.yaml: size.labelled = {count} is not {classes} equal shares of the training images")
-    chosen = torch.cat(chosen)
-    return images[chosen], labels[chosen]
+    return torch.cat(chosen)
 
 
 def stretches(words, batch, time):
-    """Yield one epoch of text as (words [batch, time], following words, fresh): row k continues in the next stretch.
+    """One epoch of text as (`batch_of`, places): `batch_of((place,))` is (words, following words, fresh).
 
-    The text [n] is cut into `batch` rows read side by side; `fresh` says that the state starts anew. This is
-    the reading order of Zaremba et al. 2014 and of the TensorFlow tutorial.
+    The text [n] is cut into `batch` rows read side by side; words are [batch, time], row k continues in the next
+    stretch, and `fresh`, a bool tensor [], says that the state starts anew. This is the reading order of Zaremba et al.
+    2014 and of the TensorFlow tutorial.
     """
     rows = words[: len(words) // batch * batch].view(batch, -1)
-    for place in range(stretches_per_epoch(len(words), batch, time)):
-        start = place * time
-        yield rows[:, start : start + time], rows[:, start + 1 : start + time + 1], place == 0
+    window = torch.arange(time, device=words.device)
+
+    def batch_of(draw):
+        (place,) = draw
+        columns = place * time + window
+        return rows.index_select(1, columns), rows.index_select(1, columns + 1), place == 0
+
+    return batch_of, torch.arange(stretches_per_epoch(len(words), batch, time), device=words.device).unbind()
 
 
 def stretches_per_epoch(words, batch, time):
@@ -60,22 +81,27 @@ def stretches_per_epoch(words, batch, time):
 
 
 def of_images(arrays, fit, labelled, validation_items, device, generator):
-    """(endless training batches, validation batches, steps per epoch) for images; `fit` is that part of params.yaml."""
-    pixels, labels = images(arrays, "train", device)
-    training = shuffled(pixels, labels, fit.batch, generator)
+    """The `Stream` of images; `fit` is that part of params.yaml. With `labelled`, a labelled batch is beside each."""
+    data = images(arrays, "train", device)
     held_out = [values[:validation_items] for values in images(arrays, "validation", device)]
-    if labelled is not None:
-        few = labelled_subset(pixels, labels, labelled, generator)
-        labelled_batches = shuffled(*few, min(fit.batch, labelled), generator)
-        training = (every + known for every, known in zip(training, labelled_batches, strict=True))
+    if labelled is None:
+        draws = ((index,) for index in shuffled(len(data[1]), fit.batch, device, generator))
+    else:
+        chosen = labelled_subset(data[1], labelled, generator)
+        known = (chosen[index] for index in shuffled(labelled, min(fit.batch, labelled), device, generator))
+        draws = zip(shuffled(len(data[1]), fit.batch, device, generator), known, strict=True)
         held_out *= 2
-    return training, [tuple(held_out)], len(pixels) // fit.batch
+
+    def batch_of(draw):
+        return tuple(values[index] for index in draw for values in data)
+
+    return Stream(draws, batch_of, [tuple(held_out)], len(data[1]) // fit.batch)
 
 
 def of_text(arrays, fit, labelled, validation_items, device, generator):
-    """The same for text, which is read in order: nothing is drawn."""
+    """The `Stream` of text, which is read in order: nothing is drawn by chance."""
     words, held_out = (torch.from_numpy(arrays[split]).to(device).long() for split in ("train", "validation"))
-    per_epoch = stretches_per_epoch(len(words), fit.batch, fit.time)
-    epochs = (stretches(words, fit.batch, fit.time) for _ in itertools.count())
-    validation = list(stretches(held_out[:validation_items], fit.batch, fit.time))
-    return itertools.chain.from_iterable(epochs), validation, per_epoch
+    batch_of, places = stretches(words, fit.batch, fit.time)
+    validate, held_out_places = stretches(held_out[:validation_items], fit.batch, fit.time)
+    validation = [validate((place,)) for place in held_out_places]
+    return Stream(((place,) for place in itertools.cycle(places)), batch_of, validation, len(places))

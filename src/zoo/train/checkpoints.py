@@ -1,12 +1,17 @@
-"""Trained weights as safetensors, with the facts of the run that made them."""
+"""Trained weights as safetensors, with the facts of the run that made them; and the state of a run under way."""
 
 import contextlib
 import json
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
+from zoo.data import archive
 from zoo.errors import InputError
+
+# Of what `zoo.train.runs.train` says of a run, all that is read from a checkpoint again.
+KEYS = {"experiment", "profile", "seed", "recipe", "data", "params_sha256", "diverged_at_step"}
 
 
 def save(path, network, run):
@@ -16,9 +21,12 @@ def save(path, network, run):
 
 
 def run_of(path):
-    """The dictionary that was saved beside the weights."""
+    """The dictionary that was saved beside the weights. Raises InputError where it does not have KEYS."""
     with _readable(path), safe_open(path, "pt") as file:
-        return json.loads(file.metadata()["run"])
+        run = json.loads(file.metadata()["run"])
+        if missing := sorted(KEYS - set(run)) or sorted({"file", "net"} - set(run["recipe"])):
+            raise ValueError(f"its run does not say {', '.join(missing)}")
+        return run
 
 
 def seeds(folder):
@@ -42,6 +50,30 @@ def begin_from(path, network):
         raise InputError(f"{path} shares no weights with {network.__module__}: name another start: in params.yaml")
     network.load_state_dict(shared, strict=False)
     return len(shared)
+
+
+def save_state(path, state):
+    """Write nested dictionaries and lists of tensors and plain values to `path`, whole or not at all."""
+    arrays = {}
+
+    def put(tensor):
+        arrays[str(len(arrays))] = tensor.cpu().numpy()
+        return {"array": str(len(arrays) - 1)}
+
+    archive.write(path, arrays, json.loads(json.dumps(state, default=put)))
+
+
+def load_state(path, device):
+    """What `save_state` wrote, its tensors on `device`, tuples as lists and keys as text.
+
+    Raises InputError where it is missing or damaged: the archive has a checksum of every array.
+    """
+    arrays, state = archive.read(path)
+
+    def fill(value):
+        return torch.from_numpy(arrays[value["array"]]).to(device) if value.keys() == {"array"} else value
+
+    return json.loads(json.dumps(state), object_hook=fill)
 
 
 @contextlib.contextmanager

@@ -1,22 +1,27 @@
 """The one training loop: autoencoder, adversary and language model alike are players that take turns."""
 
+import contextlib
+import functools
 import inspect
+import sys
 
 import torch
 
 from zoo.errors import InputError
 
 PLAYERS = "params.yaml: players"
+EAGER_STEPS = 3  # before a capture: libraries, optimisers and carried states allocate when they are first used
 
 
-def fit(network, batches, players, steps, *, rate=lambda step: 1.0, clip=None, log_every=1, validate_every=None,
-        validation=(), on_log=lambda step, losses: None, on_validate=lambda step: None, state=None,
-        on_checkpoint=lambda snapshot: None):  # fmt: skip
+def fit(network, draws, players, steps, *, batch_of=lambda draw: draw, rate=lambda step: 1.0, clip=None, log_every=1,
+        validate_every=None, validation=(), on_log=lambda step, losses: None, on_validate=lambda step: None, state=None,
+        on_checkpoint=lambda snapshot: None, capture=True):  # fmt: skip
     """Train `network` for `steps` steps; return (curve rows, None), or where it diverged (step, "loss" or "weights").
 
-    For each (player, loss) that `network.losses(batch)` yields, the gradients of that player's weights alone are
-    computed, clipped to the global norm `clip`, and stepped; then the generator goes on. `players` is that map
-    of params.yaml; `rate(step)` scales all learning rates; `batches` is an endless iterator, `validation` a list.
+    `draws` is an endless iterator, `batch_of(draw)` a batch, `validation` a list of batches. For each (player, loss)
+    that `network.losses(batch)` yields, the gradients of that player's weights alone are computed, clipped to the
+    global norm `clip`, and stepped; then the generator goes on. `players` is that map of params.yaml; `rate(step)`
+    scales all learning rates.
 
     Rows are (step, split, player, loss, gradient norm): training rows hold one batch before the update of that step,
     with the norm before clipping; validation rows the mean over `validation` in evaluation mode, and no norm.
@@ -24,60 +29,128 @@ def fit(network, batches, players, steps, *, rate=lambda step: 1.0, clip=None, l
     those at 1, 2, 4, 8, ... When a loss or a weight is not finite, training ends there and the network goes back
     to the state at the last reading where everything was finite. `on_validate(step)` is called beside every validation.
 
+    On CUDA a step is captured after `EAGER_STEPS` and replayed from there, unless `capture` is false. Where it cannot
+    be captured, steps stay eager and a line says why.
+
     At every reading `on_checkpoint` gets a function whose result, passed as `state` to a call with equal arguments and
-    `batches` from their start, continues from there and ends with the same weights as a run without interruption.
+    `draws` from their start, continues from there and ends with the same weights as a run without interruption.
     What a network carries from step to step beside its weights it holds in the dictionary `carried`.
     """
-    optimizers = {name: _optimizer(network, name, player) for name, player in players.items()}
-    base_rates = {name: [group["lr"] for group in one.param_groups] for name, one in optimizers.items()}
+    device = next(network.parameters()).device
+    optimizers = optimizers_of(network, players)
+    base_rates, scale = [float(group["lr"]) for group in _groups(optimizers)], None
     rows, unread, first = [], [], 0
     network.train()
     if state is not None:
-        rows, first = list(state["rows"]), state["step"]
+        rows, first = [tuple(row) for row in state["rows"]], state["step"]
         _restore(state, network, optimizers)
         for _ in range(first):
-            next(batches)
+            next(draws)
     finite_state = _copy_of_state(network)
-    for step in range(first, steps):
-        if validate_every and step % validate_every == 0:
-            rows += _validated(network, validation, step)
-            on_validate(step)
-        reading = step % log_every == 0 or step == steps - 1 or (step < log_every and step & (step - 1) == 0)
-        losses, norms = {}, {}
-        for player, loss in network.losses(next(batches)):
-            if player not in optimizers:
-                raise InputError(f"{PLAYERS} has no {player!r}, whose loss {network.__module__} yields: add it")
-            optimizer = optimizers[player]
-            weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-            for group, base in zip(optimizer.param_groups, base_rates[player], strict=True):
-                group["lr"] = base * rate(step)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward(inputs=weights)
-            if clip:
-                norms[player] = torch.nn.utils.clip_grad_norm_(weights, clip)
-            elif reading:
-                norms[player] = torch.nn.utils.get_total_norm([w.grad for w in weights if w.grad is not None])
-            optimizer.step()
-            losses[player] = loss.detach()
-        if step == 0 and losses.keys() != optimizers.keys():
-            idle = ", ".join(optimizers.keys() - losses.keys())
-            raise InputError(f"{PLAYERS} has {idle}, but {network.__module__} yields no such loss: remove it")
-        unread.append(torch.stack(list(losses.values())))
-        if reading:
-            read = torch.stack(unread).cpu()
-            bad = (~read.isfinite().all(1)).nonzero()
-            logged = dict(zip(losses, read[-1].tolist(), strict=True))
-            rows += [(step, "training", player, loss, float(norms[player])) for player, loss in logged.items()]
-            on_log(step, logged)
-            if len(bad) or not _is_finite(network):
-                network.load_state_dict(finite_state)
-                place = (step + 1 - len(read) + int(bad[0]), "loss") if len(bad) else (step + 1, "weights")
-                return rows, place
-            unread, finite_state = [], _copy_of_state(network)
-            on_checkpoint(lambda: _snapshot(step + 1, rows, network, optimizers))  # noqa: B023, called before the next step
-    rows += _validated(network, validation, steps)
-    on_validate(steps)
+
+    def compute(draw, norms):
+        return step_of(network, optimizers, batch_of(draw), clip, norms)
+
+    with on_a_stream(device):
+        for step in range(first, steps):
+            if validate_every and step % validate_every == 0:
+                rows += _validated(network, validation, step)
+                on_validate(step)
+            if (scaled := rate(step)) != scale:
+                scale = scaled
+                for group, base in zip(_groups(optimizers), base_rates, strict=True):
+                    group["lr"].fill_(base * scale)
+            reading = step % log_every == 0 or step == steps - 1 or (step < log_every and step & (step - 1) == 0)
+            draw = next(draws)
+            if capture and device.type == "cuda" and step == first + EAGER_STEPS:
+                try:
+                    compute = captured(compute, draw, optimizers)
+                except Exception as error:
+                    reason = " ".join(str(error).split())
+                    print(f"{network.__module__}: a step is not captured: {reason}", file=sys.stderr, flush=True)
+            losses, norms = compute(draw, reading)
+            if step == 0 and losses.keys() != optimizers.keys():
+                idle = ", ".join(optimizers.keys() - losses.keys())
+                raise InputError(f"{PLAYERS} has {idle}, but {network.__module__} yields no such loss: remove it")
+            unread.append(torch.stack(list(losses.values())))
+            if reading:
+                read = torch.stack(unread).cpu()
+                bad = (~read.isfinite().all(1)).nonzero()
+                logged = dict(zip(losses, read[-1].tolist(), strict=True))
+                rows += [(step, "training", player, loss, float(norms[player])) for player, loss in logged.items()]
+                on_log(step, logged)
+                if len(bad) or not _is_finite(network):
+                    network.load_state_dict(finite_state)
+                    place = (step + 1 - len(read) + int(bad[0]), "loss") if len(bad) else (step + 1, "weights")
+                    return rows, place
+                unread, finite_state = [], _copy_of_state(network)
+                on_checkpoint(functools.partial(_snapshot, step + 1, rows, network, optimizers))
+        rows += _validated(network, validation, steps)
+        on_validate(steps)
     return rows, None
+
+
+def step_of(network, optimizers, batch, clip=None, norms=True):
+    """One training step: ({player: loss}, {player: norm of its gradient}), tensors [] on the device.
+
+    Its control flow and the shapes of its tensors do not depend on values, and nothing of it waits for the device.
+    Norms are of the gradients before they are clipped to `clip`; without `norms` and `clip` there are none.
+    """
+    losses, found = {}, {}
+    for player, loss in network.losses(batch):
+        if player not in optimizers:
+            raise InputError(f"{PLAYERS} has no {player!r}, whose loss {network.__module__} yields: add it")
+        optimizer = optimizers[player]
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward(inputs=weights)
+        if clip:
+            found[player] = torch.nn.utils.clip_grad_norm_(weights, clip)
+        elif norms:
+            found[player] = torch.nn.utils.get_total_norm([w.grad for w in weights if w.grad is not None])
+        optimizer.step()
+        losses[player] = loss.detach()
+    return losses, found
+
+
+def captured(compute, draw, optimizers):
+    """`compute(draw, norms)` as two CUDA graphs, with and without norms: a function that is called as it is.
+
+    What that returns lies at fixed addresses until the next call. Raises what an operator raises that cannot be part of
+    a graph.
+    """
+    for optimizer in optimizers.values():
+        if not optimizer.defaults.get("capturable", isinstance(optimizer, torch.optim.SGD)):
+            raise ValueError(f"{type(optimizer).__name__} counts its steps on the host")
+    inputs, graphs, results = [part.clone() for part in draw], {}, {}
+    pool, stream = torch.cuda.graph_pool_handle(), torch.cuda.current_stream()
+    for norms in (False, True):
+        graphs[norms] = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graphs[norms], pool, stream):
+            results[norms] = compute(inputs, norms)
+
+    def replay(draw, norms):
+        for own, given in zip(inputs, draw, strict=True):
+            own.copy_(given)
+        graphs[norms].replay()
+        return results[norms]
+
+    return replay
+
+
+@contextlib.contextmanager
+def on_a_stream(device):
+    """On CUDA, work on a stream of its own: the default one cannot be captured."""
+    if device.type != "cuda":
+        yield
+        return
+    before, own = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+    own.wait_stream(before)
+    try:
+        with torch.cuda.stream(own):
+            yield
+    finally:
+        before.wait_stream(own)
 
 
 def evaluate(network, batches):
@@ -110,13 +183,13 @@ def _validated(network, batches, step):
 
 
 def _snapshot(step, rows, network, optimizers):
-    """All that the next step depends on, the batches excepted."""
+    """All that the next step depends on, the draws excepted: dictionaries and lists of tensors and plain values."""
     return {
         "step": step,
         "rows": rows,
         "network": network.state_dict(),
         "optimizers": {name: optimizer.state_dict() for name, optimizer in optimizers.items()},
-        "carried": getattr(network, "carried", {}),
+        "carried": getattr(network, "carried", {}).get(True, []),
         "random": torch.get_rng_state(),
         "cuda_random": [torch.cuda.get_rng_state(device) for device in _cuda_devices(network)],
     }
@@ -125,16 +198,32 @@ def _snapshot(step, rows, network, optimizers):
 def _restore(state, network, optimizers):
     network.load_state_dict(state["network"])
     for name, optimizer in optimizers.items():
-        optimizer.load_state_dict(state["optimizers"][name])
+        saved = state["optimizers"][name]
+        optimizer.load_state_dict(saved | {"state": {int(key): value for key, value in saved["state"].items()}})
+        for weight, values in optimizer.state.items():  # in the weight's order in memory, which fused kernels expect
+            values |= {
+                key: torch.empty_like(weight).copy_(value)
+                for key, value in values.items()
+                if value.shape == weight.shape
+            }
     if state["carried"]:
-        network.carried = state["carried"]
-    torch.set_rng_state(state["random"])
+        network.carried[True] = state["carried"]
+    torch.set_rng_state(state["random"].cpu())
     for device, random in zip(_cuda_devices(network), state["cuda_random"], strict=True):
-        torch.cuda.set_rng_state(random, device)
+        torch.cuda.set_rng_state(random.cpu(), device)
+
+
+def optimizers_of(network, players):
+    """{player: its torch.optim.Optimizer}, whose learning rates are tensors on the network's device.
+
+    Raises InputError for a part that the network has not, and an option that the optimiser does not take.
+    """
+    return {name: _optimizer(network, name, player) for name, player in players.items()}
 
 
 def _optimizer(network, name, player):
     where = f"{PLAYERS}.{name}"
+    device = next(network.parameters()).device
     options = {key: value for key, value in player.items() if key not in ("algorithm", "moves")}
     weights = _weight_groups(network, f"{where}.moves", player["moves"])
     algorithm = getattr(torch.optim, player["algorithm"])
@@ -143,10 +232,20 @@ def _optimizer(network, name, player):
         raise InputError(f"{where}.{key} is unknown to {player['algorithm']}: it takes {', '.join(list(known)[1:])}")
     if "fused" in known:
         options.setdefault("fused", True)
+    if "capturable" in known and device.type == "cuda":
+        options.setdefault("capturable", True)
     try:
-        return algorithm(weights, **options)
-    except (TypeError, ValueError) as error:
+        optimizer = algorithm(weights, **options)
+    except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{where} = {player}: {error}; mend it") from None
+    for group in optimizer.param_groups:  # a tensor, so that a captured step reads it anew; fused kernels want float32
+        dtype = torch.float64 if device.type == "cpu" else torch.float32
+        group["lr"] = torch.tensor(group["lr"], dtype=dtype, device=device)
+    return optimizer
+
+
+def _groups(optimizers):
+    return [group for optimizer in optimizers.values() for group in optimizer.param_groups]
 
 
 def _weight_groups(network, where, moves):

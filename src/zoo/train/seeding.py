@@ -25,6 +25,9 @@ def prepare(seed, threads, device):
     torch.set_flush_denormal(True)
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = (
+        False  # finds memory that is read before it is written: none is
+    )
     torch.manual_seed(seed)
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("params.yaml: device = cuda, but torch finds no CUDA device here: set it to auto or cpu")
@@ -33,9 +36,12 @@ def prepare(seed, threads, device):
     return torch.device(device)
 
 
-def generator(seed, device):
-    """A generator of its own for the order of the data, so that it does not shift with what a network draws."""
-    return torch.Generator(device).manual_seed(seed)
+def generator(seed):
+    """A generator of its own for the order of the data, so that it does not shift with what a network draws.
+
+    It draws on the CPU: a seed means the same order on every device.
+    """
+    return torch.Generator().manual_seed(seed)
 
 
 def keep_freed_memory():

@@ -1,0 +1,128 @@
+"""What goes into a graph and what comes out: meanings, units, ranges and axes for its metadata, and the check of feeds.
+
+A graph cannot refuse an input. ONNX Runtime aborts the process at batch 0 of an LSTM, loses the state at time 0, takes
+word -1 for the last one and label -1 for no class. So whoever runs a graph calls `check` first, which needs NumPy and
+the description alone.
+"""
+
+import numpy
+
+from zoo.errors import InputError
+
+IMAGES = "grey images [item, 1, row from the top, column from the left]: 0 is the background, 1 the stroke"
+STATE = "state of the recurrent layers: zeros where a text begins, then the `next_{}` of the call before"
+AFTER = "state of the recurrent layers after the last word: the `{}` of the next call"
+LOGITS = "logits of {}: the largest is the answer"
+AXES = {
+    "batch": {"least": 1, "meaning": "items, each computed as if it were alone"},
+    "time": {"least": 1, "meaning": "words of a text, one after the other"},
+}
+# A range binds integers. Beyond that of floats, and at NaN, a graph computes what its network computes.
+INPUTS = {
+    "image": {"meaning": IMAGES, "unit": "brightness", "range": [0, 1]},
+    "label": {"meaning": "the class of each item", "unit": "class"},
+    "code": {"meaning": "codes of images; with a `deviation`, their prior is N(0, deviation^2)", "unit": "none"},
+    "noise": {"meaning": "draws from N(0, 1), each of which becomes an image", "unit": "none"},
+    "words": {
+        "meaning": "texts, words as ids by the rule `word_ids`; `word_list_sha256` is that of all words in order "
+        "of their ids, each with a line feed after it, in UTF-8",
+        "unit": "word",
+    },
+    "hidden": {"meaning": STATE.format("hidden"), "unit": "none"},
+    "cell": {"meaning": STATE.format("cell"), "unit": "none"},
+}
+OUTPUTS = {
+    "reconstruction": {
+        "meaning": f"the same {IMAGES}; cut it to [0, 1], which a network whose last layer is no sigmoid can leave",
+        "unit": "brightness",
+    },
+    "image": {"meaning": IMAGES, "unit": "brightness", "range": [0, 1]},
+    "code": {"meaning": "the code of each image; of a classifier, its features", "unit": "none"},
+    "mean": {"meaning": "mean of the posterior of each image's code, which is normal", "unit": "none"},
+    "log_variance": {"meaning": "natural logarithm of the variance of that posterior", "unit": "none"},
+    "result": {"meaning": "what the network's one operator makes of each image", "unit": "none"},
+    "next_hidden": {"meaning": AFTER.format("hidden"), "unit": "none"},
+    "next_cell": {"meaning": AFTER.format("cell"), "unit": "none"},
+}
+OF_VERB = {
+    "classify": {"logits": {"meaning": LOGITS.format("the classes"), "unit": "nats"}},
+    "next_word": {"logits": {"meaning": LOGITS.format("the word that follows each word"), "unit": "nats"}},
+}
+
+
+def of_inputs(tensors, facts, deviation=None):
+    """{input: its description} for `zoo.graphs.verbs.inputs` of a network, whose data set has these `facts`."""
+    found = {}
+    for name, (kind, axes) in tensors.items():
+        found[name] = {"type": kind, "axes": list(axes)} | INPUTS[name]
+        if name == "label":
+            found[name] |= {"range": [0, facts["classes"] - 1], "names": facts["class_names"]}
+        elif name == "words":
+            found[name] |= {"range": [0, facts["vocabulary"] - 1]}
+            found[name] |= {key: facts[key] for key in ("word_ids", "word_list_sha256", "end_of_sentence")}
+        elif name == "code" and deviation is not None:
+            found[name]["deviation"] = deviation
+    return found
+
+
+def describe(verb, tensors, outputs, facts, deviation=None):
+    """The interface of a graph, as JSON can hold it: {"axes", "inputs", "outputs"}, each {name: description}.
+
+    `outputs` is {name: axes} as the graph has them, all of float32. `deviation` is that of the prior of a code.
+    """
+    inputs, known = of_inputs(tensors, facts, deviation), OUTPUTS | OF_VERB.get(verb, {})
+    given = {name: {"type": "float32", "axes": axes} | known[name] for name, axes in outputs.items()}
+    if verb == "classify":
+        given["logits"]["names"] = facts["class_names"]
+    used = {axis for one in inputs.values() for axis in one["axes"]}
+    return {"axes": {axis: AXES[axis] for axis in AXES if axis in used}, "inputs": inputs, "outputs": given}
+
+
+def check(interface, feeds, graph):
+    """Raise InputError, one line that begins with `graph`, unless the feeds {input: array} are what a graph takes.
+
+    That is: all of its inputs and no other, of their types, ranks and fixed axes; the other axes of their least size or
+    more, and of one size in all inputs; integers within their range. Floats may have any value.
+    """
+    inputs, least = interface["inputs"], {axis: one["least"] for axis, one in interface["axes"].items()}
+    for name in sorted(feeds.keys() ^ inputs.keys()):
+        wrong = "unknown" if name in feeds else "missing"
+        raise InputError(f"{graph}: input {name} is {wrong}: it takes {', '.join(inputs)}")
+    sizes = {}
+    for name, one in inputs.items():
+        kind, shape = (getattr(feeds[name], key, None) for key in ("dtype", "shape"))
+        for axis, size in zip(one["axes"], shape or (), strict=False):
+            if axis in least:
+                sizes.setdefault(axis, max(size, least[axis]))
+        if kind != one["type"] or shape != tuple(sizes.get(axis, axis) for axis in one["axes"]):
+            given = f"{kind or type(feeds[name]).__name__}{list(shape or ())}"
+            rules = (f", {axis} {least[axis]} or more and equal in all inputs" for axis in one["axes"] if axis in least)
+            takes = f"{one['type']}[{', '.join(map(str, one['axes']))}]{''.join(rules)}"
+            raise InputError(f"{graph}: input {name} is {given}: it takes {takes}")
+        if "range" in one and kind.kind == "i":
+            low, high = one["range"]
+            outside = feeds[name][(feeds[name] < low) | (feeds[name] > high)]
+            if len(outside):
+                raise InputError(f"{graph}: input {name} has the value {outside[0]}: it takes {low} to {high}")
+
+
+def draw(inputs, sizes, seed=0):
+    """{input: random array} of described inputs: integers of the whole range, floats uniform in theirs, else N(0, 1).
+
+    `sizes` has the sizes of the symbolic axes, {"batch": 16, "time": 20}. Raises ValueError for an axis without a size.
+    """
+    generator, feeds = numpy.random.default_rng(seed), {}
+    for name, one in inputs.items():
+        missing = [axis for axis in one["axes"] if isinstance(axis, str) and axis not in sizes]
+        if missing:
+            raise ValueError(f"input {name}{one['axes']}: no size for {', '.join(missing)}")
+        shape, dtype = [sizes.get(axis, axis) for axis in one["axes"]], numpy.dtype(one["type"])
+        if dtype.kind == "i":
+            low, high = one["range"]
+            feeds[name] = generator.integers(low, high, shape, dtype, endpoint=True)
+        elif "range" in one:
+            low, high = one["range"]
+            feeds[name] = low + (high - low) * generator.random(shape, dtype=dtype)
+        else:
+            feeds[name] = generator.standard_normal(shape, dtype=dtype)
+    return feeds

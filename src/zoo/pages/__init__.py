@@ -1,0 +1,22 @@
+"""Templates -> pages: what the pages of a report and of a comparison have in common."""
+
+from pathlib import Path
+
+import jinja2
+
+SHARED = Path(__file__).with_name("templates")
+
+
+def environment(folder, filters=None):
+    """The Jinja templates of a folder and of SHARED: what is put into HTML is escaped, an undefined name an error."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([folder, SHARED]),
+        autoescape=lambda name: name is not None and name.endswith(".html.j2"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["cell"] = lambda text: str(text).replace("|", "\\|")  # | separates cells in Markdown
+    environment.filters |= filters or {}
+    return environment
