@@ -134,7 +134,11 @@ def determinism(visit, name):
     row = {"steps": steps, "loss": loss, "deterministic": fit()[0] == weights}
     row |= {"seconds_again": time.monotonic() - began, "resumes": fit(state=halfway)[0] == weights}
     if device.type == "cuda":
-        row["captured_equals_eager"] = fit(capture=False)[0] == weights
+        try:
+            row["captured_equals_eager"] = fit(capture=False)[0] == weights
+        except Exception as error:  # the rest of the row stands
+            row["error"] = f"eager: {one_line(error)}"
+            traceback.print_exc()
     return row
 
 
@@ -484,6 +488,7 @@ def train(visit, seconds):
                 "seconds": costs["0"].seconds if costs else 0.0,
                 "diverged_at_step": trained.seeds["0"].diverged_at_step,
             }  # fmt: skip
+    visit.exported = [name for name in visit.names if parity.path(visit.profile, name).exists()]
     visit.results["training"] = listed({name: row for name, row in rows.items() if budgets[name] or row}, visit.names)
     return missed
 
@@ -582,7 +587,7 @@ def time_peers(visit, seconds):
 
 
 def evaluate(visit, seconds):
-    trained = {row["name"]: row for row in visit.results.get("training", []) if "error" not in row}
+    trained = {row["name"]: row for row in visit.results.get("training", []) if row["name"] in visit.exported}
     rows, missed = work(visit, "evaluation", list(trained), seconds, visit.side_by_side)
     for name, row in rows.items():
         trained[name] |= row
@@ -684,7 +689,7 @@ def run_all(options):
     outcomes = {name: {"outcome": OPEN if name in chosen else "not asked for"} for line in PARTS for name in line}
     visit = SimpleNamespace(
         device=options.device, profile=profile, commit=options.commit, values=values, names=names,
-        order=order, trainable=[name for name in order if models[name]["steps"][profile]],
+        order=order, exported=[], trainable=[name for name in order if models[name]["steps"][profile]],
         side_by_side=min(len(os.sched_getaffinity(0)), SIDE_BY_SIDE),
         results={
             "date": datetime.date.today().isoformat(), "profile": profile, "budget_seconds": options.budget,
