@@ -185,13 +185,11 @@ def _configuration(row):
 def _groups(rows, verb):
     """[{"device", "verb", "batch", "mode", "runtimes": {runtime: {"row", "ratio", "low", "high"}}}].
 
-    A CUDA graph counts as bound. The ratio is that to ONNX Runtime with one thread, see `ratio`; a group without that
-    is left out.
+    The ratio is that to ONNX Runtime with one thread, see `ratio`; a group without that is left out.
     """
     groups = {}
     for row in (row for row in rows if row.times):
-        mode = "host" if row.mode == "host" else "bound"
-        groups.setdefault((DEVICES[row.device], verb, row.batch, mode), {})[row.runtime] = row
+        groups.setdefault((DEVICES[row.device], verb, row.batch, row.mode), {})[row.runtime] = row
     return [
         dict(zip(GROUP, group, strict=True))
         | {"runtimes": {runtime: _beside(row, of[REFERENCE]) for runtime, row in of.items()}}

@@ -6,6 +6,7 @@ torch build, and on CUDA the few operations that have no deterministic form (tor
 
 import ctypes
 import os
+import warnings
 
 import torch
 
@@ -31,6 +32,19 @@ def prepare(seed, threads, device):
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(device)
+
+
+def set_precision(tf32):
+    """Have CUDA multiply float32 numbers as they are, or with `tf32` rounded to ten bits of mantissa.
+
+    Matrices, convolutions and recurrent layers each: in torch 2.11 a setting for all leaves cuDNN's at TF32. The older
+    switches say the same: torch.export and torch.compile read those, and fail where they say something else.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that they are older
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    for products in (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn):
+        products.fp32_precision = "tf32" if tf32 else "ieee"
 
 
 def generator(seed, device):
