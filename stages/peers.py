@@ -31,7 +31,7 @@ def time_peers(profile, again=False, visit=False):
             "settings": settings,
             "advice": advice,
         }
-        with_gpu = saved is not None and any(row.device not in devices for row in saved.rows)
+        with_gpu = saved is not None and "cuda" not in devices and any(row.device == "cuda" for row in saved.rows)
         if with_gpu or structures.is_current(saved, here, again):
             print(f"{path}: {graph.experiment} {graph.verb}: nothing measured", flush=True)
             continue

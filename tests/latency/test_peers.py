@@ -453,6 +453,7 @@ def test_cuda_only_where_it_is_asked_for(monkeypatch):
     monkeypatch.setattr(sessions, "why_unavailable", lambda provider: None)
     assert peers.devices(settings()) == ["cpu", "cuda"]
     assert peers.devices(settings(providers=[sessions.CPU])) == ["cpu"]
+    assert peers.devices(settings(providers=[sessions.CUDA])) == ["cuda"]
 
 
 @with_openvino

@@ -38,9 +38,11 @@ REASON_CHARACTERS = 200
 
 
 def devices(settings):
-    """cpu, and cuda where both torch and onnxruntime compute there."""
-    cuda = sessions.CUDA in settings["providers"] and torch.cuda.is_available()
-    return ["cpu", "cuda"] if cuda and sessions.why_unavailable(sessions.CUDA) is None else ["cpu"]
+    """Those of cpu and cuda whose provider is asked for; cuda where both torch and onnxruntime compute there."""
+    asked = [device for device, provider in PROVIDERS.items() if provider in settings["providers"]]
+    if "cuda" in asked and not (torch.cuda.is_available() and sessions.why_unavailable(sessions.CUDA) is None):
+        asked.remove("cuda")
+    return asked
 
 
 def advice(measured, devices, settings):
@@ -123,8 +125,8 @@ def build_and_check(build, first, feeds, expected):
     """{mode: (call, its figures)} of a runtime: built and called on the inputs `first`, then compared on `feeds`.
 
     So a CUDA graph is replayed on others than it was captured with. `expected` are the outputs of ONNX Runtime on the
-    CPU. The figures are {"largest_difference", "scale", "build_ms"}, or
-    {"not_measured": reason} where it computes something else.
+    CPU. The figures are {"largest_difference", "scale", "build_ms"}, or {"not_measured": reason} where it computes
+    something else.
     """
     calls, seconds = timing.once(functools.partial(_ready, build, first))
     checked = {}
