@@ -8,7 +8,7 @@ The parts run in this order, each for its share of the time that is left; what a
 
     facts         the machine and its versions
     data          MNIST and PTB where ZOO_MIRROR names a folder that has them, else the data of the quick profile
-    tests         tests marked `cuda`, then all tests of training, graphs and latency
+    tests         tests marked `cuda`, then all tests of training and latency
     determinism   (beside the tests) equal weights of two trainings, an interrupted one, eager and captured steps?
     steps         a training step of every experiment, eager and captured: milliseconds, operators, kernels
     training      every experiment, export included, for as much of its budget as fits: short ones whole
@@ -56,7 +56,7 @@ from zoo.records import cost, gpu, latency, metrics, parity, run  # noqa: E402
 from zoo.records import peers as peers_record  # noqa: E402
 
 SETTING = "float32, deterministic"
-SUITES = ("tests/train", "tests/graphs", "tests/latency")
+SUITES = ("tests/train", "tests/latency")
 MODES = ("host", "bound", "graph")
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 # What a visit changes of the settings. On a CPU it only shows that the program works.
@@ -410,7 +410,7 @@ def tests(visit, seconds):
     """Run pytest on the files with a test marked `cuda`, then on the suites; each gets the time that is left."""
     began, missed = time.monotonic(), []
     marked = [path for path in (ROOT / "tests").rglob("test_*.py") if "mark.cuda" in path.read_text(encoding="utf-8")]
-    runs = {"training, graphs, latency": [*SUITES, "-m", "not cuda"]}
+    runs = {"training, latency": [*SUITES, "-m", "not cuda"]}
     if visit.device == "cuda":  # elsewhere all of these are skipped
         runs = {"marked cuda": [*marked, "-m", "cuda"]} | runs
     for name, arguments in runs.items():
@@ -598,12 +598,12 @@ def evaluate(visit, seconds):
 PARTS = [
     {"facts": (facts, None)},
     {"data": (fetch, None)},
-    {"tests": (tests, 20), "determinism": (repeat, 20)},
-    {"steps": (steps, 22)},
-    {"training": (train, 24)},
-    {"latency": (time_graphs, 20)},
-    {"peers": (time_peers, 10)},
-    {"evaluation": (evaluate, 5)},
+    {"tests": (tests, 12), "determinism": (repeat, 12)},
+    {"steps": (steps, 18)},
+    {"training": (train, 22)},
+    {"latency": (time_graphs, 32)},
+    {"peers": (time_peers, 12)},
+    {"evaluation": (evaluate, 4)},
 ]
 ALWAYS = {"facts", "data"}
 ALWAYS_SECONDS = 60

@@ -1,6 +1,5 @@
 """The program for a machine with a GPU, on the CPU; its archive, the page made of it, and the report's words for it."""
 
-import itertools
 import json
 import subprocess
 import sys
@@ -98,7 +97,7 @@ def test_a_visit_without_a_gpu(tmp_path):
     assert visit.settings["benchmark"]["providers"] == ["CPUExecutionProvider"]
     asked = {"facts", "data", *parts}
     assert {name for name, part in visit.parts.items() if part.outcome != "not asked for"} == asked
-    for name, rows in (("steps", list(itertools.chain(*visit.steps.values()))), ("determinism", visit.determinism)):
+    for name, rows in (("steps", next(iter(visit.steps.values()), [])), ("determinism", visit.determinism)):
         reached = {row.name for row in rows}  # where the machine is slow, none
         part = visit.parts[name]
         assert reached | {*part.not_reached} == {"probe_frozen"} or part.outcome.startswith("not reached")
