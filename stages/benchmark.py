@@ -11,12 +11,13 @@ from zoo.records import latency
 from zoo.stage import run
 
 
-def benchmark(profile, again=False, control=False):
+def benchmark(profile, again=False, control=False, visit=False):
     """Time one graph of every structure that was not measured on this machine yet; with --again, of every structure.
 
-    --control writes nothing: it times graphs of equal structure separately and prints how far they differ.
+    --control writes nothing: it times graphs of equal structure separately and prints how far they differ. --visit
+    takes the settings of a short visit to a machine with a GPU.
     """
-    settings = section.settings(params.read(), profile, sessions.cores())
+    settings = section.settings(params.read(), profile, sessions.cores(), visit=visit)
     groups = structures.graphs(profile)
     if control:
         return print_control(profile, [graphs for graphs in groups.values() if len(graphs) > 1], settings)

@@ -11,12 +11,12 @@ from zoo.records import peers as record
 from zoo.stage import run
 
 
-def time_peers(profile, again=False):
+def time_peers(profile, again=False, visit=False):
     """Time one graph of every structure that was not measured on this machine yet; with --again, of every structure.
 
-    Measurements on a GPU are kept on a machine without one.
+    Measurements on a GPU are kept on a machine without one. --visit takes the settings of a short visit to one with it.
     """
-    settings = section.settings(params.read(), profile, sessions.cores(), with_peers=True)
+    settings = section.settings(params.read(), profile, sessions.cores(), with_peers=True, visit=visit)
     devices, kept = peers.devices(settings), []
     for structure, (graph, *_) in structures.graphs(profile).items():
         if graph.verb not in settings["verbs"]:
@@ -25,8 +25,13 @@ def time_peers(profile, again=False):
         kept.append(path)
         saved = record.read(profile, structure) if path.exists() else None
         advice = peers.advice(latency.read(profile, structure), devices, settings)
-        here = {"machine": machine.describe(), "openvino": peers.VERSION, "settings": settings, "advice": advice}
-        with_gpu = saved is not None and any(row.device not in devices for row in saved.rows)
+        here = {
+            "machine": machine.describe(),
+            "openvino": machine.version("openvino"),
+            "settings": settings,
+            "advice": advice,
+        }
+        with_gpu = saved is not None and "cuda" not in devices and any(row.device == "cuda" for row in saved.rows)
         if with_gpu or structures.is_current(saved, here, again):
             print(f"{path}: {graph.experiment} {graph.verb}: nothing measured", flush=True)
             continue

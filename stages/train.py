@@ -39,6 +39,7 @@ def train(profile, name):
             trained[str(seed)] = run.Run(
                 checkpoint_sha256=hashlib.sha256(checkpoint.read_bytes()).hexdigest(), device=outcome.device.type,
                 processor=outcome.processor, threads=settings.threads,
+                tf32=settings.tf32 if outcome.device.type == "cuda" else None,
                 **{key: outcome.metadata[key] for key in ("diverged_at_step", "diverged_in")},
             )  # fmt: skip
             if outcome.cost is not None:

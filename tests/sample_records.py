@@ -198,7 +198,7 @@ def write_training(profile, name):
     }  # fmt: skip
     one = run.Run(
         checkpoint_sha256="0", diverged_at_step=17 if exploded else None, diverged_in="weights" if exploded else None,
-        device="cpu", processor="Test CPU 3000", threads=1,
+        device="cpu", processor="Test CPU 3000", threads=1, tf32=None,
     )  # fmt: skip
     run.write(run.Runs(
         experiment=name, profile=profile, recipe=recipe, data={}, parameters=26448, versions={"torch": "2.13.0"},
@@ -304,7 +304,7 @@ def cuda_source(profile, graph):
     advice = [latency.Advice(batch=1, default=host, best=replay, ratio=4.0, verdict="faster")]
     memory = {"memory_peak_mib": 321.0, "device_memory_mib": 654.0}
     cold = [latency.Cold(batch=1, load_ms=345.0, first_call_us=6789.0, **memory)]
-    agreement = [latency.Agreement(batch=1, largest_difference=2.4e-7, scale=13.5)]
+    agreement = [latency.Agreement(**replay, batch=1, largest_difference=2.4e-7, scale=13.5)]
     return source(profile, graph, ELSEWHERE, ON_GPU, rows, advice, cold, agreement)
 
 

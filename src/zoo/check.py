@@ -11,8 +11,8 @@ from zoo.graphs.verbs import VERBS
 from zoo.params import benchmark, claims, comparison, data, evaluation, experiments, published, training
 
 SECTIONS = (
-    "device", "threads", "data", "curve", "evaluate", "benchmark", "peers", "compare", "judge", "models", "published",
-    "published_curves", "claims",
+    "device", "threads", "tf32", "data", "curve", "evaluate", "benchmark", "peers", "compare", "judge", "models",
+    "published", "published_curves", "claims",
 )  # fmt: skip
 JUDGING, GENERATING = ("classify", "encode"), ("generate", "decode")
 TENSORS_PER_BATCH = {"images": 2, "text": 3}  # labelled images add two
@@ -59,6 +59,7 @@ def check(path=params.PATH):
         training.training(values, profile)
         _verbs(zoo, "benchmark.both.as_written", benchmark.benchmark(values, profile).as_written)
         _verbs(zoo, "peers.both.verbs", benchmark.peers(values, profile).verbs)
+        benchmark.settings(values, profile, 1, with_peers=True, visit=True)
     figures = published.figures(values)
     _published(zoo, figures, params.load(published.Curves, values, "published_curves"))
     explained = [f"{name}.{metric}" for name, found in figures.items() for metric in found]

@@ -61,7 +61,7 @@ def write(
         seed: {
             "checkpoint_sha256": sha256(seed), "diverged_at_step": 7 if int(seed) in diverged else None,
             "diverged_in": "loss" if int(seed) in diverged else None, "device": "cpu", "processor": processor,
-            "threads": 1,
+            "threads": 1, "tf32": None,
         } for seed in numbers
     }  # fmt: skip
     run.write(run.Runs(**common, recipe={"steps": steps}, data={}, parameters=6, seeds=trained))

@@ -131,9 +131,21 @@ def test_bound_outputs_are_those_of_arrays(graph):
     scaled, carried = binding.copy_outputs_to_cpu()
     assert numpy.array_equal(scaled, expected)
     assert numpy.array_equal(carried, numpy.maximum(feeds["state"], 0))
-    feeds["image"][:] = 0  # the same memory is read at each call
+    call.write(feeds | {"image": numpy.zeros_like(feeds["image"])})
     call()
     assert not binding.copy_outputs_to_cpu()[0].any()
+    assert feeds["image"].all()  # the caller's own
+
+
+@pytest.mark.parametrize("mode", [sessions.host, sessions.bound])
+def test_what_is_written_takes_the_place_of_the_inputs(graph, mode):
+    session = sessions.open_session(graph)
+    feeds, others = (sessions.random_feeds(session, {"batch": 3}, seed) for seed in (0, 1))
+    call = mode(session, feeds)
+    for given in (feeds, others):
+        call.write(given)
+        for ours, theirs in zip(sessions.outputs(call), session.run(None, given), strict=True):
+            assert numpy.array_equal(ours, theirs)
     assert numpy.array_equal(sessions.host(session, feeds)()[1], numpy.maximum(feeds["state"], 0))
 
 

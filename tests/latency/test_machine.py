@@ -1,10 +1,12 @@
 """What is read of the machine, with and without a GPU, and the commit of the code."""
 
 import json
+import re
 import socket
 import subprocess
 
 import pynvml
+import pytest
 
 from zoo.latency import machine
 
@@ -14,7 +16,7 @@ def test_the_description_names_nobody_and_no_place():
     text = json.dumps(description)
     assert description["cores"] >= 1
     assert description == machine.describe()
-    assert socket.gethostname() not in text
+    assert socket.gethostname() not in re.findall(r"[\w.-]+", " ".join(map(str, description.values())))
     assert not any(folder in text for folder in ("/home", "/root", "/tmp", "/work"))
 
 
@@ -28,19 +30,60 @@ def test_conditions_without_a_gpu_are_blank(monkeypatch):
     assert {value for name, value in read.items() if name.startswith("gpu")} == {None}
 
 
-def test_conditions_of_a_gpu(monkeypatch):
+@pytest.fixture
+def nvml(monkeypatch):
     """The driver's library replaced: 0x60 are the two bits that its header calls thermal slow-downs."""
     answers = {
         "nvmlInit": lambda: None, "nvmlShutdown": lambda: None, "nvmlDeviceGetHandleByIndex": lambda index: "gpu",
+        "nvmlDeviceGetName": lambda gpu: "H100", "nvmlSystemGetDriverVersion": lambda: "580",
         "nvmlDeviceGetClockInfo": lambda gpu, kind: {pynvml.NVML_CLOCK_SM: 1980, pynvml.NVML_CLOCK_MEM: 2619}[kind],
         "nvmlDeviceGetPowerUsage": lambda gpu: 123_400, "nvmlDeviceGetTemperature": lambda gpu, kind: 41,
         "nvmlDeviceGetCurrentClocksEventReasons": lambda gpu: 0x60,
     }  # fmt: skip
     for name, answer in answers.items():
         monkeypatch.setattr(pynvml, name, answer)
+
+
+READ = {
+    "gpu_mhz": 1980, "gpu_memory_mhz": 2619, "gpu_watts": 123.4, "gpu_celsius": 41,
+    "gpu_throttled_by": ["SwThermalSlowdown", "HwThermalSlowdown"],
+}  # fmt: skip
+
+
+def test_conditions_of_a_gpu(nvml):
     read = machine.conditions()
-    assert (read["gpu_mhz"], read["gpu_memory_mhz"], read["gpu_watts"], read["gpu_celsius"]) == (1980, 2619, 123.4, 41)
-    assert read["gpu_throttled_by"] == ["SwThermalSlowdown", "HwThermalSlowdown"]
+    assert {name: value for name, value in read.items() if name.startswith("gpu")} == READ
+
+
+@pytest.mark.parametrize(
+    ("call", "blank"),
+    [
+        ("nvmlDeviceGetClockInfo", {"gpu_mhz", "gpu_memory_mhz"}),
+        ("nvmlDeviceGetPowerUsage", {"gpu_watts"}),
+        ("nvmlDeviceGetTemperature", {"gpu_celsius"}),
+        ("nvmlDeviceGetCurrentClocksEventReasons", {"gpu_throttled_by"}),
+        ("nvmlDeviceGetHandleByIndex", set(READ)),
+    ],
+)
+def test_a_reading_that_the_gpu_does_not_give_leaves_the_others(nvml, monkeypatch, call, blank):
+    def refuse(*_):
+        raise pynvml.NVMLError_NotSupported
+
+    monkeypatch.setattr(pynvml, call, refuse)
+    read = machine.conditions()
+    assert {name: read[name] for name in READ} == READ | dict.fromkeys(blank)
+
+
+def test_a_gpu_is_described_by_what_it_tells(nvml, monkeypatch):
+    def refuse(*_):
+        raise pynvml.NVMLError_NoPermission
+
+    described = machine.describe()
+    assert (described["gpu"], described["driver"]) == ("H100", "580")
+    monkeypatch.setattr(pynvml, "nvmlSystemGetDriverVersion", refuse)
+    assert machine.describe() == described | {"driver": None}
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", refuse)
+    assert machine.describe() == described | {"driver": None, "gpu": None}
 
 
 def test_the_commit_says_whether_the_code_is_its_own(tmp_path, monkeypatch):

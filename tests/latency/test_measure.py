@@ -9,17 +9,20 @@ import pytest
 import sample_graphs
 
 from zoo import statistics
+from zoo.errors import InputError
 from zoo.graphs import identity, sessions
 from zoo.graphs.sessions import CPU, CUDA
 from zoo.latency import measure, timing
 from zoo.records.latency import Configuration, TimedGraph
 
-without_cuda = pytest.mark.skipif(sessions.why_unavailable(CUDA) is None, reason="has CUDA")
+HAS_CUDA = sessions.why_unavailable(CUDA) is None
+without_cuda = pytest.mark.skipif(HAS_CUDA, reason="has CUDA")
 TENSORRT = "TensorrtExecutionProvider"
 SETTINGS = {
     "batches": [1, 2], "time": 5, "threads": [1, 2], "optimisations": ["none", "all"], "tf32": False, "as_written": [],
     "blocks": 3, "calls": 12, "seconds": 0.001, "most_seconds": 1, "reference_seconds": 0.0005, "most_drift": 9,
     "patience_seconds": 0.0, "warmup_calls": 1, "warmup_seconds": 0.001, "warmup_most_seconds": 0.01, "cores": 2,
+    "cold_start": True,
 }  # fmt: skip
 
 
@@ -102,6 +105,12 @@ def die(path, provider, sizes):
     os._exit(9)
 
 
+def test_without_a_cold_start_all_else_is_measured(graph):
+    source = measured_by(CPU, graph, batches=[1], cold_start=False)
+    assert source.cold == []
+    assert all(row.times for row in source.rows)
+
+
 def test_a_process_that_dies_is_a_reason(graph, monkeypatch):
     monkeypatch.setattr(measure, "_cold", die)
     assert measure.cold_start(graph, CPU, {"batch": 1}) == {
@@ -115,8 +124,11 @@ def test_an_unsupported_graph_is_a_reason_in_every_row(graph):
     assert "cannot run on CUDAExecutionProvider alone" in cold["not_measured"]
     source = measured_by(CUDA, graph, batches=[1])
     assert [row.mode for row in source.rows] == ["host", "bound", "graph"]
-    assert {row.not_measured for row in [*source.rows, *source.cold, *source.agreement]} == {cold["not_measured"]}
-    assert source.advice == []
+    assert {row.not_measured for row in [*source.rows, *source.cold]} == {cold["not_measured"]}
+    assert source.advice == source.agreement == []
+    source = measured_by(CUDA, graph, batches=[1], cold_start=False)
+    assert [one.mode for one in source.agreement] == ["host", "bound", "graph", "graph"]  # without optimisation, too
+    assert {row.not_measured for row in [*source.rows, *source.agreement]} == {cold["not_measured"]}
 
 
 def test_a_graph_whose_first_two_calls_take_too_long_is_not_timed(graph, monkeypatch):
@@ -168,8 +180,10 @@ def test_without_a_default_there_is_no_advice():
 
 
 def another_provider(monkeypatch, path):
-    """Let sessions on anything but the CPU run the graph at `path` there instead."""
+    """Let sessions on anything but the CPU run the graph at `path` there instead, all of them in this process."""
     opened = sessions.open_session
+    monkeypatch.setattr(measure, "in_other_process", lambda function, *arguments: function(*arguments))
+    monkeypatch.setattr(measure, "cold_start", lambda *_: {"first_call_us": 1, "second_call_us": 1})
 
     def open_session(asked, provider=CPU, *arguments, **options):
         return opened(asked if provider == CPU else path, CPU, *arguments, **options)
@@ -181,9 +195,8 @@ def another_provider(monkeypatch, path):
 def test_a_provider_that_computes_something_else_is_not_timed(graph, monkeypatch):
     """As if CUDA ran the same graph with weights a quarter larger: the largest output, near 18, is off by a quarter."""
     another_provider(monkeypatch, sample_graphs.save_scale(graph.with_name("wrong.onnx"), weight=2.5))
-    monkeypatch.setattr(measure, "cold_start", lambda *_: {"first_call_us": 1, "second_call_us": 1})
     source = measured_by(CUDA, graph, batches=[500])
-    (check,) = source.agreement
+    check = source.agreement[0]
     assert check.not_measured.startswith("it computes something else")
     assert "by 4.5 at a scale of 18" in check.not_measured
     assert {row.not_measured for row in source.rows} == {check.not_measured}
@@ -193,11 +206,102 @@ def test_a_provider_that_computes_something_else_is_not_timed(graph, monkeypatch
 def test_a_provider_that_agrees_is_timed(graph, monkeypatch):
     """Weights off by a ten-thousandth, as another order of additions might make them."""
     another_provider(monkeypatch, sample_graphs.save_scale(graph.with_name("near.onnx"), weight=2.0002))
-    monkeypatch.setattr(measure, "cold_start", lambda *_: {"first_call_us": 1, "second_call_us": 1})
     source = measured_by(CUDA, graph, batches=[500])
-    (check,) = source.agreement
-    assert check.largest_difference == pytest.approx(1e-4 * check.scale, rel=0.01)
+    assert {(check.mode, check.optimisation) for check in source.agreement} == {
+        ("host", "all"), ("bound", "all"), ("graph", "all"), ("graph", "none"),
+    }  # fmt: skip
+    for check in source.agreement:
+        assert check.largest_difference == pytest.approx(1e-4 * check.scale, rel=0.01)
     assert {row.mode for row in source.rows if row.times} == {"host", "bound", "graph"}
+
+
+def test_a_graph_that_goes_on_with_the_inputs_of_its_capture_is_not_timed(graph, monkeypatch):
+    """As a CUDA graph would whose inputs were copied elsewhere: the outputs of its first call are right."""
+    another_provider(monkeypatch, graph)
+    bound = sessions.bound
+
+    def deaf(session, feeds):
+        call = bound(session, feeds)
+        call.write = lambda arrays: None
+        return call
+
+    monkeypatch.setattr(sessions, "bound", deaf)
+    source = measured_by(CUDA, graph, batches=[8])
+    assert {row.mode for row in source.rows if row.times} == {"host"}
+    refused = [one for one in [*source.rows, *source.agreement] if one.not_measured]
+    assert {one.mode for one in refused} == {"bound", "graph"}
+    assert all(one.not_measured.startswith("it computes something else") for one in refused)
+
+
+def test_what_fails_in_the_other_process_is_not_tried_in_this_one(graph, monkeypatch):
+    another_provider(monkeypatch, graph)
+    prepare, prepared = measure.prepare, []
+
+    def in_other_process(function, path, provider, sizes, configuration):
+        if configuration.mode == "graph":
+            raise sessions.UnsupportedGraphError("the capture broke off")
+        return {"largest_difference": 0.0, "scale": 1.0}
+
+    def recorded(path, provider, sizes, configuration, tf32):
+        prepared.append(configuration.mode)
+        return prepare(path, provider, sizes, configuration, tf32)
+
+    monkeypatch.setattr(measure, "in_other_process", in_other_process)
+    monkeypatch.setattr(measure, "prepare", recorded)
+    source = measured_by(CUDA, graph, batches=[1])
+    assert prepared == ["host", "bound"]
+    assert {row.mode: row.not_measured for row in source.rows} == {
+        "host": None, "bound": None, "graph": "the capture broke off",
+    }  # fmt: skip
+
+
+def identity_of_process(fail=None):
+    if fail is not None:
+        raise fail
+    return os.getpid()
+
+
+def test_the_other_process_is_kept_until_something_fails_in_it():
+    first = measure.in_other_process(identity_of_process)
+    assert os.getpid() != first == measure.in_other_process(identity_of_process)
+    with pytest.raises(measure.OutputMismatchError, match="off"):
+        measure.in_other_process(identity_of_process, measure.OutputMismatchError("off"))
+    second = measure.in_other_process(identity_of_process)
+    assert second != first
+    with pytest.raises(sessions.UnsupportedGraphError, match="the process died"):
+        measure.in_other_process(os._exit, 9)
+    assert measure.in_other_process(identity_of_process) not in (first, second)
+
+
+def test_another_process_compares_a_later_call_on_other_inputs(graph):
+    """The largest difference of a session on the CPU from another is 0; the scale is not that of zeros."""
+    for mode in ("host", "bound"):
+        found = measure.in_other_process(measure.agreement_with_cpu, graph, CPU, {"batch": 4}, configuration(mode, 1))
+        session = sessions.open_session(graph)
+        outputs = session.run(None, sessions.random_feeds(session, {"batch": 4}))
+        assert found == {"largest_difference": 0.0, "scale": max(float(numpy.abs(one).max()) for one in outputs)}
+    graph.unlink()
+    with pytest.raises(InputError, match=r"scale\.onnx is missing"):
+        measure.in_other_process(measure.agreement_with_cpu, graph, CPU, {"batch": 4}, configuration("host", 1))
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not HAS_CUDA, reason="needs CUDA")
+@pytest.mark.parametrize("cold_start", [True, False])
+def test_cuda_in_three_modes(tmp_path, cold_start):
+    path = sample_graphs.save(
+        tmp_path / "0" / "dense.onnx", "(float[batch,6] x) => (float[batch,5] y)", "a = MatMul(x, w) y = Relu(a)",
+        w=numpy.random.default_rng(0).standard_normal((6, 5), dtype=numpy.float32),
+    )  # fmt: skip
+    source = measured_by(CUDA, path, cold_start=cold_start)
+    for batch in (1, 2):
+        rows = [row for row in source.rows if row.batch == batch]
+        assert {row.mode for row in rows} == {"host", "bound", "graph"}
+        assert all(row.times and row.nodes.keys() == {CUDA} and row.tf32 is False for row in rows)
+        checks = [check for check in source.agreement if check.batch == batch]
+        assert {check.mode for check in checks} == {"host", "bound", "graph"}
+        assert all(check.largest_difference <= 1e-5 * check.scale for check in checks)
+    assert len(source.cold) == 2 * cold_start
 
 
 def test_where_every_configuration_is_unsupported_each_row_says_why(graph, monkeypatch):
@@ -213,7 +317,11 @@ def test_where_every_configuration_is_unsupported_each_row_says_why(graph, monke
 
 @without_cuda
 def test_a_comparison_without_the_provider_is_a_reason(graph):
-    assert "cannot run on CUDAExecutionProvider" in measure.compare_with_cpu(graph, CUDA, {"batch": 1})["not_measured"]
+    configurations = [configuration("host", 1), configuration("graph", 1)]
+    found = measure.compare_with_cpu(graph, CUDA, {"batch": 1}, configurations)
+    assert list(found) == configurations
+    for one in found.values():
+        assert "cannot run on CUDAExecutionProvider" in one["not_measured"]
 
 
 @pytest.mark.parametrize(

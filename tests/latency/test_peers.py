@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import importlib.metadata
 import importlib.util
 import itertools
 import os
@@ -17,16 +18,24 @@ import torch
 import yaml
 from networks import EVERYTHING, FACTS, build
 from scipy.special import expit
+from torch import nn
 
 from zoo import files
 from zoo.errors import InputError
 from zoo.graphs import export, identity, sessions
+from zoo.latency import measure as latencies
 from zoo.latency import peers, timing
 from zoo.params import benchmark, experiments
 from zoo.records import latency
 from zoo.records import peers as records
 from zoo.train import checkpoints
 
+OPENVINO = ["openvino"] * (importlib.util.find_spec("openvino") is not None)
+with_openvino = pytest.mark.skipif(not OPENVINO, reason="needs OpenVINO")
+with_compiler = pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="needs a C++ compiler")
+with_cuda = pytest.mark.skipif(
+    not torch.cuda.is_available() or sessions.why_unavailable(sessions.CUDA) is not None, reason="needs CUDA"
+)
 # A classifier, a verb with two inputs, and one with three inputs and three outputs.
 CASES = {
     "mlp_sigmoid": ("classify", {"hidden": [20, 16]}),
@@ -34,7 +43,7 @@ CASES = {
     "lstm": ("next_word", {"units": 16, "initial_range": 0.4}),
 }
 SETTINGS = {
-    "batches": [1, 3], "runtimes": ["torch", "openvino"], "blocks": 3, "calls": 12, "seconds": 0.001,
+    "batches": [1, 3], "runtimes": ["torch", *OPENVINO], "blocks": 3, "calls": 12, "seconds": 0.001,
     "reference_seconds": 0.0001, "warmup_calls": 1, "warmup_seconds": 0.0001, "patience_seconds": 0.0,
 }  # fmt: skip
 BEST = {"mode": "bound", "threads": 2, "optimisation": "basic"}
@@ -108,11 +117,12 @@ def test_every_runtime_computes_what_the_network_does(name, batch, graph):
     with torch.no_grad():
         result = verb(**{key: torch.from_numpy(value) for key, value in feeds.items()})
     expected = [value.numpy() for value in (result.values() if isinstance(result, dict) else [result])]
-    runtimes = peers.runtimes(graph(name), load(name), feeds, "cpu", BEST, settings())
-    assert list(runtimes) == ["onnxruntime", "onnxruntime_default", "onnxruntime_best", "torch", "openvino"]
+    runtimes = peers.runtimes(graph(name), load(name), "cpu", BEST, settings())
+    ours = ["onnxruntime", "onnxruntime_default", "onnxruntime_best"]
+    assert [runtime for runtime, *_ in runtimes] == [*ours, "torch", *OPENVINO]
     one_mode = {"onnxruntime_default": ["host"], "onnxruntime_best": ["bound"]}
-    for runtime, (make, configurations) in runtimes.items():
-        calls, modes = make(), one_mode.get(runtime, ["host", "bound"])
+    for runtime, make, configurations in runtimes:
+        calls, modes = make(feeds), one_mode.get(runtime, ["host", "bound"])
         assert list(calls) == [one["mode"] for one in configurations] == modes
         for mode, call in calls.items():
             for _ in range(2):  # the same again: no call leaves anything behind
@@ -132,19 +142,33 @@ def test_the_classifier_by_numpy(graph):
     for kernel, bias in zip(weights[0:-2:2], weights[1:-2:2], strict=True):
         values = expit(values @ kernel.T + bias)
     expected = values @ weights[-2].T + weights[-1]
-    runtimes = peers.runtimes(graph("mlp_sigmoid"), load("mlp_sigmoid"), feeds, "cpu", None, settings())
-    for make, _ in runtimes.values():
-        for call in make().values():
+    for _, make, _ in peers.runtimes(graph("mlp_sigmoid"), load("mlp_sigmoid"), "cpu", None, settings()):
+        for call in make(feeds).values():
             with torch.inference_mode():
                 numpy.testing.assert_allclose(peers.outputs(call)[0], expected, atol=1e-5)
+
+
+def test_what_is_written_takes_the_place_of_the_inputs(graph):
+    """In every runtime and mode, and of that call alone: the arrays of the first inputs stay as they were."""
+    feeds, others = feeds_of(graph("lstm"), 2), latencies.zeros(feeds_of(graph("lstm"), 2))
+    before = {name: array.copy() for name, array in feeds.items()}
+    expected = sessions.open_session(graph("lstm")).run(None, others)
+    for _, make, _ in peers.runtimes(graph("lstm"), load("lstm"), "cpu", BEST, settings()):
+        with torch.inference_mode():
+            for call in make(feeds).values():
+                unlike = [value.copy() for value in peers.outputs(call)]
+                call.write(others)
+                for ours, theirs, other in zip(peers.outputs(call), expected, unlike, strict=True):
+                    numpy.testing.assert_allclose(ours, theirs, atol=1e-5)
+                    assert numpy.abs(other - theirs).max() > 1e-3
+    assert all(numpy.array_equal(feeds[name], array) for name, array in before.items())
 
 
 def test_host_arrays_are_the_callers_own(graph):
     """What a call returned is not written over by the next: else a runtime would be timed without its last copy."""
     feeds = feeds_of(graph("mlp_sigmoid"), 1)
-    runtimes = peers.runtimes(graph("mlp_sigmoid"), load("mlp_sigmoid"), feeds, "cpu", None, settings())
-    for make, _ in runtimes.values():
-        call = make()["host"]
+    for _, make, _ in peers.runtimes(graph("mlp_sigmoid"), load("mlp_sigmoid"), "cpu", None, settings()):
+        call = make(feeds)["host"]
         with torch.inference_mode():
             first = peers.outputs(call)[0]
             kept = first.copy()
@@ -154,16 +178,20 @@ def test_host_arrays_are_the_callers_own(graph):
         assert numpy.abs(second - kept).max() > 1e-3  # and the arrays that go in are read anew
 
 
+@with_openvino
 def test_openvino_computes_in_float32_with_one_thread(graph):
+    import openvino
+
     feeds = feeds_of(graph("mlp_sigmoid"), 1)
     cores = os.sched_getaffinity(0)
-    make, _ = peers.runtimes(graph("mlp_sigmoid"), None, feeds, "cpu", None, settings())["openvino"]
-    host = make()["host"]
+    runtime, make, _ = peers.runtimes(graph("mlp_sigmoid"), None, "cpu", None, settings())[-1]
+    assert runtime == "openvino"
+    host = make(feeds)["host"]
     host()
     assert os.sched_getaffinity(0) == cores  # else what is timed next would run on one of them
     compiled = host.func.__self__.get_compiled_model()
     assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
-    assert compiled.get_property("INFERENCE_PRECISION_HINT") == peers.openvino.Type.f32
+    assert compiled.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.f32
     assert compiled.get_property("ENABLE_CPU_PINNING") is False
 
 
@@ -180,12 +208,11 @@ def test_rows(graph):
     assert {(row.runtime, row.mode, row.threads, row.optimisation) for row in rows} == {
         ("onnxruntime", "host", 1, "all"), ("onnxruntime", "bound", 1, "all"),
         ("onnxruntime_default", "host", sessions.cores(), "all"), ("onnxruntime_best", "bound", 2, "basic"),
-        ("torch", "host", 1, None), ("torch", "bound", 1, None),
-        ("openvino", "host", 1, None), ("openvino", "bound", 1, None),
+        *itertools.product(("torch", *OPENVINO), ("host", "bound"), (1,), (None,)),
     }  # fmt: skip
-    assert len(rows) == 8
+    assert len(rows) == 6 + 2 * len(OPENVINO)
     for row in rows:
-        assert (row.batch, row.device) == (3, "cpu")
+        assert (row.batch, row.device, row.tf32) == (3, "cpu", None)
         assert row.graph_sha256 == identity.of_file(graph("cvae")).graph_sha256
         assert row.times.calls >= 12
         assert len(row.times.block_p50_us) == 3
@@ -213,7 +240,7 @@ def test_a_peer_that_computes_something_else_is_not_timed(graph):
     for row in refused:
         assert row.not_measured.startswith("it computes something else: its outputs differ from those of ")
         assert row.times is row.build_ms is row.largest_difference is None
-    assert {row.runtime for row in rows if row.times} == {"onnxruntime", "onnxruntime_default", "openvino"}
+    assert {row.runtime for row in rows if row.times} == {"onnxruntime", "onnxruntime_default", *OPENVINO}
 
 
 def test_every_row_has_a_figure_of_parity_or_a_reason(graph):
@@ -250,7 +277,15 @@ def test_a_long_reason_is_cut(graph, monkeypatch):
     assert {row.not_measured for row in rows if row.not_measured} == {"ZeroDivisionError: ..."}
 
 
-@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="needs a C++ compiler")
+def test_a_runtime_that_is_not_installed_says_so(graph, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    rows = measure(graph("mlp_sigmoid"), load("mlp_sigmoid"), 1, "cpu", None, settings(runtimes=["torch", "openvino"]))
+    reasons = {(row.runtime, row.mode): row.not_measured for row in rows if row.not_measured}
+    assert reasons == dict.fromkeys([("openvino", "host"), ("openvino", "bound")], "openvino is not installed")
+    assert {row.runtime for row in rows if row.times} == {"onnxruntime", "onnxruntime_default", "torch"}
+
+
+@with_compiler
 def test_compiled_and_nothing_left(graph, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "of_the_user"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -272,12 +307,145 @@ def test_compiled_and_nothing_left(graph, tmp_path, monkeypatch):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has CUDA")
 def test_without_cuda_nothing_stands_in_for_it(graph):
     assert peers.devices(settings()) == ["cpu"]
-    rows = measure(graph("mlp_sigmoid"), load("mlp_sigmoid"), 1, "cuda", None, settings())
+    both = settings(runtimes=["torch", "torch_compile"])
+    rows = measure(graph("mlp_sigmoid"), load("mlp_sigmoid"), 1, "cuda", None, both)
     assert {(row.runtime, row.mode) for row in rows} == {
         ("onnxruntime_default", "host"),
-        *itertools.product(("onnxruntime", "torch"), ("host", "bound")),
+        *itertools.product(("onnxruntime", "torch", "torch_compile"), ("host", "bound", "graph")),
     }
     assert all(row.not_measured and row.device == "cuda" and not row.times for row in rows)
+
+
+@pytest.mark.parametrize("tf32", [True, False])
+def test_all_products_have_the_precision_that_is_asked_for(tf32):
+    with peers._prepared([], tf32):
+        products = torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn
+        assert {one.fp32_precision for one in products} == {"tf32" if tf32 else "ieee"}
+        assert torch.backends.cuda.matmul.allow_tf32 is torch.backends.cudnn.allow_tf32 is tf32
+        torch.export.export(nn.Conv2d(1, 1, 1), (torch.zeros(1, 1, 2, 2),))
+        a = torch.full((1, 1), 1 + 2.0**-12)  # more than ten bits of mantissa: a CPU keeps them either way
+        assert (a @ torch.ones(1, 1)).item() == 1 + 2.0**-12
+
+
+# ---- CUDA graphs
+
+
+class Recorded:
+    """As `peers.captured`, on a CPU: replays write to the tensors of the first call, from the tensors it was given.
+
+    With `deaf` they compute from what those held at the capture.
+    """
+
+    def __init__(self, deaf=False):
+        self.deaf = deaf
+
+    def __call__(self, run, values, device):
+        values = {name: value.clone() for name, value in values.items()} if self.deaf else values
+        result = run(**values)
+
+        def replay():
+            result.copy_(run(**values))
+            return result
+
+        return replay
+
+
+def measure_on_cuda(graph, monkeypatch, capture, chosen, **answers):
+    """The rows of a measurement on "cuda" that runs on the CPU: torch captures by `capture`, in this process."""
+    known, opened = peers.runtimes, sessions.open_session
+
+    def runtimes(path, load, device, best, settings):
+        found = known(path, load, device, best, settings)
+        return [(runtime, on_cpu(build), configurations) for runtime, build, configurations in found]
+
+    def on_cpu(build):
+        return functools.partial(build.func, *("cpu" if one == "cuda" else one for one in build.args), **build.keywords)
+
+    def open_session(path, provider=sessions.CPU, threads=1, **options):
+        return opened(path, threads=threads)
+
+    monkeypatch.setattr(peers, "runtimes", runtimes)
+    monkeypatch.setattr(peers, "captured", capture)
+    monkeypatch.setattr(sessions, "open_session", open_session)
+    monkeypatch.setattr(latencies, "reference", lambda *_: timing.Reference(lambda: None))
+    tried = answers.get("tried", lambda function, *arguments: function(*arguments))
+    monkeypatch.setattr(latencies, "in_other_process", tried)
+    return measure(graph("mlp_sigmoid"), load("mlp_sigmoid"), 2, "cuda", None, chosen)
+
+
+def test_graphs_are_timed_beside_each_other(graph, monkeypatch):
+    rows = measure_on_cuda(graph, monkeypatch, Recorded(), settings(runtimes=["torch"]))
+    assert {(row.runtime, row.mode) for row in rows if row.times} == {
+        ("onnxruntime_default", "host"), *itertools.product(("onnxruntime", "torch"), ("host", "bound", "graph")),
+    }  # fmt: skip
+    assert {row.tf32 for row in rows} == {False}
+
+
+def test_a_graph_that_computes_from_its_first_inputs_is_not_timed(graph, monkeypatch):
+    rows = measure_on_cuda(graph, monkeypatch, Recorded(deaf=True), settings(runtimes=["torch"]))
+    (refused,) = [row for row in rows if row.not_measured]
+    assert (refused.runtime, refused.mode) == ("torch", "graph")
+    assert refused.not_measured.startswith("it computes something else")
+
+
+def test_a_capture_that_breaks_off_is_not_tried_again(graph, monkeypatch):
+    """It would spoil the process: the other one says why, here nothing is captured, and all else is timed."""
+
+    def break_off(run, values, device):
+        raise RuntimeError("operation not permitted when stream is capturing\n\nCompile with ...")
+
+    captures = []
+
+    def tried(function, runtime, build, *arguments):
+        if runtime == "torch":
+            monkeypatch.setattr(peers, "captured", break_off)
+            try:
+                function(runtime, build, *arguments)
+            finally:
+                monkeypatch.setattr(peers, "captured", captures.append)
+
+    rows = measure_on_cuda(graph, monkeypatch, None, settings(runtimes=["torch"]), tried=tried)
+    (refused,) = [row for row in rows if row.not_measured]
+    assert (refused.runtime, refused.mode) == ("torch", "graph")
+    assert refused.not_measured == "RuntimeError: operation not permitted when stream is capturing"
+    assert captures == []
+
+
+def test_a_trial_in_another_process(graph, tmp_path):
+    """All of it but CUDA: what it is given is sent there, the reason comes back; ONNX Runtime runs, and agrees."""
+    checkpoint = tmp_path / "0.safetensors"
+    checkpoints.save(checkpoint, network("mlp_sigmoid"), run_of("mlp_sigmoid"))
+    path, feeds = graph("mlp_sigmoid"), feeds_of(graph("mlp_sigmoid"), 2)
+    inputs = latencies.zeros(feeds), feeds, sessions.open_session(path).run(None, feeds)
+    loading = functools.partial(peers.network, checkpoint)
+    (ours, build, _), *_ = peers.runtimes(path, loading, "cpu", None, settings())
+    assert latencies.in_other_process(peers.try_out, ours, build, *inputs, False) is None
+    wrong = functools.partial(peers._torch, loading, "classified", "cpu")
+    with pytest.raises(sessions.UnsupportedGraphError, match="no attribute 'classified'"):
+        latencies.in_other_process(peers.try_out, "torch", wrong, *inputs, False)
+
+
+@with_compiler
+def test_where_torch_compile_makes_no_graph_it_says_so(graph):
+    """As on a CPU, where it leaves the graph out and goes on without a word."""
+    build = functools.partial(peers._torch_graph, load("mlp_sigmoid"), "classify", "cpu", compiled=True)
+    with peers._prepared(["torch_compile"], False), pytest.raises(sessions.UnsupportedGraphError, match="no CUDA gra"):
+        build(feeds_of(graph("mlp_sigmoid"), 1))
+
+
+@pytest.mark.cuda
+@with_cuda
+@pytest.mark.parametrize("name", CASES)
+def test_cuda_graphs_of_torch(graph, tmp_path, name):
+    checkpoint = tmp_path / "0.safetensors"
+    checkpoints.save(checkpoint, network(name), run_of(name))
+    loading = functools.partial(peers.network, checkpoint)
+    chosen = settings(runtimes=["torch", "torch_compile"] if name == "mlp_sigmoid" else ["torch"])
+    rows = measure(graph(name), loading, 3, "cuda", None, chosen)
+    assert {row.runtime: row.not_measured for row in rows if row.not_measured} == {}
+    modes = itertools.product(("onnxruntime", *chosen["runtimes"]), ("host", "bound", "graph"))
+    assert {(row.runtime, row.mode) for row in rows} == {("onnxruntime_default", "host"), *modes}
+    assert {row.tf32 for row in rows} == {False}
 
 
 def test_cuda_only_where_it_is_asked_for(monkeypatch):
@@ -288,10 +456,15 @@ def test_cuda_only_where_it_is_asked_for(monkeypatch):
     assert peers.devices(settings(providers=[sessions.CUDA])) == ["cuda"]
 
 
+@with_openvino
 def test_importing_says_nothing_to_anybody(tmp_path):
-    """OpenVINO's own telemetry keeps an identity in ~/intel and reports every import."""
+    """OpenVINO's own telemetry keeps an identity in ~/intel and reports every import. Ours happens where it is used."""
+    script = (
+        "import sys; from zoo.latency import peers; assert 'openvino' not in sys.modules; "
+        "peers._import_openvino(); sys.exit('openvino_telemetry.main' in sys.modules)"
+    )
     done = subprocess.run(
-        [sys.executable, "-c", "import zoo.latency.peers, sys; sys.exit('openvino_telemetry.main' in sys.modules)"],
+        [sys.executable, "-c", script],
         env={"HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.environ["PATH"]},
         capture_output=True, text=True,
     )  # fmt: skip
@@ -308,10 +481,12 @@ def stage(root, tmp_path, monkeypatch, graph):
     changes = {key: value for key, value in SETTINGS.items() if key not in ("batches", "runtimes")}
     sections = {
         "benchmark": benchmark.benchmark(EVERYTHING, "quick").model_dump() | changes,
-        "peers": {"verbs": ["classify"], "batches": [1], "runtimes": ["torch", "openvino"]},
+        "peers": {"verbs": ["classify"], "batches": [1], "runtimes": ["torch", *OPENVINO]},
     }
-    sections = {key: {"both": value, "quick": {}, "full": {}} for key, value in sections.items()}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(sections))
+    visit = {"benchmark": {"calls": 13}, "peers": {"batches": [2], "runtimes": []}}
+    sections = {key: {"both": value, "quick": {}, "full": {}, "visit": visit[key]} for key, value in sections.items()}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(sections | {"tf32": False}))
+    monkeypatch.setattr(peers, "devices", lambda settings: ["cpu"])
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(root / "stages")
     place(graph("mlp_sigmoid"), "classify")
@@ -363,9 +538,17 @@ def test_the_record(stage, graph):
     record = records.read("quick", structure(graph))
     assert (record.graph.experiment, record.graph.verb, record.graph.seed) == ("mlp_sigmoid", "classify", 0)
     assert record.graph.graph_sha256 == identity.of_file(graph("mlp_sigmoid")).graph_sha256
-    assert {row.runtime for row in record.rows} == {"onnxruntime", "onnxruntime_default", "torch", "openvino"}
+    assert record.openvino == (importlib.metadata.version("openvino") if OPENVINO else None)
+    assert {row.runtime for row in record.rows} == {"onnxruntime", "onnxruntime_default", "torch", *OPENVINO}
     assert set(record.conditions) == {"before", "after"}
     assert all(row.times.p50_us > 0 for row in record.rows)
+
+
+def test_a_short_visit_has_its_own_settings(stage, graph):
+    stage("quick", visit=True)
+    record = records.read("quick", structure(graph))
+    assert {(row.runtime, row.batch) for row in record.rows} == {("onnxruntime", 2), ("onnxruntime_default", 2)}
+    assert record.settings["calls"] == 13
 
 
 def test_equal_structures_are_measured_once(stage, graph, capsys):
@@ -395,13 +578,12 @@ def test_the_advice_of_the_latencies_is_taken(stage, graph):
     assert [row.threads for row in rows if row.runtime == "onnxruntime_best"] == [1]
 
 
-def test_rows_of_a_gpu_are_kept_without_one(stage, graph, monkeypatch):
+def test_rows_of_a_gpu_are_kept_without_one(stage, graph):
     stage("quick")
     record = records.read("quick", structure(graph))
     rows = [*record.rows, records.Row(**record.rows[0].model_dump() | {"device": "cuda"})]
     records.write(record.model_copy(update={"rows": rows, "machine": {"gpu": "H100"}}), "quick")
     kept = records.read("quick", structure(graph))
-    monkeypatch.setattr(peers, "devices", lambda settings: ["cpu"])
     stage("quick", again=True)
     assert records.read("quick", structure(graph)) == kept
 

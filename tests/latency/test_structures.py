@@ -20,17 +20,17 @@ from zoo.records import latency
 without_cuda = pytest.mark.skipif(sessions.why_unavailable(CUDA) is None, reason="has CUDA")
 PROVIDERS = [CPU, CUDA, "TensorrtExecutionProvider"]
 BENCHMARK = {
-    "batches": [1], "time": 5, "threads": [1], "optimisations": ["all"], "tf32": False, "as_written": [],
+    "batches": [1], "time": 5, "threads": [1], "optimisations": ["all"], "as_written": [], "cold_start": True,
     "blocks": 3, "calls": 12, "seconds": 0.001, "most_seconds": 1, "reference_seconds": 0.0005, "most_drift": 9,
     "patience_seconds": 0.0, "warmup_calls": 1, "warmup_seconds": 0.001, "warmup_most_seconds": 0.01,
-    "providers": PROVIDERS,
+    "providers": [CPU],
 }  # fmt: skip
 
 
 def write_parameters(**changes):
-    """params.yaml with the section `benchmark` alone: the stage reads no other."""
-    section = {"both": BENCHMARK | changes, "quick": {}, "full": {}}
-    Path("params.yaml").write_text(yaml.safe_dump({"benchmark": section}))
+    """params.yaml with what the stage reads of it."""
+    section = {"both": BENCHMARK | changes, "quick": {}, "full": {}, "visit": {"cold_start": False, "batches": [3]}}
+    Path("params.yaml").write_text(yaml.safe_dump({"benchmark": section, "tf32": False}))
 
 
 def save_scale(name, weight=2.0, seed=0):
@@ -153,6 +153,17 @@ def test_other_settings_and_another_machine_are_measured_again(stage, change, mo
     assert getattr(source, change) != getattr(first, change)
 
 
+def test_a_short_visit_has_its_own_settings(stage):
+    path = save_scale("a")
+    stage("quick", visit=True)
+    source = read(path).sources[CPU]
+    assert source.cold == []
+    assert {row.batch for row in source.rows} == {3}
+    assert (source.settings["batches"], source.settings["calls"]) == ([3], BENCHMARK["calls"])
+    stage("quick")
+    assert [cold.batch for cold in read(path).sources[CPU].cold] == [1]
+
+
 def test_a_structure_that_no_longer_exists_leaves_no_file(stage):
     path, other = save_scale("a"), save_chain("b", "Relu")
     stage("quick")
@@ -190,6 +201,7 @@ def test_an_interrupted_run_keeps_the_structures_that_it_measured(stage, monkeyp
 @without_cuda
 @pytest.mark.parametrize("provider", PROVIDERS[1:])
 def test_a_missing_provider_is_recorded(stage, provider):
+    write_parameters(providers=PROVIDERS)
     path = save_scale("a")
     stage("quick")
     assert len(read(path).not_measured[provider].splitlines()) == 1
@@ -200,6 +212,7 @@ def test_a_missing_provider_is_recorded(stage, provider):
 @pytest.mark.parametrize("again", [False, True])
 def test_a_measurement_on_a_gpu_is_kept_without_one(stage, again):
     """Made on another machine, with other settings, of a graph with other weights."""
+    write_parameters(providers=PROVIDERS)
     path = save_scale("a")
     stage("quick")
     record = read(path)

@@ -107,6 +107,23 @@ def test_settings_of_latency_name_the_cores():
     assert benchmark.settings(VALUES, "full", 1)["threads"] == [1]
 
 
+def test_a_short_visit_replaces_what_it_names():
+    for profile in params.PROFILES:
+        usual, visit = (benchmark.settings(VALUES, profile, 4, with_peers=True, visit=of) for of in (False, True))
+        own = VALUES["benchmark"]["visit"] | VALUES["peers"]["visit"]
+        assert {key: visit[key] for key in own} == own
+        assert {key: visit[key] for key in usual.keys() - own.keys()} == {
+            key: usual[key] for key in usual.keys() - own.keys()
+        }
+    assert (visit["batches"], visit["cold_start"]) == ([1, 64], False)
+
+
+def test_training_and_timing_have_one_precision():
+    for tf32 in (False, True):
+        values = VALUES | {"tf32": tf32}
+        assert training.training(values, "quick").tf32 is benchmark.settings(values, "quick", 1)["tf32"] is tf32
+
+
 def test_what_is_reported_follows_the_file():
     found = experiments.reported(VALUES, "full")
     assert list(found) == list(MODELS)

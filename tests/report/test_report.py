@@ -413,7 +413,7 @@ def test_cold_start_and_agreement_stand_apart(written):
     page = seen(written["index.html"])
     assert "next_word\n1\n12.3\n457\n77.7\n—\n2\n" in page
     assert "classify\n1\n345\n6,789\n321\n654\n2\n" in page
-    assert "classify\n1\n2.4e-07\n14\n" in page
+    assert "classify\ngraph, 1 thread, optimisation all\n1\n2.4e-07\n14\n" in page
 
 
 def test_every_row_names_its_machine(written):
@@ -492,6 +492,31 @@ def test_peers_stand_beside_onnx_runtime(written):
     assert "\nclassify\nCPU\nhost\n1\n1\n1\n2\n0.379\n" in page
     assert "3.2e-07" in page
     assert (files.report("full", "charts") / "peers-cpu-host.png").is_file()
+
+
+def test_cuda_graphs_are_compared_with_each_other(tree):
+    """Not with a bound call, which launches every kernel by itself."""
+    structure, twice = sample.structure("classifier", "classify"), sample.BLOCKS["torch"]
+    record = peers.read("full", structure)
+    first, second = (row for row in record.rows if row.runtime in ("onnxruntime", "torch"))
+    rows = [row.model_copy(update={"device": "cuda", "tf32": False, "mode": mode}) for row in (first, second)
+            for mode in ("bound", "graph")]  # fmt: skip
+    rows[2] = rows[2].model_copy(update={"times": sample.times(20.0, [4 * block for block in twice])})
+    peers.write(record.model_copy(update={"rows": [*record.rows, *rows]}), "full")
+    write()
+    page = seen(texts()["index.html"])
+    assert "\nclassify\nCUDA\nbound\n1\n1\n1\n8\n—\n" in page
+    assert "\nclassify\nCUDA\ngraph\n1\n1\n1\n2\n—\n" in page
+
+
+def test_without_cold_starts_there_is_no_table_of_them(tree):
+    for path in latency.folder("full").iterdir():
+        record = latency.read("full", path.stem)
+        sources = {key: source.model_copy(update={"cold": []}) for key, source in record.sources.items()}
+        latency.write(record.model_copy(update={"sources": sources}), "full")
+    assert "<summary>Cold start" in texts()["index.html"]
+    write()
+    assert "<summary>Cold start" not in texts()["index.html"]
 
 
 def test_peers_without_the_reference_are_not_compared(tree):

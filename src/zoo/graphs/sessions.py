@@ -121,16 +121,22 @@ def check(session, feeds):
 
 
 def host(session, feeds):
-    """A call without arguments: arrays in, arrays out. Returns the list of outputs. Raises InputError as `check`."""
+    """A call without arguments: arrays in, arrays out. Returns the list of outputs. Raises InputError as `check`.
+
+    `call.write({name: array})` replaces the inputs of later calls, here as in `bound`.
+    """
     check(session, feeds)
-    return functools.partial(session.run, None, feeds)
+    feeds = dict(feeds)
+    call = functools.partial(session.run, None, feeds)
+    call.write = feeds.update
+    return call
 
 
 def bound(session, feeds):
     """A call without arguments whose inputs and outputs stay on the session's device, at the same addresses.
 
-    Nothing is copied between host and device. It returns None; the outputs are in the binding. Raises InputError as
-    `check`.
+    Nothing is copied between host and device but by `call.write`. It returns None; `outputs` copies the outputs.
+    Raises InputError as `check`.
     """
     check(session, feeds)
     return _bound(session, feeds)
@@ -138,16 +144,31 @@ def bound(session, feeds):
 
 def _bound(session, feeds):
     device = "cpu" if session.get_providers()[0] == CPU else "cuda"
-    binding, sizes = session.io_binding(), {}
+    binding, sizes, inputs = session.io_binding(), {}, {}
     for entry in session.get_inputs():
         value = feeds[entry.name]
         sizes |= {axis: size for axis, size in zip(entry.shape, value.shape, strict=True) if isinstance(axis, str)}
-        binding.bind_ortvalue_input(entry.name, onnxruntime.OrtValue.ortvalue_from_numpy(value, device, 0))
+        # On the CPU a value shares the array's memory, which is the caller's.
+        inputs[entry.name] = onnxruntime.OrtValue.ortvalue_from_numpy(value.copy(), device, 0)
+        binding.bind_ortvalue_input(entry.name, inputs[entry.name])
     for entry in session.get_outputs():
         shape = [sizes.get(axis, axis) for axis in entry.shape]
         empty = onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, DTYPES[entry.type], device, 0)
         binding.bind_ortvalue_output(entry.name, empty)
-    return functools.partial(session.run_with_iobinding, binding)
+
+    def write(arrays):
+        for name, value in inputs.items():
+            value.update_inplace(arrays[name])
+
+    call = functools.partial(session.run_with_iobinding, binding)
+    call.write = write
+    return call
+
+
+def outputs(call):
+    """The outputs, as a list of arrays, of a call that `host` or `bound` made."""
+    result = call()
+    return call.args[0].copy_outputs_to_cpu() if result is None else result
 
 
 def nodes_per_provider(session):

@@ -16,25 +16,25 @@ from onnxruntime.capi import build_and_package_info
 from zoo import hardware
 
 CODE = ("src", "stages", "params.yaml")
-GPU_CONDITIONS = ("gpu_mhz", "gpu_memory_mhz", "gpu_watts", "gpu_celsius", "gpu_throttled_by")
 
 
 def describe():
     """The properties of the machine and its software that a latency depends on. No host name, user or path."""
+    gpu, driver = of_gpu(pynvml.nvmlDeviceGetName, lambda _: pynvml.nvmlSystemGetDriverVersion())
     return {
         "cpu": hardware.cpu(),
         "cores": len(os.sched_getaffinity(0)),
         "governor": _governor(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
-        "gpu": of_gpu(pynvml.nvmlDeviceGetName),
-        "driver": of_gpu(lambda _: pynvml.nvmlSystemGetDriverVersion()),
+        "gpu": gpu,
+        "driver": driver,
         "os": _system(),
         "python": platform.python_version(),
         "onnxruntime": onnxruntime.__version__,
         "numpy": numpy.__version__,
-        "torch": _version("torch"),
+        "torch": version("torch"),
         "cuda": getattr(build_and_package_info, "cuda_version", None),
-        "cudnn": _version("nvidia-cudnn-cu13"),
+        "cudnn": version("nvidia-cudnn-cu13"),
     }
 
 
@@ -42,7 +42,14 @@ def conditions():
     """The load, clocks, power and temperature now; None for what cannot be read."""
     frequency = psutil.cpu_freq()
     readings = {"load_of_one_minute": os.getloadavg()[0], "cpu_mhz": frequency.current if frequency else None}
-    return readings | (of_gpu(_gpu_conditions) or dict.fromkeys(GPU_CONDITIONS))
+    of_this_gpu = {
+        "gpu_mhz": lambda gpu: pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_SM),
+        "gpu_memory_mhz": lambda gpu: pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_MEM),
+        "gpu_watts": lambda gpu: pynvml.nvmlDeviceGetPowerUsage(gpu) / 1e3,
+        "gpu_celsius": lambda gpu: pynvml.nvmlDeviceGetTemperature(gpu, pynvml.NVML_TEMPERATURE_GPU),
+        "gpu_throttled_by": _throttled_by,
+    }
+    return readings | dict(zip(of_this_gpu, of_gpu(*of_this_gpu.values()), strict=True))
 
 
 def commit():
@@ -55,14 +62,29 @@ def commit():
         return None
 
 
-def of_gpu(read):
-    """`read(handle)` of the first NVIDIA GPU, or None where there is none, or it does not tell."""
+def version(distribution):
+    """The installed version of a distribution, or None."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def of_gpu(*readings):
+    """[reading(handle of the first NVIDIA GPU)] of `readings`; None for each that it does not tell, or without one."""
     try:
         pynvml.nvmlInit()
-        try:
-            return read(pynvml.nvmlDeviceGetHandleByIndex(0))
-        finally:
-            pynvml.nvmlShutdown()
+    except pynvml.NVMLError:
+        return [None] * len(readings)
+    try:
+        return [_told(reading) for reading in readings]
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _told(reading):
+    try:
+        return reading(pynvml.nvmlDeviceGetHandleByIndex(0))
     except pynvml.NVMLError:
         return None
 
@@ -72,24 +94,10 @@ def _governor():
     return file.read_text().strip() if file.exists() else None
 
 
-def _gpu_conditions(gpu):
+def _throttled_by(gpu):
     prefix, bits = "nvmlClocksEventReason", pynvml.nvmlDeviceGetCurrentClocksEventReasons(gpu)
     reasons = {name.removeprefix(prefix): bit for name, bit in vars(pynvml).items() if name.startswith(prefix)}
-    readings = (
-        pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_SM),
-        pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_MEM),
-        pynvml.nvmlDeviceGetPowerUsage(gpu) / 1e3,
-        pynvml.nvmlDeviceGetTemperature(gpu, pynvml.NVML_TEMPERATURE_GPU),
-        [name for name, bit in reasons.items() if isinstance(bit, int) and bits & bit and name != "All"],
-    )
-    return dict(zip(GPU_CONDITIONS, readings, strict=True))
-
-
-def _version(distribution):
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    return [name for name, bit in reasons.items() if isinstance(bit, int) and bits & bit and name != "All"]
 
 
 def _system():

@@ -32,15 +32,19 @@ def measure(graph, path, provider, settings):
     """The `Source` of one provider: all that it measures of a `TimedGraph`, whose file is at `path`."""
     before, cold, rows, advice, agreements = machine.conditions(), [], [], [], []
     for batch in settings["batches"]:
-        sizes = {"batch": batch, "time": settings["time"]}
-        start = cold_start(path, provider, sizes)
-        cold.append(Cold(batch=batch, **start))
-        reason = start.get("not_measured")
-        if provider != sessions.CPU:
-            checked = {"not_measured": reason} if reason else compare_with_cpu(path, provider, sizes)
-            agreements.append(Agreement(batch=batch, **checked))
-            reason = checked.get("not_measured")
-        of_batch, best = steady(graph, path, provider, sizes, settings, reason or _too_slow(start, settings))
+        sizes, reason, refused = {"batch": batch, "time": settings["time"]}, None, {}
+        configurations = dict.fromkeys([*grid(provider, graph.verb, settings), *candidates(provider, settings)])
+        if settings["cold_start"]:
+            start = cold_start(path, provider, sizes)
+            cold.append(Cold(batch=batch, **start))
+            reason = start.get("not_measured") or _too_slow(start, settings)
+        if reason:
+            refused = dict.fromkeys(configurations, reason)
+        elif provider != sessions.CPU:
+            checked = compare_with_cpu(path, provider, sizes, configurations)
+            agreements += [Agreement(**one.model_dump(), batch=batch, **found) for one, found in checked.items()]
+            refused = {one: found["not_measured"] for one, found in checked.items() if "not_measured" in found}
+        of_batch, best = steady(graph, path, provider, sizes, settings, refused)
         rows += of_batch
         advice += [best] if best else []
     return Source(
@@ -89,21 +93,22 @@ def grid(provider, verb, settings):
     return list(dict.fromkeys([*whole, default(provider, settings), *as_written]))
 
 
-def steady(graph, path, provider, sizes, settings, reason=None):
+def steady(graph, path, provider, sizes, settings, refused=None):
     """(rows of all configurations, `Advice` or None) of a graph at one batch, timed in turns within the same blocks.
 
-    A configuration that does not run has a row that says why. With a `reason` nothing is run, and all rows give it.
+    A configuration that does not run has a row that says why. Those of `refused` {configuration: reason} are not tried.
     """
-    always = grid(provider, graph.verb, settings)
+    always, refused = grid(provider, graph.verb, settings), refused or {}
     about = {"batch": sizes["batch"], "graph_sha256": graph.graph_sha256}
-    calls, nodes, refused = {}, {}, dict.fromkeys(always, reason) if reason else {}
-    for configuration in () if reason else dict.fromkeys([*always, search(path, provider, sizes, settings)]):
+    calls, nodes, reasons = {}, {}, {one: why for one, why in refused.items() if one in always}
+    allowed = [one for one in always if one not in refused]
+    for configuration in dict.fromkeys([*allowed, *search(path, provider, sizes, settings, refused)]):
         try:
             call, nodes[configuration] = prepare(path, provider, sizes, configuration, settings["tf32"])
             calls[configuration] = call, reference(provider, configuration.threads)
         except sessions.UnsupportedGraphError as error:
-            refused[configuration] = str(error)
-    rows = [Row(**one.model_dump(), **about, not_measured=why) for one, why in refused.items()]
+            reasons[configuration] = str(error)
+    rows = [Row(**one.model_dump(), **about, not_measured=why) for one, why in reasons.items()]
     measured = timing.measure(calls, **{key: settings[key] for key in timing.RULE})
     about |= {"tf32": settings["tf32"]} if provider == sessions.CUDA else {}
     timed = [
@@ -123,15 +128,15 @@ def _too_slow(cold, settings):
     return f"a call takes {seconds:.1f} s, more than most_seconds ({most:g} s)" if seconds > most else None
 
 
-def prepare(path, provider, sizes, configuration, tf32):
-    """(a call without arguments, {provider: number of nodes}) of a graph in a configuration, on random inputs.
+def prepare(path, provider, sizes, configuration, tf32, feeds=None):
+    """(a call without arguments, {provider: number of nodes}) of a graph in a configuration, after its first call.
 
-    Raises UnsupportedGraphError where the graph does not run in this configuration.
+    It computes on `feeds`, by default random ones. Raises UnsupportedGraphError where the graph does not run so.
     """
     mode = configuration.mode
     options = {"optimisation": configuration.optimisation, "cuda_graph": mode == "graph", "tf32": tf32}
     session = sessions.open_session(path, provider, configuration.threads, **options)
-    feeds = sessions.random_feeds(session, sizes)
+    feeds = sessions.random_feeds(session, sizes) if feeds is None else feeds
     call = sessions.host(session, feeds) if mode == "host" else sessions.bound(session, feeds)
     try:
         call()
@@ -141,20 +146,27 @@ def prepare(path, provider, sizes, configuration, tf32):
     return call, sessions.nodes_per_provider(session)
 
 
-def search(path, provider, sizes, settings):
-    """The fastest configuration in a short trial of all levels of optimisation and numbers of threads."""
+def candidates(provider, settings):
+    """The configurations among which `search` looks: all levels of optimisation and numbers of threads."""
     best_mode = "graph" if provider == sessions.CUDA else "bound"
-    candidates = dict.fromkeys(
+    found = (
         configuration.model_copy(update={"mode": best_mode, "optimisation": level})
         for configuration in grid(provider, "", settings)
         for level in settings["optimisations"]
     )
-    calls = {}
-    for configuration in candidates:
+    return list(dict.fromkeys(found))
+
+
+def search(path, provider, sizes, settings, refused):
+    """[the fastest of the `candidates` that are not `refused`, in a short trial]; none where none of them runs."""
+    calls, trial = {}, [one for one in candidates(provider, settings) if one not in refused]
+    if len(trial) < 2:
+        return trial
+    for configuration in trial:
         with contextlib.suppress(sessions.UnsupportedGraphError):
             calls[configuration], _ = prepare(path, provider, sizes, configuration, settings["tf32"])
     medians = timing.brief(calls, **SEARCH)
-    return min(medians, key=medians.get, default=default(provider, settings))
+    return [min(medians, key=medians.get)] if medians else []
 
 
 def advise(measured, usual, batch):
@@ -174,19 +186,39 @@ def advise(measured, usual, batch):
     return Advice(batch=batch, default=usual, best=best, ratio=math.exp(statistics.fmean(ratios)), verdict="faster")
 
 
-def compare_with_cpu(path, provider, sizes):
-    """The `agreement` of a provider's outputs, without TF32, with the CPU's on the same random inputs.
+def compare_with_cpu(path, provider, sizes, configurations):
+    """{configuration: its `agreement` with the CPU, or {"not_measured": reason}}, found in another process.
 
-    {"not_measured": reason} where the provider does not run the graph or computes something else.
+    Where the first of them fails, the others are not tried. What fails there harms no measurement here: after an error
+    of CUDA, or a capture that broke off, a process is of no more use.
     """
-    outputs = []
-    try:
-        for each in (sessions.CPU, provider):
-            session = sessions.open_session(path, each)
-            outputs.append(sessions.host(session, sessions.random_feeds(session, sizes))())
-        return agreement(*outputs)
-    except (sessions.UnsupportedGraphError, OutputMismatchError) as reason:
-        return {"not_measured": str(reason)}
+    found = {}
+    for configuration in configurations:
+        try:
+            found[configuration] = in_other_process(agreement_with_cpu, path, provider, sizes, configuration)
+        except (sessions.UnsupportedGraphError, OutputMismatchError) as error:
+            found[configuration] = {"not_measured": str(error)}
+            if len(found) == 1:
+                return dict.fromkeys(configurations, found[configuration])
+    return found
+
+
+def agreement_with_cpu(path, provider, sizes, configuration):
+    """The `agreement` of a configuration's outputs, without TF32, with those of the CPU.
+
+    The inputs are random, those of the first call zeros: a CUDA graph is replayed on others than it was captured with.
+    Raises UnsupportedGraphError where the graph does not run so, OutputMismatchError where it computes something else.
+    """
+    session = sessions.open_session(path)
+    feeds = sessions.random_feeds(session, sizes)
+    call, _ = prepare(path, provider, sizes, configuration, tf32=False, feeds=zeros(feeds))
+    call.write(feeds)
+    return agreement(session.run(None, feeds), sessions.outputs(call))
+
+
+def zeros(feeds):
+    """Inputs whose outputs are unlike those of random ones, which may hardly differ among themselves."""
+    return {name: numpy.zeros_like(array) for name, array in feeds.items()}
 
 
 def agreement(expected, given):
@@ -211,7 +243,39 @@ def agreement(expected, given):
     return {"largest_difference": largest_difference, "scale": largest_scale}
 
 
-# ---- a cold start
+# ---- other processes
+
+
+def in_other_process(function, *arguments):
+    """What `function(*arguments)` returns or raises in a process that is kept for the next, unless something is raised.
+
+    Raises UnsupportedGraphError where the process dies.
+    """
+    try:
+        return _result(_kept_process(), function, *arguments)
+    except Exception:
+        _kept_process().shutdown()
+        _kept_process.cache_clear()
+        raise
+
+
+@functools.cache
+def _kept_process():
+    return _new_process()
+
+
+def _new_process():
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["__main__", __name__])
+    return ProcessPoolExecutor(1, context)
+
+
+def _result(process, function, *arguments):
+    try:
+        return process.submit(function, *arguments).result()
+    except BrokenProcessPool:
+        reason = "the process died: too little memory, or a fault of the runtime"
+        raise sessions.UnsupportedGraphError(reason) from None
 
 
 def cold_start(path, provider, sizes):
@@ -220,15 +284,11 @@ def cold_start(path, provider, sizes):
     Returns the fields of a `records.latency.Cold` but batch. Memory is the peak that is resident, less that of the
     process before the graph was loaded; it includes the parts of the runtime that this graph is the first to use.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", __name__])
-    with ProcessPoolExecutor(1, context) as pool:
+    with _new_process() as process:
         try:
-            return pool.submit(_cold, path, provider, sizes).result()
+            return _result(process, _cold, path, provider, sizes)
         except sessions.UnsupportedGraphError as error:
             return {"not_measured": str(error)}
-        except BrokenProcessPool:
-            return {"not_measured": "the process died: too little memory, or a fault of the runtime"}
 
 
 def _cold(path, provider, sizes):
@@ -247,4 +307,5 @@ def _cold(path, provider, sizes):
 
 def _device_memory():
     """Bytes of the GPU's memory in use by all processes; 0 without a GPU."""
-    return machine.of_gpu(lambda gpu: pynvml.nvmlDeviceGetMemoryInfo(gpu).used) or 0
+    (used,) = machine.of_gpu(lambda gpu: pynvml.nvmlDeviceGetMemoryInfo(gpu).used)
+    return used or 0

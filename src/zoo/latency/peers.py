@@ -1,8 +1,9 @@
 """ONNX Runtime beside its peers: the same verb on the same arrays, timed in turns within the same blocks.
 
-Two modes. `host`: NumPy arrays in, NumPy arrays out. `bound`: tensors that stay on the runtime's device. All compute in
-float32 with one thread, the only number that means the same to all of them. ONNX Runtime is also timed with its default
-options, `onnxruntime_default`, and in the configuration that the latencies advise, `onnxruntime_best`.
+Modes: `host`: NumPy arrays in, NumPy arrays out. `bound`: tensors that stay on the runtime's device. `graph`, on CUDA:
+bound, and replayed as a CUDA graph. All compute in float32 with one thread, the only number that means the same to all
+of them. ONNX Runtime is also timed with its default options, `onnxruntime_default`, and in the configuration that the
+latencies advise, `onnxruntime_best`.
 """
 
 import contextlib
@@ -21,15 +22,12 @@ from zoo.latency import machine, timing
 from zoo.latency import measure as latency
 from zoo.params import experiments
 from zoo.records.peers import Peers, Row
-from zoo.train import checkpoints
-
-sys.modules["openvino_telemetry"] = None  # it would report the import over the network
-import openvino  # noqa: E402
+from zoo.train import checkpoints, seeding
 
 MODES = ("host", "bound")
 PROVIDERS = {"cpu": sessions.CPU, "cuda": sessions.CUDA}
 THREADS = 1
-VERSION = openvino.__version__.partition("-")[0]
+CALLS_BEFORE_CAPTURE = 3  # torch's own advice: the first calls allocate, and choose kernels
 OPENVINO = {
     "PERFORMANCE_HINT": "LATENCY",
     "INFERENCE_NUM_THREADS": THREADS,
@@ -91,31 +89,30 @@ def measure(graph, path, load, batch, device, best, settings):
     serves for both. A runtime that does not build or run, or that computes something else, has rows that say so.
     Raises InputError where the graph or the checkpoint is missing or damaged.
     """
-    torch.set_num_threads(THREADS)
-    torch.backends.fp32_precision = "tf32" if settings["tf32"] and device == "cuda" else "ieee"
     session = sessions.open_session(path)
     feeds = sessions.random_feeds(session, {"batch": batch, "time": settings["time"]})
-    expected = sessions.host(session, feeds)()
+    inputs = latency.zeros(feeds), feeds, sessions.host(session, feeds)()
     about = {"batch": batch, "device": device, "graph_sha256": graph.graph_sha256}
+    about |= {"tf32": settings["tf32"]} if device == "cuda" else {}
     calls, rows, refused = {}, {}, []
-    with _no_compiled_code(settings["runtimes"]), torch.inference_mode():
-        for runtime, (build, configurations) in runtimes(path, load, feeds, device, best, settings).items():
+    with _prepared(settings["runtimes"], settings["tf32"]):
+        for runtime, build, configurations in runtimes(path, load, device, best, settings):
             modes = {options["mode"]: about | {"runtime": runtime} | options for options in configurations}
             try:
-                ready, seconds = timing.once(functools.partial(_ready, build))
+                if "graph" in modes:  # a capture that breaks off would spoil this process
+                    latency.in_other_process(try_out, runtime, build, *inputs, settings["tf32"])
+                checked = build_and_check(build, *inputs)
             except InputError:
                 raise
             except Exception as error:  # compilers and runtimes raise all kinds
                 refused += [Row(**row, not_measured=_reason(error)) for row in modes.values()]
                 continue
-            for mode, row in modes.items():
-                try:
-                    row |= latency.agreement(expected, outputs(ready[mode])) | {"build_ms": seconds * 1e3}
-                except latency.OutputMismatchError as error:
-                    refused.append(Row(**row, not_measured=str(error)))
+            for mode, (call, found) in checked.items():
+                if "not_measured" in found:
+                    refused.append(Row(**modes[mode], **found))
                 else:
-                    calls[runtime, mode] = ready[mode], latency.reference(PROVIDERS[device], row["threads"])
-                    rows[runtime, mode] = row
+                    calls[runtime, mode] = call, latency.reference(PROVIDERS[device], modes[mode]["threads"])
+                    rows[runtime, mode] = modes[mode] | found
         measured = timing.measure(calls, **{key: settings[key] for key in timing.RULE})
     timed = [Row(**rows[key], times=latency.times(row, batch)) for key, row in measured.items()] + refused
     if best != _default(device, settings):
@@ -124,47 +121,85 @@ def measure(graph, path, load, batch, device, best, settings):
     return timed + [row.model_copy(update={"runtime": "onnxruntime_best"}) for row in default]
 
 
+def build_and_check(build, first, feeds, expected):
+    """{mode: (call, its figures)} of a runtime: built and called on the inputs `first`, then compared on `feeds`.
+
+    So a CUDA graph is replayed on others than it was captured with. `expected` are the outputs of ONNX Runtime on the
+    CPU. The figures are {"largest_difference", "scale", "build_ms"}, or {"not_measured": reason} where it computes
+    something else.
+    """
+    calls, seconds = timing.once(functools.partial(_ready, build, first))
+    checked = {}
+    for mode, call in calls.items():
+        call.write(feeds)
+        try:
+            found = latency.agreement(expected, outputs(call)) | {"build_ms": seconds * 1e3}
+        except latency.OutputMismatchError as error:
+            found = {"not_measured": str(error)}
+        checked[mode] = call, found
+    return checked
+
+
+def try_out(runtime, build, first, feeds, expected, tf32):
+    """Raises UnsupportedGraphError with the reason where `build_and_check` fails; for a process of its own."""
+    with _prepared([runtime], tf32):
+        try:
+            build_and_check(build, first, feeds, expected)
+        except InputError:
+            raise
+        except Exception as error:
+            raise sessions.UnsupportedGraphError(_reason(error)) from None
+
+
 def outputs(call):
     """The outputs of `call()` as a list of arrays."""
-    result = call()
-    if result is None:  # `sessions.bound` leaves it in the binding
-        return call.args[0].copy_outputs_to_cpu()
-    return [value.numpy(force=True) if torch.is_tensor(value) else numpy.asarray(value) for value in _listed(result)]
+    return [
+        value.numpy(force=True) if torch.is_tensor(value) else numpy.asarray(value)
+        for value in _listed(sessions.outputs(call))
+    ]
 
 
-def runtimes(path, load, feeds, device, best, settings):
-    """{runtime: (a function that returns {mode: call}, the configuration of each mode)}, for one device.
+def runtimes(path, load, device, best, settings):
+    """[(runtime, a function of arrays that returns {mode: call}, the configuration of each mode)], for one device.
 
-    A call takes no arguments: it computes on `feeds`. `outputs` returns its outputs. `best` is left out where it is
-    None or the default.
+    A call takes no arguments: it computes on those arrays, or on what `call.write` was given since. `outputs` returns
+    its outputs. `best` is left out where it is None or the default.
     """
-    both = [{"mode": mode, "threads": THREADS} for mode in MODES]
+    both, graph = [{"mode": mode, "threads": THREADS} for mode in MODES], [{"mode": "graph", "threads": THREADS}]
     default, partial = _default(device, settings), functools.partial
-    ours = {"onnxruntime": [options | {"optimisation": "all"} for options in both], "onnxruntime_default": [default]}
-    if best not in (None, default):
-        ours["onnxruntime_best"] = [best]
-    session = partial(_onnxruntime, path, feeds, PROVIDERS[device], settings["tf32"])
-    network = partial(_torch, load, path.stem, feeds, device)
-    known = {"torch": network, "torch_compile": partial(network, compiled=True)}
-    if device == "cpu":
-        known["openvino"] = partial(_openvino, path, feeds)
-    return {runtime: (partial(session, configurations), configurations) for runtime, configurations in ours.items()} | {
-        runtime: (known[runtime], both) for runtime in settings["runtimes"] if runtime in known
-    }
+    groups = [both, graph] if device == "cuda" else [both]
+    ours = [("onnxruntime", [options | {"optimisation": "all"} for options in group]) for group in groups]
+    ours += [("onnxruntime_default", [default])] + [("onnxruntime_best", [best])] * (best not in (None, default))
+    session = partial(_onnxruntime, path, PROVIDERS[device], settings["tf32"])
+    network, recorded = (partial(kind, load, path.stem, device) for kind in (_torch, _torch_graph))
+    theirs = [("torch", network, both), ("torch_compile", partial(network, compiled=True), both)]
+    if device == "cuda":
+        theirs += [("torch", recorded, graph), ("torch_compile", partial(recorded, compiled=True), graph)]
+    else:
+        theirs += [("openvino", partial(_openvino, path), both)]
+    return [(runtime, partial(session, configurations), configurations) for runtime, configurations in ours] + [
+        one for one in theirs if one[0] in settings["runtimes"]
+    ]
 
 
 @contextlib.contextmanager
-def _no_compiled_code(runtimes):
-    """Give torch.compile an empty cache, and delete it afterwards."""
-    if "torch_compile" not in runtimes:
-        yield
-        return
-    from torch._inductor.utils import fresh_cache  # here: it takes seconds
+def _prepared(runtimes, tf32):
+    """One thread and one precision for all, and for torch.compile an empty cache, which is deleted afterwards."""
+    torch.set_num_threads(THREADS)
+    seeding.set_precision(tf32)
+    with contextlib.ExitStack() as stack:
+        # What first uses import and probe (the compiler, the CPU) is no part of a network's build.
+        if "openvino" in runtimes:
+            with contextlib.suppress(ModuleNotFoundError):
+                _import_openvino()
+        if "torch_compile" in runtimes:
+            from torch._inductor.utils import fresh_cache  # here: it takes seconds
 
-    with fresh_cache():
-        with contextlib.suppress(Exception):
-            # Its first use imports modules and probes the compiler and the CPU, which is no part of a network's build.
-            torch.compile(torch.neg)(torch.zeros(1024))
+            stack.enter_context(fresh_cache())
+            with contextlib.suppress(Exception):
+                torch.compile(torch.neg)(torch.zeros(1024))
+            torch.compiler.reset()  # else it silently stops compiling after several networks of one class
+        stack.enter_context(torch.inference_mode())
         yield
 
 
@@ -172,14 +207,14 @@ def _default(device, settings):
     return latency.default(PROVIDERS[device], settings).model_dump()
 
 
-def _ready(build):
+def _ready(build, feeds):
     """The calls that `build` returns, after one run of the first."""
-    calls = build()
+    calls = build(feeds)
     next(iter(calls.values()))()
     return calls
 
 
-def _onnxruntime(path, feeds, provider, tf32, configurations):
+def _onnxruntime(path, provider, tf32, configurations, feeds):
     """One session for `configurations` that differ in their mode only."""
     modes, usual = [options["mode"] for options in configurations], configurations[0]
     options = {"optimisation": usual["optimisation"], "cuda_graph": "graph" in modes, "tf32": tf32}
@@ -187,40 +222,110 @@ def _onnxruntime(path, feeds, provider, tf32, configurations):
     return {mode: (sessions.host if mode == "host" else sessions.bound)(session, feeds) for mode in modes}
 
 
-def _torch(load, verb, feeds, device, compiled=False):
+def _torch(load, verb, device, feeds, compiled=False):
     run = getattr(load().to(device), verb)
     if compiled:
-        torch.compiler.reset()  # else it silently stops compiling after several networks of one class
         run = torch.compile(run, dynamic=False, fullgraph=True)  # else it silently runs eagerly what it cannot compile
-    there, back = torch.from_numpy, torch.Tensor.numpy
-    if device == "cuda":
-        there, back = (lambda array: torch.from_numpy(array).cuda()), (lambda tensor: tensor.cpu().numpy())
-    values = {name: there(array) for name, array in feeds.items()}
+    back = torch.Tensor.numpy if device == "cpu" else lambda tensor: tensor.cpu().numpy()
+    feeds, values = dict(feeds), _tensors(feeds, device)
 
     def host():
-        return [back(value) for value in _listed(run(**{name: there(array) for name, array in feeds.items()}))]
+        there = {name: torch.from_numpy(array).to(device) for name, array in feeds.items()}
+        return [back(value) for value in _listed(run(**there))]
 
     def bound():
-        result = run(**values)
-        if device == "cuda":
-            torch.cuda.synchronize()
-        return result
+        return _finished(run(**values), device)
 
+    host.write, bound.write = feeds.update, functools.partial(_write, values)
     return {"host": host, "bound": bound}
 
 
+def _torch_graph(load, verb, device, feeds, compiled=False):
+    run, values = getattr(load().to(device), verb), _tensors(feeds, device)
+    call = (reduced_overhead if compiled else captured)(run, values, device)
+    call.write = functools.partial(_write, values)
+    return {"graph": call}
+
+
+def captured(run, values, device):
+    """A call that replays `run(**values)` as a CUDA graph; it returns the same tensors each time."""
+    stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(CALLS_BEFORE_CAPTURE):
+            run(**values)
+    torch.cuda.current_stream().wait_stream(stream)
+    with torch.cuda.graph(graph):
+        result = run(**values)
+
+    def call():
+        graph.replay()
+        return _finished(result, device)
+
+    return call
+
+
+def reduced_overhead(run, values, device):
+    """A call of `run(**values)` as torch.compile's own CUDA graph. Raises UnsupportedGraphError where it made none."""
+    from torch._dynamo.utils import counters  # here: it takes a second
+
+    before = counters["inductor"]["cudagraph_skips"]
+    compiled = torch.compile(run, mode="reduce-overhead", dynamic=False, fullgraph=True)
+
+    def call():
+        torch.compiler.cudagraph_mark_step_begin()
+        return _finished(compiled(**values), device)
+
+    for _ in range(CALLS_BEFORE_CAPTURE):  # it compiles, then records, then replays
+        call()
+    if counters["inductor"]["cudagraph_skips"] > before:
+        raise sessions.UnsupportedGraphError("torch.compile made no CUDA graph of it")
+    return call
+
+
+def _tensors(feeds, device):
+    """Copies of arrays, which `_write` may write to."""
+    return {name: torch.tensor(array, device=device) for name, array in feeds.items()}
+
+
+def _write(values, arrays):
+    for name, value in values.items():
+        value.copy_(torch.from_numpy(arrays[name]))
+
+
+def _finished(result, device):
+    """`result`, once the device has computed it."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return result
+
+
+def _import_openvino():
+    sys.modules["openvino_telemetry"] = None  # it would report the import over the network
+    import openvino
+
+    return openvino
+
+
 def _openvino(path, feeds):
+    openvino = _import_openvino()
     core = openvino.Core()
     model = core.read_model(path)
     model.reshape({name: array.shape for name, array in feeds.items()})  # fixed, as for torch.compile
     compiled = core.compile_model(model, "CPU", OPENVINO)
-    host, bound = compiled.create_infer_request(), compiled.create_infer_request()
-    for name, array in feeds.items():
-        bound.set_tensor(name, openvino.Tensor(array))
-    return {
-        "host": functools.partial(host.infer, feeds, share_inputs=True),
-        "bound": functools.partial(bound.infer, share_outputs=True),
-    }
+    feeds, request, bound_request = dict(feeds), compiled.create_infer_request(), compiled.create_infer_request()
+    tensors = {name: openvino.Tensor(array) for name, array in feeds.items()}
+    for name, tensor in tensors.items():
+        bound_request.set_tensor(name, tensor)
+
+    def write(arrays):
+        for name, tensor in tensors.items():
+            tensor.data[:] = arrays[name]
+
+    host = functools.partial(request.infer, feeds, share_inputs=True)
+    bound = functools.partial(bound_request.infer, share_outputs=True)
+    host.write, bound.write = feeds.update, write
+    return {"host": host, "bound": bound}
 
 
 def _listed(result):
@@ -230,6 +335,9 @@ def _listed(result):
 
 def _reason(error):
     """The first paragraph of an error as one line, without the folders in its paths."""
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error.name} is not installed"
     text = str(error).strip().partition("\n\n")[0]
     text = " ".join(re.sub(r"Exception from \S+|(?<!\w)/\S*/", "", text).split())
-    return textwrap.shorten(f"{type(error).__name__}: {text}", REASON_CHARACTERS, placeholder=" ...")
+    kind = "" if isinstance(error, sessions.UnsupportedGraphError) else f"{type(error).__name__}: "
+    return textwrap.shorten(f"{kind}{text}", REASON_CHARACTERS, placeholder=" ...")

@@ -58,14 +58,15 @@ def section(values, *keys):
     return values
 
 
-def of_profile(values, key, profile):
+def of_profile(values, key, profile, others=()):
     """The section `key`, whose values stand under `both` where they are the same in each profile, else under its name.
 
-    Raises InputError for an unknown profile, a part that is missing or no map, and a key that stands in both parts.
+    `others` names parts of it that belong to no profile. Raises InputError for an unknown profile, a part that is
+    missing, unknown or no map, and a key that stands in both parts.
     """
     known_profile(profile)
     both, own = (load(dict, values, key, part) for part in ("both", profile))
-    for part in values[key].keys() - {"both", *PROFILES}:
+    for part in values[key].keys() - {"both", *PROFILES, *others}:
         raise InputError(f"{PATH}: {key}.{part}: no such key is known here; move it into both, quick or full")
     for name in sorted(both.keys() & own.keys()):
         raise InputError(f"{PATH}: {key}.{profile}.{name} stands in {key}.both too: remove one of them")

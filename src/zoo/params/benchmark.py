@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StrictBool
 
 from zoo import params
 from zoo.params.fields import Count, Distinct, NotNegative, Positive, SomeDistinct, Strict, Word
@@ -20,8 +20,8 @@ class Benchmark(Strict):
     providers: SomeDistinct[Provider]
     threads: SomeDistinct[Count | Literal["all"]]
     optimisations: SomeDistinct[Optimisation]
-    tf32: bool
     as_written: list[Word]
+    cold_start: bool
     blocks: Annotated[int, Field(ge=3)]  # fewer have no interval
     calls: Count
     seconds: Positive
@@ -42,24 +42,32 @@ class Peers(Strict):
     runtimes: Distinct[Runtime]
 
 
-def benchmark(values, profile):
-    """The section `benchmark` in a profile, from all of params.yaml. Raises InputError."""
-    return params.parse(Benchmark, params.of_profile(values, "benchmark", profile), "benchmark")
+def benchmark(values, profile, visit=False):
+    """The section `benchmark` in a profile, from all of params.yaml; on a `visit` with the values of that part.
+
+    Raises InputError.
+    """
+    return params.parse(Benchmark, _section(values, "benchmark", profile, visit), "benchmark")
 
 
-def peers(values, profile):
-    """The section `peers` in a profile, from all of params.yaml. Raises InputError."""
-    return params.parse(Peers, params.of_profile(values, "peers", profile), "peers")
+def peers(values, profile, visit=False):
+    """The section `peers`, as `benchmark` returns its own. Raises InputError."""
+    return params.parse(Peers, _section(values, "peers", profile, visit), "peers")
 
 
-def settings(values, profile, cores, with_peers=False):
+def _section(values, key, profile, visit):
+    of_profile = params.of_profile(values, key, profile, others=["visit"])
+    return of_profile | params.load(dict, values, key, "visit") if visit else of_profile
+
+
+def settings(values, profile, cores, with_peers=False, visit=False):
     """What latency is measured with on a machine of so many `cores`, as plain values for a record.
 
-    `all` threads become the number of cores, which stands beside them as "cores". With `with_peers` the keys of
-    `peers` are there too, its batches in place of those of `benchmark`.
+    `all` threads become the number of cores, which stands beside them as "cores"; "tf32" is that of all computing. With
+    `with_peers` the keys of `peers` are there too, its batches in place of those of `benchmark`.
     """
-    chosen = benchmark(values, profile).model_dump()
+    chosen = benchmark(values, profile, visit).model_dump() | {"tf32": params.load(StrictBool, values, "tf32")}
     if with_peers:
-        chosen |= peers(values, profile).model_dump()
+        chosen |= peers(values, profile, visit).model_dump()
     threads = {cores if count == "all" else count for count in chosen["threads"]}
     return chosen | {"threads": sorted(threads), "cores": cores}

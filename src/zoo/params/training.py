@@ -1,4 +1,4 @@
-"""`device`, `threads` and `curve` of params.yaml: what every training has in common."""
+"""`device`, `threads`, `tf32` and `curve` of params.yaml: what every training has in common."""
 
 from typing import Literal
 
@@ -19,10 +19,11 @@ class Training(Strict):
 
     device: Literal["auto", "cpu", "cuda"]
     threads: Count
+    tf32: bool
     curve: Curve
 
 
 def training(values, profile):
     """The `Training` of a profile, from all of params.yaml (`params.read`). Raises InputError."""
-    found = {key: params.section(values, key) for key in ("device", "threads")}
+    found = {key: params.section(values, key) for key in ("device", "threads", "tf32")}
     return params.parse(Training, found | {"curve": params.of_profile(values, "curve", profile)})

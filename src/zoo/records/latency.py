@@ -96,8 +96,11 @@ class Advice(Record):
     verdict: str
 
 
-class Agreement(Record):
-    """Outputs of the provider beside those of the CPU: largest absolute difference and value, or why none."""
+class Agreement(Configuration):
+    """Outputs of the provider beside those of the CPU: largest absolute difference and value, or why none.
+
+    They are those of a later call than the first, on other inputs: a CUDA graph was replayed.
+    """
 
     batch: int
     largest_difference: float | None = None

@@ -10,7 +10,7 @@ from zoo.records.latency import CHARACTERS, TimedGraph, Times
 class Row(Record):
     """One runtime in one mode: its times and the agreement of its outputs with ONNX Runtime's on the CPU, or why none.
 
-    `build_ms`: to load and to compile, with the first call. `optimisation` is ONNX Runtime's alone.
+    `build_ms`: to load and to compile, with the first call. `optimisation` is ONNX Runtime's alone, `tf32` CUDA's.
     """
 
     device: str
@@ -20,6 +20,7 @@ class Row(Record):
     batch: int
     graph_sha256: str
     optimisation: str | None = None
+    tf32: bool | None = None
     times: Times | None = None
     build_ms: float | None = None
     largest_difference: float | None = None
@@ -28,12 +29,15 @@ class Row(Record):
 
 
 class Peers(Record):
-    """All runtimes beside a structure. `advice` is what the latencies advised: [{"device", "batch", "best"}]."""
+    """All runtimes beside a structure; `openvino` is its version, None where it is not installed.
+
+    `advice` is what the latencies advised: [{"device", "batch", "best"}].
+    """
 
     structure_sha256: str
     graph: TimedGraph
     machine: dict[str, Any]
-    openvino: str
+    openvino: str | None
     settings: dict[str, Any]
     advice: list[dict[str, Any]]
     conditions: dict[str, dict[str, Any]]

@@ -7,7 +7,7 @@ from zoo.records import Record
 
 
 class Run(Record):
-    """One seed. `device` is cpu or cuda, `processor` the model of the CPU or GPU that computed."""
+    """One seed. `device` is cpu or cuda, `processor` the model of the CPU or GPU that computed; `tf32` is CUDA's."""
 
     checkpoint_sha256: str
     diverged_at_step: int | None
@@ -15,6 +15,7 @@ class Run(Record):
     device: str
     processor: str
     threads: int
+    tf32: bool | None
 
 
 class Runs(Record):

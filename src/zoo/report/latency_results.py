@@ -169,13 +169,11 @@ def _advice(source):
 def _beside(rows, verb):
     """[{"device", "verb", "batch", "mode", "runtime", "row", "ratio", "low", "high"}], a runtime of a call each.
 
-    A CUDA graph counts as bound. The ratio is that to ONNX Runtime with one thread, see `ratio`; a call without that
-    is left out.
+    The ratio is that to ONNX Runtime with one thread, see `ratio`; a call without that is left out.
     """
     calls = {}
     for row in (row for row in rows if row.times):
-        mode = "host" if row.mode == "host" else "bound"
-        calls.setdefault((DEVICES[row.device], verb, row.batch, mode), {})[row.runtime] = row
+        calls.setdefault((DEVICES[row.device], verb, row.batch, row.mode), {})[row.runtime] = row
     return [
         dict(zip(CALL, call, strict=True), runtime=runtime, row=row)
         | ratio(row.times.block_p50_us, of[REFERENCE].times.block_p50_us)

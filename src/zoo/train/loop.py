@@ -117,18 +117,25 @@ def captured(compute, draw, optimizers):
     """`compute(draw, norms)` as two CUDA graphs, with and without norms: a function that is called as it is.
 
     What that returns lies at fixed addresses until the next call. Raises what an operator raises that cannot be part of
-    a graph.
+    a graph; `compute` then goes on as if nothing had been tried.
     """
     for optimizer in optimizers.values():
         if not optimizer.defaults.get("capturable", isinstance(optimizer, torch.optim.SGD)):
             raise ValueError(f"{type(optimizer).__name__} counts its steps on the host")
     inputs, graphs, results = [part.clone() for part in draw], {}, {}
     pool, stream = torch.cuda.graph_pool_handle(), torch.cuda.current_stream()
-    for norms in (False, True):
-        graphs[norms] = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graphs[norms], pool, stream):
-            results[norms] = compute(inputs, norms)
+    random = torch.cuda.default_generators[stream.device_index]
+    before = random.clone_state()
+    try:
+        for norms in (False, True):
+            graphs[norms] = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graphs[norms], pool, stream):
+                results[norms] = compute(inputs, norms)
+    except Exception:
+        random.graphsafe_set_state(before)  # a capture that fails leaves it refusing to draw
+        raise
 
+    @functools.wraps(compute)  # the graphs know addresses only: what `compute` refers to has to live as long
     def replay(draw, norms):
         for own, given in zip(inputs, draw, strict=True):
             own.copy_(given)

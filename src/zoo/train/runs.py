@@ -49,7 +49,7 @@ def train(experiment, settings, seed, arrays, facts, on_log):
     finished one is not run again, as long as recipe, data, code, device, processor, threads and torch are the same:
     `files.unfinished` holds both until `zoo clean`.
     """
-    device = seeding.prepare(seed, settings.threads, settings.device)
+    device = seeding.prepare(seed, settings.threads, settings.device, settings.tf32)
     processor = torch.cuda.get_device_name() if device.type == "cuda" else hardware.cpu()
     where = f"models.{experiment.name}.net"
     network = experiments.build(experiment.file, experiment.net, facts, where)
