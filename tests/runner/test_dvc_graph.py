@@ -114,17 +114,17 @@ def test_params_are_read_as_dvc_reads_them(tmp_path, keys):
         except Exception as error:
             return type(error)
 
-    assert outcome(dvc_graph.ParamFiles().read) == outcome(dvc.dependency.param.read_param_file)
+    assert outcome(dvc_graph.read_params) == outcome(dvc.dependency.param.read_param_file)
 
 
 def test_changed_params_are_read_again(tmp_path):
-    path, files = tmp_path / "params.yaml", dvc_graph.ParamFiles()
+    path = tmp_path / "params.yaml"
     for value in (1, 22, {"x": 333}):
         path.write_text(yaml.safe_dump({"a": value}))
-        found = files.read(localfs, str(path), ["a"], flatten=True)
+        found = dvc_graph.read_params(localfs, str(path), ["a"], flatten=True)
         assert found == {"a": value}
         found["a"] = "what a reader does to it stays with the reader"
-        assert files.read(localfs, str(path), ["a"], flatten=True) == {"a": value}
+        assert dvc_graph.read_params(localfs, str(path), ["a"], flatten=True) == {"a": value}
 
 
 def test_entries_in_any_order_read_as_in_plan_order(tmp_path):

@@ -7,7 +7,6 @@ What the run-cache could not carry (latencies, the report) runs on the driver.
 
 import concurrent.futures
 import contextlib
-import fcntl
 import hashlib
 import os
 import platform
@@ -15,10 +14,12 @@ import socket
 import subprocess
 from pathlib import Path
 
+from filelock import FileLock
+
 from zoo.errors import InputError
 from zoo.runner import dvc_graph
 from zoo.runner.dvc_graph import StageFailed
-from zoo.runner.processes import Local, Processes, why_failed
+from zoo.runner.processes import Local
 
 RETRIES = 3  # for a stage whose node died; one that fails by itself is not tried again
 LOG_BYTES = 1 << 20
@@ -117,19 +118,19 @@ def work(source, parcel, variables):
     clone.mkdir(parents=True, exist_ok=True)
     log = clone.with_name(f"{clone.name}-{os.getpid()}.log")
     log.write_bytes(b"")
+    one_at_a_time = FileLock(clone.with_name(f"{clone.name}.lock"))  # which a kill lets go, too
     try:
-        with _one_at_a_time(clone):
+        with one_at_a_time:
             _check_out(clone, source)
             os.chdir(clone)
             visit = dvc_graph.Visit(parcel)
-        with contextlib.closing(visit), contextlib.closing(Processes()) as processes:
+        with contextlib.closing(visit), contextlib.closing(Local(1, lambda name: log, {})) as here:
             commands = visit.commands()
             for _, options in commands:
                 options["env"] = {k: v for k, v in (options["env"] | variables).items() if v is not None}
-            why = why_failed(*processes.run(commands, log))
-            if why:
+            if why := here.run(parcel["name"], commands):
                 return why, _end_of(log), None
-            with _one_at_a_time(clone):
+            with one_at_a_time:
                 return None, _end_of(log), visit.deliver()
     except StageFailed as failure:
         return str(failure), _end_of(log), None
@@ -137,21 +138,11 @@ def work(source, parcel, variables):
         log.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def _one_at_a_time(clone):
-    with open(clone.with_name(f"{clone.name}.lock"), "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # let go when the file is closed, also by a kill
-        yield
-
-
 def _check_out(clone, source):
-    if not (clone / ".git").exists():
-        _git(clone, "init", "--quiet")
-    try:
+    _git(clone, "init", "--quiet")
+    with contextlib.suppress(StageFailed):  # of a clone that has no commit yet
         if _git(clone, "rev-parse", "--verify", "--quiet", "HEAD").decode().strip() == source["commit"]:
             return
-    except StageFailed:  # a clone that has no commit yet
-        pass
     import ray
 
     bundle = clone.with_name(f"{clone.name}.bundle")

@@ -7,6 +7,7 @@ What a stage is and whether it has changed is DVC's to say (`dvc_graph`); where 
 import concurrent.futures
 import contextlib
 import functools
+import graphlib
 import os
 import signal
 import time
@@ -78,28 +79,23 @@ class Run:
     def __init__(self, pipeline, runner, view, keep_going, stopped):
         self.pipeline, self.runner, self.view = pipeline, runner, view
         self.keep_going, self.stopped = keep_going, stopped
-        self.steps = pipeline.steps
+        self.steps = pipeline.steps  # in the order in which `dvc repro` would run them, as is `state`
         self.state = dict.fromkeys(self.steps, "waiting")
         self.why = {}
         self._running = {}
-        self._missing = {name: len(step.after) for name, step in self.steps.items()}
-        self._dependents = {name: [] for name in self.steps}
-        for name, step in self.steps.items():
-            for other in step.after:
-                self._dependents[other].append(name)
+        self._waiting = graphlib.TopologicalSorter({name: step.after for name, step in self.steps.items()})
+        self._waiting.prepare()
+        self._unchecked = set(self._waiting.get_ready())
 
     def go(self):
         """Move all stages on until none can be; leave the lock files written."""
-        order = {name: place for place, name in enumerate(self.steps)}
-        self._unchecked = {name for name, count in self._missing.items() if not count}
-        self._changed = set()
-        done = set()
+        order, done = list(self.steps), set()
         try:
             while True:
                 with self.pipeline.locked():
-                    for future in sorted(done, key=lambda future: order[self._running[future]]):
+                    for future in sorted(done, key=lambda future: order.index(self._running[future])):
                         self._end(self._running.pop(future), future)
-                    self._advance(order)
+                    self._advance()
                     self.pipeline.write_locks()
                 if not self._running or self.stopped:
                     break
@@ -110,39 +106,43 @@ class Run:
         finally:
             self._stop()
 
-    def _advance(self, order):
+    def _advance(self):
         """Check what is ready and start what may start, in plan order; stages that run alone come last."""
         while not self.stopped and (self.keep_going or "failed" not in self.state.values()):
-            startable = self._startable()
-            if startable:
-                name = min(startable, key=order.get)
-                self._changed.remove(name)
+            if name := self._startable():
                 self._start(name)
             elif self._unchecked:
-                name = min(self._unchecked, key=order.get)
+                name = next(name for name in self.steps if name in self._unchecked)
                 self._unchecked.remove(name)
                 self._check(name)
             else:
                 break
 
     def _startable(self):
-        running = set(self._running.values())
+        """The first stage that has changed and has a place, or None."""
+        running = self._running.values()
         if len(running) >= self.runner.places or any(self.steps[name].alone for name in running):
-            return []
-        together = [name for name in self._changed if not self.steps[name].alone]
-        return together if together or running or self._unchecked else list(self._changed)
+            return None
+        changed = [name for name, state in self.state.items() if state == "changed"]
+        together = [name for name in changed if not self.steps[name].alone]
+        return next(iter(together if together or running or self._unchecked else changed), None)
 
     @contextlib.contextmanager
     def _failing(self, name):
         try:
             yield
         except StageFailed as failure:
-            self._fail(name, str(failure))
+            self.why[name] = str(failure)
+            self._set(name, "failed")
+            lost = {name}
+            for other, step in self.steps.items():
+                if step.after & lost and self.state[other] == "waiting":
+                    lost.add(other)
+                    self._set(other, "skipped")
 
     def _check(self, name):
         with self._failing(name):
             if self.pipeline.changed(name):
-                self._changed.add(name)
                 self._set(name, "changed")
             else:
                 self._settle(name, "unchanged")
@@ -165,20 +165,8 @@ class Run:
 
     def _settle(self, name, state):
         self._set(name, state)
-        for other in self._dependents[name]:
-            self._missing[other] -= 1
-            if not self._missing[other] and self.state[other] == "waiting":
-                self._unchecked.add(other)
-
-    def _fail(self, name, why):
-        self.why[name] = why
-        self._set(name, "failed")
-        after = list(self._dependents[name])
-        while after:
-            other = after.pop()
-            if self.state[other] != "skipped":
-                self._set(other, "skipped")
-                after += self._dependents[other]
+        self._waiting.done(name)
+        self._unchecked |= set(self._waiting.get_ready())
 
     def _stop(self):
         """Whatever ended the loop: end what runs, keep what has finished, write the locks."""
@@ -195,7 +183,7 @@ class Run:
                         self.pipeline.withdraw(name)
                     self._set(name, "stopped")
             self._running = {}
-            self.pipeline.close_locks(complete=not self.stopped and "stopped" not in self.state.values())
+            self.pipeline.write_locks(ended=True, complete=not self.stopped and "stopped" not in self.state.values())
         self.view.refresh(self.state)
 
     def _set(self, name, state):
