@@ -32,15 +32,15 @@ def read(model, path, text=None):
 
     Raises InputError where the file is missing, damaged, or of another version of this project.
     """
-    values = files.read_json(path) if text is None else files.parse_json(text, path)
+    with files.reading(path):
+        content = Path(path).read_bytes() if text is None else text
     try:
-        return model.model_validate(values)
+        return model.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole"
-        raise InputError(
-            f"{path}: {where}: {first['msg']}: the file is damaged or of another version; delete it and run `dvc repro`"
-        ) from None
+        wrong = f"{path}: {'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
+        again = "delete it and run `dvc repro` again"
+        raise InputError(f"{wrong}: the file is damaged or of another version; {again}") from None
 
 
 def write(path, record):

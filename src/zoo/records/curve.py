@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas
 
-from zoo.errors import InputError
+from zoo import files
 
 COLUMNS = ["seed", "step", "split", "player", "loss", "gradient_norm"]
 
@@ -22,13 +22,8 @@ def write(at, rows):
 def read(profile, name):
     """The curve of an experiment as a pandas.DataFrame. Raises InputError where it is missing or damaged."""
     at = path(profile, name)
-    try:
+    with files.reading(at, ValueError):
         frame = pandas.read_csv(at)
-    except FileNotFoundError:
-        raise InputError(f"{at} is missing: run `dvc repro`, which makes it") from None
-    except (ValueError, UnicodeDecodeError) as error:
-        raise InputError(f"{at} is damaged ({error}): delete it and run `dvc repro` again") from None
-    if not set(COLUMNS) <= set(frame.columns):
-        found = ",".join(map(str, frame.columns))
-        raise InputError(f"{at} is damaged (columns {found}): delete it and run `dvc repro` again")
+        if not set(COLUMNS) <= set(frame.columns):
+            raise ValueError(f"columns {','.join(map(str, frame.columns))}")
     return frame
