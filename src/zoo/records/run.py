@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 from zoo import records
-from zoo.records import Record
+from zoo.records import OfExperiment, Record
 
 
 class Run(Record):
@@ -17,15 +17,12 @@ class Run(Record):
     threads: int
 
 
-class Runs(Record):
+class Runs(OfExperiment):
     """Every seed of an experiment. `recipe` is `params.experiments.Experiment.recipe`, `data` the data set's facts."""
 
-    experiment: str
-    profile: str
     recipe: dict[str, Any]
     data: dict[str, Any]
     parameters: int
-    versions: dict[str, str]
     seeds: dict[str, Run]
 
 
