@@ -124,7 +124,8 @@ def commands(folder, text="python script.py", count=1):
 @pytest.fixture
 def runner(tmp_path):
     """Of stages of which `many` finds a module imported, and others do not."""
-    with contextlib.closing(Local(1, lambda name: tmp_path / "log", {"many": ["colorsys"]})) as local:
+    logs = dict.fromkeys(["many", "other"], tmp_path / "log")
+    with contextlib.closing(Local(1, logs, {"many": ["colorsys"]})) as local:
         yield local
 
 
@@ -146,7 +147,7 @@ def test_a_run_of_many_forks_them(runner, tmp_path):
 
 def test_a_module_that_is_not_there_is_no_failure(tmp_path):
     write(tmp_path, "print('done')")
-    with contextlib.closing(Local(1, lambda name: tmp_path / "log", {"many": ["no_such_module"]})) as runner:
+    with contextlib.closing(Local(1, {"many": tmp_path / "log"}, {"many": ["no_such_module"]})) as runner:
         assert runner.run("many", commands(tmp_path, count=4)) is None
         runner._preloaded._process.wait()
         assert runner.run("many", commands(tmp_path)) is None

@@ -26,7 +26,7 @@ LOG_BYTES = 1 << 20
 
 
 @contextlib.contextmanager
-def connected(address, pipeline, jobs, log_of):
+def connected(address, pipeline, jobs, logs):
     """Yield a runner of stages on the cluster at `address`, `jobs` at a time (its number of CPUs, if None)."""
     try:
         import ray
@@ -46,7 +46,7 @@ def connected(address, pipeline, jobs, log_of):
         places = jobs or max(int(ray.cluster_resources().get("CPU", 1)), 1)
         project = hashlib.sha256(f"{platform.node()} {pipeline.repo.root_dir}".encode()).hexdigest()[:16]
         source = {"project": project, "commit": commit, "bundle": [ray.put(bundle)]}
-        with contextlib.closing(Cluster(ray, pipeline, places, source, log_of)) as cluster:
+        with contextlib.closing(Cluster(ray, pipeline, places, source, logs)) as cluster:
             yield cluster
     finally:
         ray.shutdown()
@@ -74,9 +74,9 @@ def bundled(pipeline):
 class Cluster:
     """Runs stages on the nodes, and here what cannot run there."""
 
-    def __init__(self, ray, pipeline, places, source, log_of):
-        self.places, self._ray, self._pipeline, self._source, self._log_of = places, ray, pipeline, source, log_of
-        self._here, self._work = Local(places, log_of, {}), ray.remote(work)
+    def __init__(self, ray, pipeline, places, source, logs):
+        self.places, self._ray, self._pipeline, self._source, self._logs = places, ray, pipeline, source, logs
+        self._here, self._work = Local(places, logs, {}), ray.remote(work)
         self._references = {}
 
     def start(self, name, commands):
@@ -97,7 +97,7 @@ class Cluster:
             why, log, entry = future.result()
         except (self._ray.exceptions.RayError, concurrent.futures.CancelledError) as error:
             return " ".join(str(error).split())[:500]
-        self._log_of(name).write_bytes(log)
+        self._logs[name].write_bytes(log)
         if why is None:
             self._pipeline.receive(name, *entry)
         return why
@@ -124,7 +124,7 @@ def work(source, parcel, variables):
             _check_out(clone, source)
             os.chdir(clone)
             visit = dvc_graph.Visit(parcel)
-        with contextlib.closing(visit), contextlib.closing(Local(1, lambda name: log, {})) as here:
+        with contextlib.closing(visit), contextlib.closing(Local(1, {parcel["name"]: log}, {})) as here:
             commands = visit.commands()
             for _, options in commands:
                 options["env"] = {k: v for k, v in (options["env"] | variables).items() if v is not None}

@@ -103,7 +103,7 @@ class Pipeline:
     def __init__(self, repo, force, pull):
         self.repo, self.force, self.pull = repo, force, pull
         self.folder = Path(repo.tmp_dir, "repro")
-        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "logs").mkdir(parents=True, exist_ok=True)
         self.stages, self.steps, self._locks, self._pushed = {}, {}, {}, set()
         self._first_outs, self._writing = set(), None
 

@@ -24,14 +24,14 @@ PROGRAMS_BEFORE_PRELOADING = 2  # a run of so few does not wait for it
 
 
 class Local:
-    """Runs stages on this machine, `places` at a time, each with its log at `log_of(name)`.
+    """Runs stages on this machine, `places` at a time; `logs` are the paths of what each prints: {name: path}.
 
     `imports` are the modules that stages find imported: {name: modules}, of those stages alone. In a run of many, their
     Python programs are forked where the modules are imported by then, not spawned.
     """
 
-    def __init__(self, places, log_of, imports):
-        self.places, self._log_of, self._imports = places, log_of, imports
+    def __init__(self, places, logs, imports):
+        self.places, self._logs, self._imports = places, logs, imports
         self._threads = concurrent.futures.ThreadPoolExecutor(places)
         self._groups, self._lock, self._ended = set(), threading.Lock(), False
         self._orphans = subprocess.Popen(
@@ -52,7 +52,7 @@ class Local:
 
         Each is (command as written, what `subprocess.Popen` takes). After `end()` nothing starts.
         """
-        with open(self._log_of(name), "wb") as output:
+        with open(self._logs[name], "wb") as output:
             for command, options in commands:
                 output.write(f"> {command}\n".encode())
                 output.flush()

@@ -6,9 +6,9 @@ What a stage is and whether it has changed is DVC's to say (`dvc_graph`); where 
 
 import concurrent.futures
 import contextlib
-import functools
 import graphlib
 import os
+import re
 import signal
 import time
 
@@ -29,27 +29,27 @@ def reproduce(targets=(), jobs=None, keep_going=False, dry=False, force=False, p
     0: everything is up to date; 1: a stage failed; 128 + the signal's number: stopped by it, what had finished is kept.
     """
     with dvc_graph.opened(targets, force, pull) as pipeline:
-        log_of = functools.partial(log_path, pipeline.folder)
         if dry:
             print("\n".join(dry_run(pipeline)))
             return 0
+        logs = {name: pipeline.folder / "logs" / f"{re.sub('[/:]', '-', name)}.log" for name in pipeline.steps}
         with contextlib.ExitStack() as stack:
             while not pipeline.reserve_first(stack):
                 time.sleep(TICK_SECONDS)
             if ray:
                 from zoo.runner import cluster
 
-                runner = stack.enter_context(cluster.connected(ray, pipeline, jobs, log_of))
+                runner = stack.enter_context(cluster.connected(ray, pipeline, jobs, logs))
             else:
                 imports = {name: step.imports for name, step in pipeline.steps.items() if step.imports}
                 places = jobs or len(os.sched_getaffinity(0))
-                runner = stack.enter_context(contextlib.closing(Local(places, log_of, imports)))
+                runner = stack.enter_context(contextlib.closing(Local(places, logs, imports)))
             stopped = stack.enter_context(_signals())
             view = stack.enter_context(LiveView(pipeline.steps, runner.places, _seconds(pipeline.folder)))
             run = Run(pipeline, runner, view, keep_going, stopped)
             run.go()
         files.write_json(pipeline.folder / "seconds.json", _seconds(pipeline.folder) | view.seconds)
-        view.summarise(run.why, lambda name: tail(log_of(name)))
+        view.summarise(run.why, lambda name: tail(logs[name]))
         if stopped:
             return 128 + stopped[0]
         return int("failed" in run.state.values())
@@ -207,12 +207,6 @@ def _signals():
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def log_path(folder, name):
-    """Where the output of a stage goes."""
-    (folder / "logs").mkdir(exist_ok=True)
-    return folder / "logs" / f"{name.replace('/', '-').replace(':', '-')}.log"
 
 
 def tail(log):
