@@ -81,11 +81,13 @@ def hold(name, root=ROOT):
     """
     found = _as_hashed(name, root)
     for distribution, pinned in found["packages"].items():
-        installed = _installed(distribution)
+        try:
+            installed = importlib.metadata.version(distribution).partition("+")[0]
+        except importlib.metadata.PackageNotFoundError:
+            installed = "is not"
         if installed != pinned:
-            raise InputError(
-                f"{distribution} {installed or 'is not'} installed, but constraints.txt pins {pinned}: run `make setup`"
-            )
+            wrong = f"{distribution} {installed} installed, but constraints.txt pins {pinned}"
+            raise InputError(f"{wrong}: run `make setup`")
     _held[name, root] = {path: _version(root / path) for kind in ("modules", "data") for path in found[kind]}
 
 
@@ -134,13 +136,6 @@ def _version(path):
     except FileNotFoundError:
         return None
     return status.st_mtime_ns, status.st_size
-
-
-def _installed(distribution):
-    try:
-        return importlib.metadata.version(distribution).partition("+")[0]
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 @functools.cache  # by its text: many units share a module
