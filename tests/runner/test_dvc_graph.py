@@ -49,8 +49,6 @@ READ = {
     dvc.stage.decorators.unlocked_repo: "48479e14bcce",
     dvc.stage.cache._get_stage_hash: "72e8460cc11b",
     dvc.stage.cache._get_cache_hash: "a880dc015fd4",
-    dvc.stage.cache.StageCache.transfer: "b17b3e5ad4ab",
-    dvc.stage.cache.StageCache._get_cache_path: "87cabc965d02",
     dvc.dvcfile.ProjectFile._reset: "a808c5ce9840",
     dvc.stage.loader.StageLoader.fill_from_lock: "da565947ec83",
     dvc.stage.loader.StageLoader.load_stage: "b4dc4f46436a",

@@ -96,7 +96,7 @@ class Cluster:
             return " ".join(str(error).split())[:500]
         self._logs[name].write_bytes(log)
         if why is None:
-            self._pipeline.receive(name, *entry)
+            self._pipeline.receive(name, entry)
         return why
 
     def end(self):
@@ -109,7 +109,7 @@ class Cluster:
 
 
 def work(source, parcel, variables):
-    """On a node: run one stage; return (why it failed or None, its log, its run-cache key and value)."""
+    """On a node: run one stage; return (why it failed or None, its log, its run-cache entry)."""
     base = Path(os.environ.get("ZOO_NODE_FOLDER", Path.home() / ".cache" / "repro-zoo"))
     clone = base / platform.node() / source["project"]
     clone.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,6 @@ holds the functions that are repeated or replaced here to the text that was read
 
 import contextlib
 import copy
-import dataclasses
 import functools
 import hashlib
 import logging
@@ -19,6 +18,7 @@ import re
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import dvc
 import dvc.dependency.param
@@ -28,13 +28,12 @@ import dvc.utils.serialize
 import psutil
 from dvc.dependency.param import read_param_file
 from dvc.exceptions import CheckoutError, DvcException
-from dvc.fs import generic
 from dvc.lock import LockError
 from dvc.repo import Repo
 from dvc.repo.reproduce import get_active_graph, plan_repro
 from dvc.rwlock import rwlock
 from dvc.stage import PipelineStage
-from dvc.stage.cache import RunCacheNotFoundError, RunCacheNotSupported, _can_hash, _get_cache_hash, _get_stage_hash
+from dvc.stage.cache import RunCacheNotFoundError, RunCacheNotSupported, _can_hash, _get_stage_hash
 from dvc.stage.loader import StageLoader
 from dvc.stage.run import _enforce_cmd_list, _make_cmd, _pull_missing_deps, get_executable, prepare_kwargs
 from dvc.stage.serialize import to_lockfile, to_single_stage_lockfile
@@ -55,8 +54,7 @@ class StageFailed(Exception):
     """DVC would not go on with a stage; the message is DVC's."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """A stage as the scheduler sees it."""
 
     name: str  # as DVC prints it: train@cvae, full/dvc.yaml:train@cvae
@@ -287,18 +285,14 @@ class Pipeline:
             "remote": {"core": {"remote": remote}, "remote": {remote: dict(self.repo.config["remote"][remote])}},
         }  # fmt: skip
 
-    def receive(self, name, key, value):
-        """Bring the outputs of a stage that ran elsewhere here, by its run-cache entry on the remote."""
-        stage, cache = self.stages[name], self.repo.stage_cache
+    def receive(self, name, entry):
+        """Bring the outputs of a stage that ran elsewhere here, by its run-cache entry."""
+        stage = self.stages[name]
         with _as_stage_failure():
-            (fs, there), here = _on_remote(self.repo, "fetch", key, value), cache._get_cache_path(key, value)
-            os.makedirs(os.path.dirname(here), exist_ok=True)
-            generic.copy(fs, there, self.repo.cache.legacy.fs, here)
-            entry = cache._load_cache(key, value)
             objects = _objects(self.repo, stage, entry)
             _pull(self.repo, objects)
             self._pushed |= objects
-            cache._create_stage(entry, wdir=stage.wdir).checkout()
+            self.repo.stage_cache._create_stage(entry, wdir=stage.wdir).checkout()
 
     def from_git(self):
         """The paths that other machines get by git: DVC files, and what stages read and none writes but those first."""
@@ -356,18 +350,14 @@ class Visit:
         return _commands(self._stage)
 
     def deliver(self):
-        """Push the outputs and the run-cache entry to the remote; return the entry's (key, value)."""
+        """Push the outputs to the remote; return the run-cache entry."""
         stage, repo = self._stage, self._repo
         with repo.lock, _as_stage_failure():
             stage.save()
             stage.commit()
             entry = to_single_stage_lockfile(stage)
-            key, value = _get_stage_hash(stage), _get_cache_hash(entry)
             _push(repo, _objects(repo, stage, entry))
-            fs, there = _on_remote(repo, "push", key, value)
-            fs.makedirs(fs.parent(there), exist_ok=True)
-            generic.copy(repo.cache.legacy.fs, repo.stage_cache._get_cache_path(key, value), fs, there)
-            return key, value
+            return entry
 
     def close(self):
         self._repo.close()
@@ -460,12 +450,6 @@ def _push(repo, objects):
 def _pull(repo, objects):
     if objects and repo.cloud.pull(objects).failed:
         raise DvcException("not everything is on the DVC remote")
-
-
-def _on_remote(repo, command, key, value):
-    """(file system, path) of a run-cache entry on the DVC remote."""
-    remote = repo.cloud.get_remote_odb(None, command, hash_name="md5-dos2unix")
-    return remote.fs, remote.fs.join(remote.path, "runs", key[:2], key, value)
 
 
 def _digest(text):
