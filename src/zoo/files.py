@@ -11,23 +11,23 @@ from zoo import code
 from zoo.errors import InputError
 
 
-def _at(place):
+def at(place):
     """The function that returns `place` as a path, of what its braces name, in their order."""
     names = re.findall(r"{(\w+)}", place)
     return lambda *values: Path(place.format(**dict(zip(names, values, strict=True))))
 
 
-data = _at("artifacts/{profile}/data/{key}.npz")
-checkpoints = _at("artifacts/{profile}/checkpoints/{name}")
-checkpoint = _at("artifacts/{profile}/checkpoints/{name}/{seed}.safetensors")
-progress = _at("artifacts/{profile}/checkpoints/{name}/{seed}.progress.npz")
+data = at("artifacts/{profile}/data/{key}.npz")
+checkpoints = at("artifacts/{profile}/checkpoints/{name}")
+checkpoint = at("artifacts/{profile}/checkpoints/{name}/{seed}.safetensors")
+progress = at("artifacts/{profile}/checkpoints/{name}/{seed}.progress.npz")
 # The state of a training under way: beside DVC's outputs, so that an interruption does not lose it.
-unfinished = _at("artifacts/{profile}/unfinished/{name}/{seed}.pt")
-graphs = _at("artifacts/{profile}/graphs/{name}")
-graph = _at("artifacts/{profile}/graphs/{name}/{seed}/{verb}.onnx")
-predictions = _at("reports/{profile}/predictions/{name}.csv")
-figures = _at("reports/{profile}/figures/{name}")
-report = _at("reports/{profile}/{file}")
+unfinished = at("artifacts/{profile}/unfinished/{name}/{seed}.pt")
+graphs = at("artifacts/{profile}/graphs/{name}")
+graph = at("artifacts/{profile}/graphs/{name}/{seed}/{verb}.onnx")
+predictions = at("reports/{profile}/predictions/{name}.csv")
+figures = at("reports/{profile}/figures/{name}")
+report = at("reports/{profile}/{file}")
 
 
 @contextlib.contextmanager

@@ -53,8 +53,8 @@ def write(folder, text):
 def ended(child, log):
     """(status, output) of a child that is let go."""
     child.go()
-    child.wait()
-    return child.status(), log.read_text()
+    child.join()
+    return child.wait(), log.read_text()
 
 
 def forked(preloaded, folder, *arguments):
@@ -110,9 +110,9 @@ def test_the_number_is_its_own_until_its_end_was_seen(preloaded, tmp_path):
     write(tmp_path, "print('begun')")
     child = forked(preloaded, tmp_path)
     child.go()
-    child.wait()
+    child.join()
     assert os.path.exists(f"/proc/{child.pid}")
-    assert child.status() == 0
+    assert child.wait() == 0
     assert not os.path.exists(f"/proc/{child.pid}")
 
 

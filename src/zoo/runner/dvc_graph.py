@@ -84,15 +84,13 @@ def opened(targets=(), force=False, pull=False):
         raise InputError(f"DVC {dvc.__version__} is installed, but zoo repro needs {VERSION}: run `make setup`")
     with _as_input_error():
         repo = Repo()
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(contextlib.closing(repo))
-        stack.enter_context(_quick_and_quiet())
+    with contextlib.closing(repo), _quick_and_quiet(), contextlib.ExitStack() as stack:
         pipeline = Pipeline(repo, force, pull)
         with pipeline.locked(PATIENCE_SECONDS), _as_input_error():
             pipeline.plan(targets)
             pipeline.reserve(stack)
-        stack.enter_context(repo.scm_context(quiet=True))
-        yield pipeline
+        with repo.scm_context(quiet=True):
+            yield pipeline
 
 
 class Pipeline:

@@ -72,11 +72,11 @@ class Forked:
         with contextlib.suppress(OSError):  # it was ended already
             self._connection.send(b"go")
 
-    def wait(self):
-        """Until it has ended; its number is its own until `status`."""
+    def join(self):
+        """Wait until it has ended; its number is its own until `wait`."""
         self._connection.recv(MOST_BYTES)
 
-    def status(self):
+    def wait(self):
         """Its exit status, below zero a signal's number."""
         with contextlib.suppress(OSError):
             self._connection.send(b"seen")

@@ -63,10 +63,10 @@ class Local:
                     child = (words and self._fork(words, options, output)) or Spawned(options, output)
                     self._note(child.pid, "+")
                 child.go()
-                child.wait()
+                child.join()
                 with self._lock:  # while the ended child keeps its number from being given to another process
                     self._note(child.pid, "-")
-                if (status := child.status()) > 0:
+                if (status := child.wait()) > 0:
                     return f"`{command}` ended with status {status}"
                 if status < 0:
                     return f"`{command}` was ended by {signal.Signals(-status).name}"
@@ -107,28 +107,23 @@ class Local:
         (self._groups.add if sign == "+" else self._groups.discard)(group)
 
 
-class Spawned:
+class Spawned(subprocess.Popen):
     """A command in a new process, which waits for `go`."""
 
     def __init__(self, options, output):
-        self._child = subprocess.Popen(
+        super().__init__(
             **options | {"args": [*HELD, *options["args"]]}, stdin=subprocess.PIPE, stdout=output,
             stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
-        self.pid = self._child.pid
 
     def go(self):
         with contextlib.suppress(BrokenPipeError):  # it was ended already
-            self._child.stdin.write(b"go\n")
-            self._child.stdin.close()
+            self.stdin.write(b"go\n")
+            self.stdin.close()
 
-    def wait(self):
-        """Until it has ended; its number is its own until `status`."""
+    def join(self):
+        """Wait until it has ended; its number is its own until `wait`, which returns its status."""
         os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
-
-    def status(self):
-        """Its exit status, below zero a signal's number."""
-        return self._child.wait()
 
 
 def _send(group, number):

@@ -89,17 +89,16 @@ class Run:
 
     def go(self):
         """Move all stages on until none can be; leave the lock files written."""
-        order, done = list(self.steps), set()
         try:
             while True:
                 with self.pipeline.locked():
-                    for future in sorted(done, key=lambda future: order.index(self._running[future])):
+                    for future in [future for future in self._running if future.done()]:
                         self._end(self._running.pop(future), future)
                     self._advance()
                     self.pipeline.write_locks()
                 if not self._running or self.stopped:
                     break
-                done = set()
+                done = False
                 while not (done or self.stopped or self.pipeline.is_lock_due()):
                     self.view.refresh(self.state)
                     done, _ = concurrent.futures.wait(self._running, TICK_SECONDS, concurrent.futures.FIRST_COMPLETED)
@@ -182,7 +181,6 @@ class Run:
                     with contextlib.suppress(StageFailed):
                         self.pipeline.withdraw(name)
                     self._set(name, "stopped")
-            self._running = {}
             self.pipeline.write_locks(ended=True, complete=not self.stopped and "stopped" not in self.state.values())
         self.view.refresh(self.state)
 
