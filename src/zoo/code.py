@@ -27,7 +27,7 @@ DISTRIBUTIONS |= {"onnxruntime": "onnxruntime-gpu", "sklearn": "scikit-learn"}
 DEFINITIONS = {"models": "Network", "data": "load"}
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 AGAIN = "run `dvc repro` again, which begins with the stage `code`"
-_held = {}  # (unit, root): {path: (modification time in ns, size)} of the files that agreed with the record
+_held = set()  # (unit, root) of those that agreed with their record
 
 
 def unit(name, root=ROOT):
@@ -79,8 +79,7 @@ def hold(name, root=ROOT):
     Raises InputError where code/<name>.json is missing, the code or a data file differs from it, or an installed
     package has another version than the pin.
     """
-    found = _as_hashed(name, root)
-    for distribution, pinned in found["packages"].items():
+    for distribution, pinned in _as_hashed(name, root)["packages"].items():
         try:
             installed = importlib.metadata.version(distribution).partition("+")[0]
         except importlib.metadata.PackageNotFoundError:
@@ -88,7 +87,7 @@ def hold(name, root=ROOT):
         if installed != pinned:
             wrong = f"{distribution} {installed} installed, but constraints.txt pins {pinned}"
             raise InputError(f"{wrong}: run `make setup`")
-    _held[name, root] = {path: _version(root / path) for kind in ("modules", "data") for path in found[kind]}
+    _held.add((name, root))
 
 
 def module(name):
@@ -103,9 +102,8 @@ def verify():
 
     Raises InputError where a file was edited since and now computes something else. Does nothing outside of a stage.
     """
-    for (name, root), versions in _held.items():
-        if any(_version(root / path) != version for path, version in versions.items()):
-            _as_hashed(name, root)
+    for held in _held:
+        _as_hashed(*held)
 
 
 def identity(names, root=ROOT):
@@ -128,14 +126,6 @@ def _as_hashed(name, root):
     if hashed != found:
         raise InputError(f"{record} has unknown keys: {AGAIN}")
     return found
-
-
-def _version(path):
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
-    return status.st_mtime_ns, status.st_size
 
 
 @functools.cache  # by its text: many units share a module

@@ -122,10 +122,9 @@ def work(source, parcel, variables):
             os.chdir(clone)
             visit = dvc_graph.Visit(parcel)
         with contextlib.closing(visit), contextlib.closing(Local(1, {parcel["name"]: log}, {})) as here:
-            commands = visit.commands()
-            for _, options in commands:
+            for _, options in visit.commands:
                 options["env"] = {k: v for k, v in (options["env"] | variables).items() if v is not None}
-            if why := here.run(parcel["name"], commands):
+            if why := here.run(parcel["name"], visit.commands):
                 return why, _end_of(log), None
             with one_at_a_time:
                 return None, _end_of(log), visit.deliver()

@@ -343,9 +343,7 @@ class Visit:
             stage.save_deps()
             if _get_stage_hash(stage) != parcel["key"]:
                 raise DvcException("the stage reads or runs something else there than on the driver: commit it first")
-
-    def commands(self):
-        return _commands(self._stage)
+            self.commands = _commands(stage)
 
     def deliver(self):
         """Push the outputs to the remote; return the run-cache entry."""

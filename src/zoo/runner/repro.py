@@ -209,10 +209,7 @@ def _signals():
 
 def tail(log):
     """The last lines of a log file; none if there is no file."""
-    try:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
-        return []
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
     # A progress bar rewrites its line: only what it showed last counts.
     return [line.rpartition("\r")[2] for line in lines if line.strip()][-TAIL_LINES:]
 
