@@ -44,7 +44,7 @@ def check(path=params.PATH):
     for name, entry in entries.items():
         _known(f"models.{name}.file", entry.file, files)
         _known(f"models.{name}.data", entry.data, sources)
-    networks = {file: signatures.network(file) for file in {entry.file for entry in entries.values()}}
+    networks = {file: signatures.Network(file) for file in {entry.file for entry in entries.values()}}
     verbs = {name: networks[entry.file].verbs(entry.net) for name, entry in entries.items()}
     zoo = Zoo(entries, networks, verbs, judge.of)
     _sources(zoo, sources, modules)

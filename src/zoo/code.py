@@ -27,7 +27,7 @@ DISTRIBUTIONS |= {"onnxruntime": "onnxruntime-gpu", "sklearn": "scikit-learn"}
 DEFINITIONS = {"models": "Network", "data": "load"}
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 AGAIN = "run `dvc repro` again, which begins with the stage `code`"
-_held = set()  # (unit, root) of those that agreed with their record
+_held = set()  # the units that agreed with their records
 
 
 def unit(name, root=ROOT):
@@ -73,13 +73,13 @@ def units(root=ROOT):
     ]
 
 
-def hold(name, root=ROOT):
+def hold(name):
     """Check that the unit of this checkout is what DVC hashed, and remember it for `verify`.
 
     Raises InputError where code/<name>.json is missing, the code or a data file differs from it, or an installed
     package has another version than the pin.
     """
-    for distribution, pinned in _as_hashed(name, root)["packages"].items():
+    for distribution, pinned in _as_hashed(name)["packages"].items():
         try:
             installed = importlib.metadata.version(distribution).partition("+")[0]
         except importlib.metadata.PackageNotFoundError:
@@ -87,7 +87,7 @@ def hold(name, root=ROOT):
         if installed != pinned:
             wrong = f"{distribution} {installed} installed, but constraints.txt pins {pinned}"
             raise InputError(f"{wrong}: run `make setup`")
-    _held.add((name, root))
+    _held.add(name)
 
 
 def module(name):
@@ -102,20 +102,20 @@ def verify():
 
     Raises InputError where a file was edited since and now computes something else. Does nothing outside of a stage.
     """
-    for held in _held:
-        _as_hashed(*held)
+    for name in _held:
+        _as_hashed(name)
 
 
-def identity(names, root=ROOT):
+def identity(names):
     """One sha256 over the records of several units: the saved state of a training is valid for equal code only."""
-    records = {name: unit(name, root) for name in names}
+    records = {name: unit(name) for name in names}
     return hashlib.sha256(json.dumps(records, sort_keys=True).encode()).hexdigest()
 
 
-def _as_hashed(name, root):
-    record, found = f"{FOLDER}/{name}.json", unit(name, root)
+def _as_hashed(name):
+    record, found = f"{FOLDER}/{name}.json", unit(name)
     try:
-        hashed = json.loads((root / record).read_text(encoding="utf-8"))
+        hashed = json.loads((ROOT / record).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{record} is missing: {AGAIN}") from None
     except ValueError as error:

@@ -93,7 +93,7 @@ class Run:
             while True:
                 with self.pipeline.locked():
                     for future in [future for future in self._running if future.done()]:
-                        self._end(self._running.pop(future), future)
+                        self._attempt(self._end, self._running.pop(future), future)
                     self._advance()
                     self.pipeline.write_locks()
                 if not self._running or self.stopped:
@@ -109,11 +109,11 @@ class Run:
         """Check what is ready and start what may start, in plan order; stages that run alone come last."""
         while not self.stopped and (self.keep_going or "failed" not in self.state.values()):
             if name := self._startable():
-                self._start(name)
+                self._attempt(self._start, name)
             elif self._unchecked:
                 name = next(name for name in self.steps if name in self._unchecked)
                 self._unchecked.remove(name)
-                self._check(name)
+                self._attempt(self._check, name)
             else:
                 break
 
@@ -126,10 +126,10 @@ class Run:
         together = [name for name in changed if not self.steps[name].alone]
         return next(iter(together if together or running or self._unchecked else changed), None)
 
-    @contextlib.contextmanager
-    def _failing(self, name):
+    def _attempt(self, step, name, *more):
+        """Take a step with a stage; where it fails, nothing that needs the stage will run."""
         try:
-            yield
+            step(name, *more)
         except StageFailed as failure:
             self.why[name] = str(failure)
             self._set(name, "failed")
@@ -140,27 +140,24 @@ class Run:
                     self._set(other, "skipped")
 
     def _check(self, name):
-        with self._failing(name):
-            if self.pipeline.changed(name):
-                self._set(name, "changed")
-            else:
-                self._settle(name, "unchanged")
+        if self.pipeline.changed(name):
+            self._set(name, "changed")
+        else:
+            self._settle(name, "unchanged")
 
     def _start(self, name):
-        with self._failing(name):
-            if commands := self.pipeline.start(name):
-                self._running[self.runner.start(name, commands)] = name
-                self._set(name, "running")
-            else:
-                self.pipeline.finish(name)
-                self._settle(name, "restored")
+        if commands := self.pipeline.start(name):
+            self._running[self.runner.start(name, commands)] = name
+            self._set(name, "running")
+        else:
+            self.pipeline.finish(name)
+            self._settle(name, "restored")
 
     def _end(self, name, future):
-        with self._failing(name):
-            if why := self.runner.collect(name, future):
-                raise StageFailed(why)
-            self.pipeline.finish(name)
-            self._settle(name, "ran")
+        if why := self.runner.collect(name, future):
+            raise StageFailed(why)
+        self.pipeline.finish(name)
+        self._settle(name, "ran")
 
     def _settle(self, name, state):
         self._set(name, state)
@@ -176,7 +173,7 @@ class Run:
         with self.pipeline.locked():
             for future, name in self._running.items():
                 if future in finished:
-                    self._end(name, future)
+                    self._attempt(self._end, name, future)
                 else:  # whatever its status: a stage that is told to end may say that all is well
                     with contextlib.suppress(StageFailed):
                         self.pipeline.withdraw(name)
