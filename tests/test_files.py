@@ -140,7 +140,7 @@ def test_integers_keep_all_digits(tmp_path):
 
 def test_what_json_cannot_hold_leaves_the_earlier_file(tmp_path):
     files.write_json(tmp_path / "a.json", 1)
-    with pytest.raises(TypeError):
+    with pytest.raises(AttributeError):
         files.write_json(tmp_path / "a.json", {"x": object()})
     assert content(tmp_path) == {"a.json": "1\n"}
 

@@ -44,7 +44,7 @@ def check(path=params.PATH):
     for name, entry in entries.items():
         _known(f"models.{name}.file", entry.file, files)
         _known(f"models.{name}.data", entry.data, sources)
-    networks = {file: signatures.network(file) for file in {entry.file for entry in entries.values()}}
+    networks = {file: signatures.Network(file) for file in {entry.file for entry in entries.values()}}
     verbs = {name: networks[entry.file].verbs(entry.net) for name, entry in entries.items()}
     zoo = Zoo(entries, networks, verbs, judge.of)
     _sources(zoo, sources, modules)
@@ -73,7 +73,7 @@ def _sources(zoo, sources, modules):
             source, where = getattr(of_profile, profile), f"data.{key}.{profile}"
             _known(f"{where}.source", source.source, modules)
             arguments, words = signatures.source(source.source)
-            _keys(where, source.arguments, arguments, source.source)
+            _keys(where, source.model_extra, arguments, source.source)
             for name, entry in zoo.entries.items():
                 for missing in zoo.networks[entry.file].needs - words if entry.data == key else ():
                     reason = f"these data have no {missing}, which models.{name} needs: name another source"
@@ -85,11 +85,11 @@ def _network(zoo, name, entry):
     network = zoo.networks[entry.file]
     for profile in params.PROFILES:
         where, size = f"models.{name}.size.{profile}", getattr(entry.size, profile)
-        for key in size.net.keys() & entry.net.keys():
-            _refuse(f"{where}.{key}", size.net[key], f"stands in models.{name}.net too: remove one of them")
-        _keys(where, size.net, network.keys)
-        _keys(f"models.{name}.net", entry.net | size.net, network.keys, entry.file)
-        for key, value in (entry.net | size.net).items():
+        for key in size.model_extra.keys() & entry.net.keys():
+            _refuse(f"{where}.{key}", size.model_extra[key], f"stands in models.{name}.net too: remove one of them")
+        _keys(where, size.model_extra, network.keys)
+        _keys(f"models.{name}.net", entry.net | size.model_extra, network.keys, entry.file)
+        for key, value in (entry.net | size.model_extra).items():
             if key in network.options and value not in network.options[key]:
                 _refuse(f"models.{name}.net.{key}", value, f"use one of {', '.join(network.options[key])}")
         given = TENSORS_PER_BATCH[entry.data] + (0 if size.labelled is None else 2)

@@ -76,11 +76,10 @@ def compare(base, head, profile, **options):
 def clean(profile):
     """Remove what trainings of a profile have kept, and all outputs of experiments that params.yaml no longer has."""
     names = params.section(params.read(), "models")
+    kinds = ("checkpoints", "cost", "curves", "figures", "graphs", "judged", "metrics", "parity", "predictions", "runs")
     outputs = [*Path("artifacts", profile).glob("*/*"), *Path("reports", profile).glob("*/*")]
-    by_name = ["checkpoints", "graphs", "cost", "curves", "figures", "judged", "metrics", "parity"]
-    by_name += ["predictions", "runs"]
-    gone = [path for path in outputs if path.parent.name in by_name and path.stem not in names]
-    for path in sorted({*gone, files.unfinished(profile, "", 0).parent}):
+    gone = {path for path in outputs if path.parent.name in kinds and path.stem not in names}
+    for path in sorted(gone | {files.unfinished(profile, "", 0).parent}):
         files.remove(path)
         print(f"{path}: removed")
 

@@ -21,28 +21,13 @@ from zoo.errors import InputError
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = "code"
 # Packages that decide numbers, by the name under which they are imported: the distribution that constraints.txt pins.
-DISTRIBUTIONS = {
-    "numpy": "numpy",
-    "onnx": "onnx",
-    "onnxruntime": "onnxruntime-gpu",
-    "onnxscript": "onnxscript",
-    "openvino": "openvino",
-    "scipy": "scipy",
-    "sklearn": "scikit-learn",
-    "torch": "torch",
-}
+DISTRIBUTIONS = {name: name for name in ("numpy", "onnx", "onnxscript", "openvino", "scipy", "torch")}
+DISTRIBUTIONS |= {"onnxruntime": "onnxruntime-gpu", "sklearn": "scikit-learn"}
 # A module of these folders that defines this is a unit: params.yaml names it, so that no import statement shows it.
 DEFINITIONS = {"models": "Network", "data": "load"}
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 AGAIN = "run `dvc repro` again, which begins with the stage `code`"
-_held = {}  # (unit, root): {path: (modification time in ns, size)} of the files that agreed with the record
-
-
-def digest(source):
-    """The sha256 of a module's syntax tree, without docstrings, comments, layout and positions.
-
-    Equal on Python 3.11 to 3.13, whose trees differ in empty fields and empty text. Raises SyntaxError.
-    """
-    return _read(source)[0]
+_held = set()  # the units that agreed with their records
 
 
 def unit(name, root=ROOT):
@@ -58,24 +43,23 @@ def unit(name, root=ROOT):
         if path in modules:
             continue
         try:
-            modules[path], imports, named = _read(module.read_text(encoding="utf-8"))
+            modules[path], imports, names = examine(module.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise InputError(f"{path} is missing: restore it") from None
         except SyntaxError as error:
             raise InputError(f"{path}, line {error.lineno}: {error.msg}") from None
-        for file in (file for one in named for file in _inside(module.with_name(one))):
-            data[file.relative_to(root).as_posix()] = hashlib.sha256(file.read_bytes()).hexdigest()
+        for place in map(module.with_name, names):
+            for file in filter(Path.is_file, (place, *place.rglob("*"))):
+                data[file.relative_to(root).as_posix()] = hashlib.sha256(file.read_bytes()).hexdigest()
         for imported in imports:
             files = _files(imported, root)
             todo += files
             if not files:
                 packages.add(imported.partition(".")[0])
-    pins = _pins(root)
-    return {
-        "modules": dict(sorted(modules.items())),
-        "data": dict(sorted(data.items())),
-        "packages": {DISTRIBUTIONS[name]: pins[DISTRIBUTIONS[name]] for name in sorted(packages & set(DISTRIBUTIONS))},
-    }
+    pins = (root / "constraints.txt").read_text(encoding="utf-8")
+    pins = dict(re.findall(r"^([A-Za-z0-9._-]+)==([^\s;]+)", pins, re.MULTILINE))
+    deciding = (DISTRIBUTIONS[name] for name in packages & DISTRIBUTIONS.keys())
+    return {"modules": modules, "data": data, "packages": {name: pins[name] for name in deciding}}
 
 
 def units(root=ROOT):
@@ -89,21 +73,21 @@ def units(root=ROOT):
     ]
 
 
-def hold(name, root=ROOT):
+def hold(name):
     """Check that the unit of this checkout is what DVC hashed, and remember it for `verify`.
 
     Raises InputError where code/<name>.json is missing, the code or a data file differs from it, or an installed
     package has another version than the pin.
     """
-    record, found = _record(name, root), unit(name, root)
-    _compare(name, record, found)
-    for distribution, pinned in found["packages"].items():
-        installed = _installed(distribution)
+    for distribution, pinned in _as_hashed(name)["packages"].items():
+        try:
+            installed = importlib.metadata.version(distribution).partition("+")[0]
+        except importlib.metadata.PackageNotFoundError:
+            installed = "is not"
         if installed != pinned:
-            raise InputError(
-                f"{distribution} {installed or 'is not'} installed, but constraints.txt pins {pinned}: run `make setup`"
-            )
-    _held[name, root] = {path: _version(root / path) for kind in ("modules", "data") for path in found[kind]}
+            wrong = f"{distribution} {installed} installed, but constraints.txt pins {pinned}"
+            raise InputError(f"{wrong}: run `make setup`")
+    _held.add(name)
 
 
 def module(name):
@@ -118,70 +102,60 @@ def verify():
 
     Raises InputError where a file was edited since and now computes something else. Does nothing outside of a stage.
     """
-    for (name, root), versions in _held.items():
-        if any(_version(root / path) != version for path, version in versions.items()):
-            _compare(name, _record(name, root), unit(name, root))
+    for name in _held:
+        _as_hashed(name)
 
 
-def identity(names, root=ROOT):
+def identity(names):
     """One sha256 over the records of several units: the saved state of a training is valid for equal code only."""
-    records = {name: unit(name, root) for name in names}
+    records = {name: unit(name) for name in names}
     return hashlib.sha256(json.dumps(records, sort_keys=True).encode()).hexdigest()
 
 
-def _record(name, root):
-    path = root / FOLDER / f"{name}.json"
+def _as_hashed(name):
+    record, found = f"{FOLDER}/{name}.json", unit(name)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        hashed = json.loads((ROOT / record).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{FOLDER}/{name}.json is missing: {AGAIN}") from None
+        raise InputError(f"{record} is missing: {AGAIN}") from None
     except ValueError as error:
-        raise InputError(f"{FOLDER}/{name}.json is damaged ({error}): delete it, and {AGAIN}") from None
-
-
-def _compare(name, record, found):
-    if record == found:
-        return
-    for kind in ("modules", "data", "packages"):
-        before, now = record.get(kind, {}), found[kind]
-        for key in sorted({*before, *now}):
-            if before.get(key) != now.get(key):
-                raise InputError(f"{key} is not as {FOLDER}/{name}.json has it: {AGAIN}")
-    raise InputError(f"{FOLDER}/{name}.json has unknown keys: {AGAIN}")
-
-
-def _version(path):
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
-    return status.st_mtime_ns, status.st_size
-
-
-def _installed(distribution):
-    try:
-        return importlib.metadata.version(distribution).partition("+")[0]
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _pins(root):
-    text = (root / "constraints.txt").read_text(encoding="utf-8")
-    return dict(re.findall(r"^([A-Za-z0-9._-]+)==([^\s;]+)", text, re.MULTILINE))
+        raise InputError(f"{record} is damaged ({error}): delete it, and {AGAIN}") from None
+    for kind, digests in found.items():
+        if differing := dict(hashed.get(kind, {}).items() ^ digests.items()):
+            raise InputError(f"{min(differing)} is not as {record} has it: {AGAIN}")
+    if hashed != found:
+        raise InputError(f"{record} has unknown keys: {AGAIN}")
+    return found
 
 
 @functools.cache  # by its text: many units share a module
-def _read(source):
-    """(digest, names that are imported, names of the data files) of a module's source."""
+def examine(source):
+    """(digest, imports, data files) of a module's source. Raises SyntaxError.
+
+    The digest is the sha256 of the syntax tree, without docstrings, comments, layout and positions. The imports are the
+    full names of all that is imported, anywhere in it; `from zoo import files` gives zoo and zoo.files. The data files,
+    or folders of them, are those that it names as `Path(__file__).with_name("...")`.
+    """
     tree = ast.parse(source)
-    return hashlib.sha256(_syntax(tree).encode()).hexdigest(), list(_imported(tree)), list(_named(tree))
+    imports, names = [], []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imports += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            imports += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", None) == "with_name":
+            names += map(ast.literal_eval, node.args if ast.unparse(node.func.value) == "Path(__file__)" else [])
+    return hashlib.sha256(_syntax(tree).encode()).hexdigest(), imports, names
 
 
 def _syntax(node):
-    """A syntax tree as text: type, fields that hold something, and constants; no positions, no docstrings."""
+    """A syntax tree as text: types, fields that hold something and constants, without positions and docstrings.
+
+    Equal on Python 3.11 to 3.13, whose trees differ in empty fields and empty text.
+    """
     if isinstance(node, ast.AST):
         fields = dict(ast.iter_fields(node))
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and _documented(node):
+        if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
             fields["body"] = node.body[1:]
         if isinstance(node, ast.JoinedStr):  # Python 3.12 puts empty text beside f"{x:{width}}"
             fields["values"] = [value for value in node.values if getattr(value, "value", None) != ""]
@@ -195,21 +169,6 @@ def _syntax(node):
     return repr(node)
 
 
-def _documented(node):
-    first = node.body[0] if node.body else None
-    return isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
-
-
-def _imported(tree):
-    """Full names of all that a module imports, anywhere in it; `from zoo import files` gives zoo and zoo.files."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
 def _files(imported, root):
     """The project's files that an import executes: those of the packages above it, too; none for another package."""
     parts = imported.split(".")
@@ -219,15 +178,3 @@ def _files(imported, root):
     bases = (root.joinpath("src", *parts[:length]) for length in range(1, len(parts) + 1))
     candidates = (path for base in bases for path in (base.with_suffix(".py"), base / "__init__.py"))
     return [path for path in candidates if path.exists()]
-
-
-def _named(tree):
-    """What a module names as `Path(__file__).with_name("...")`: a data file, or a folder of them."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and getattr(node.func, "attr", None) == "with_name":
-            yield from map(ast.literal_eval, node.args if ast.unparse(node.func.value) == "Path(__file__)" else [])
-
-
-def _inside(path):
-    """The file itself, or all files in a folder."""
-    return sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]

@@ -2,7 +2,8 @@
 
 import contextlib
 import json
-import math
+import operator
+import re
 import shutil
 from pathlib import Path
 
@@ -10,45 +11,23 @@ from zoo import code
 from zoo.errors import InputError
 
 
-def data(profile, key):
-    return Path("artifacts", profile, "data", f"{key}.npz")
+def at(place):
+    """The function that returns `place` as a path, of what its braces name, in their order."""
+    names = re.findall(r"{(\w+)}", place)
+    return lambda *values: Path(place.format(**dict(zip(names, values, strict=True))))
 
 
-def checkpoints(profile, name):
-    return Path("artifacts", profile, "checkpoints", name)
-
-
-def checkpoint(profile, name, seed):
-    return checkpoints(profile, name) / f"{seed}.safetensors"
-
-
-def progress(profile, name, seed):
-    return checkpoints(profile, name) / f"{seed}.progress.npz"
-
-
-def unfinished(profile, name, seed):
-    """The state of a training under way: beside DVC's outputs, so that an interruption does not lose it."""
-    return Path("artifacts", profile, "unfinished", name, f"{seed}.npz")
-
-
-def graphs(profile, name):
-    return Path("artifacts", profile, "graphs", name)
-
-
-def graph(profile, name, seed, verb):
-    return graphs(profile, name) / str(seed) / f"{verb}.onnx"
-
-
-def predictions(profile, name):
-    return Path("reports", profile, "predictions", f"{name}.csv")
-
-
-def figures(profile, name):
-    return Path("reports", profile, "figures", name)
-
-
-def report(profile, file):
-    return Path("reports", profile, file)
+data = at("artifacts/{profile}/data/{key}.npz")
+checkpoints = at("artifacts/{profile}/checkpoints/{name}")
+checkpoint = at("artifacts/{profile}/checkpoints/{name}/{seed}.safetensors")
+progress = at("artifacts/{profile}/checkpoints/{name}/{seed}.progress.npz")
+# The state of a training under way: beside DVC's outputs, so that an interruption does not lose it.
+unfinished = at("artifacts/{profile}/unfinished/{name}/{seed}.npz")
+graphs = at("artifacts/{profile}/graphs/{name}")
+graph = at("artifacts/{profile}/graphs/{name}/{seed}/{verb}.onnx")
+predictions = at("reports/{profile}/predictions/{name}.csv")
+figures = at("reports/{profile}/figures/{name}")
+report = at("reports/{profile}/{file}")
 
 
 @contextlib.contextmanager
@@ -73,29 +52,33 @@ def replacing(path):
         remove(retired)
 
 
+@contextlib.contextmanager
+def reading(path, *damage):
+    """Raise InputError where what is done with the file at `path` finds none, or raises one of the errors `damage`."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: run `dvc repro`, which makes it") from None
+    except damage as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path} is damaged ({reason}): delete it and run `dvc repro` again") from None
+
+
 def write_json(path, value):
     """Write `value` with sorted keys, floats at six significant digits, and null for what is not finite.
 
-    A key has a line, and so has each dictionary that stands in a list: a table's row.
+    NumPy's scalars are numbers. A key has a line, and so has each dictionary that stands in a list: a table's row.
     """
+    text = json.dumps(value, default=operator.methodcaller("item"))
+    plain = json.loads(text, parse_float=lambda digits: float(f"{float(digits):.6g}"), parse_constant=lambda name: None)
     with replacing(path) as temporary:
-        temporary.write_text(_text(_plain(value)) + "\n", encoding="utf-8")
+        temporary.write_text(_text(plain) + "\n", encoding="utf-8")
 
 
 def read_json(path):
     """The value that `write_json` wrote. Raises InputError where the file is missing or damaged."""
-    try:
-        return parse_json(Path(path).read_bytes(), path)
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing: run `dvc repro`, which makes it") from None
-
-
-def parse_json(text, path):
-    """The value that `text`, the content of the file at `path`, holds. Raises InputError where it is damaged."""
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise InputError(f"{path} is damaged ({error}): delete it and run `dvc repro` again") from None
+    with reading(path, ValueError):
+        return json.loads(Path(path).read_bytes())
 
 
 def remove(path):
@@ -119,15 +102,3 @@ def _text(value, indent="\n"):
 
 def _line(value):
     return json.dumps(value, sort_keys=True, allow_nan=False, ensure_ascii=False)
-
-
-def _plain(value):
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if hasattr(value, "item"):  # a NumPy scalar
-        value = value.item()
-    if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
-    return value

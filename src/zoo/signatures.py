@@ -3,7 +3,6 @@
 import ast
 import importlib.util
 from pathlib import Path
-from typing import NamedTuple
 
 from zoo import code
 from zoo.errors import InputError
@@ -12,17 +11,28 @@ from zoo.graphs.verbs import VERBS
 SOURCES = code.ROOT / "src" / "zoo"
 
 
-class Network(NamedTuple):
-    """The class Network of a model file. `needs` names the facts of the data set that its constructor reads."""
+class Network:
+    """The class Network of a model file. Raises InputError where that is not Python or has no such class."""
 
-    keys: set
-    needs: set
-    methods: dict  # name: ast.FunctionDef
-    attributes: dict  # name: ast.expr, as the constructor assigns it
-    options: dict  # key: the words that it may be
-    losses: list | None  # the players whose losses it yields; None where they are not written out
-    always: bool  # yields all of them, whatever `net` says
-    batch: int | None  # how many tensors a batch has
+    def __init__(self, file):
+        tree, layers = (_tree(SOURCES / "models" / f"{name}.py") for name in (file, "layers"))
+        self.methods = _methods(tree, "Network")  # name: ast.FunctionDef
+        if self.methods is None:
+            raise InputError(f"{file}.py has no class Network: add one")
+        constructor, losses = self.methods.get("__init__"), self.methods.get("losses")
+        self.keys = _arguments(constructor, after=2)
+        self.options = _options(layers) | _options(tree)  # key: the words that it may be
+        # The facts of the data set that its constructor reads.
+        self.needs = {node.attr for node in _nodes(constructor, ast.Attribute) if ast.unparse(node.value) == "data"}
+        self.attributes = dict(_assigned(constructor))  # name: ast.expr, as the constructor assigns it
+        # The players whose losses it yields, None where they are not written out; whether all, whatever `net` says.
+        players = [node.value.elts[0] for node in _nodes(losses, ast.Yield)]
+        written_out = all(isinstance(player, ast.Constant) for player in players)
+        self.losses = [player.value for player in players] if written_out else None
+        self.always = not any(any(_nodes(node, (ast.Yield, ast.Return))) for node in _nodes(losses, ast.If))
+        # How many tensors a batch has, or None.
+        unpacked = [node.targets[0] for node in _nodes(losses, ast.Assign) if ast.unparse(node.value) == "batch"]
+        self.batch = len(unpacked[0].elts) if unpacked and isinstance(unpacked[0], ast.Tuple) else None
 
     @property
     def parts(self):
@@ -47,29 +57,6 @@ class Network(NamedTuple):
         while isinstance(node, ast.IfExp) and isinstance(node.test, ast.Name):
             node = node.body if net.get(node.test.id) else node.orelse
         return ast.literal_eval(node) if isinstance(node, (ast.Tuple, ast.Constant)) else None
-
-
-def network(file):
-    """The `Network` of a model file. Raises InputError where it is not Python or has no such class."""
-    tree, layers = (_tree(SOURCES / "models" / f"{name}.py") for name in (file, "layers"))
-    methods = _methods(tree, "Network")
-    if methods is None:
-        raise InputError(f"{file}.py has no class Network: add one")
-    constructor, losses = methods.get("__init__"), methods.get("losses")
-    attributes = dict(_assigned(constructor)) if constructor else {}
-    branches = [node for node in _nodes(losses, ast.If) if any(_nodes(node, (ast.Yield, ast.Return)))]
-    players = [node.value.elts[0] for node in _nodes(losses, ast.Yield)]
-    unpacked = [node.targets[0] for node in _nodes(losses, ast.Assign) if ast.unparse(node.value) == "batch"]
-    return Network(
-        keys=_arguments(constructor, after=2),
-        needs={node.attr for node in _nodes(constructor, ast.Attribute) if ast.unparse(node.value) == "data"},
-        methods=methods,
-        attributes=attributes,
-        options=_options(layers) | _options(tree),
-        losses=[name.value for name in players] if all(isinstance(name, ast.Constant) for name in players) else None,
-        always=not branches,
-        batch=len(unpacked[0].elts) if unpacked and isinstance(unpacked[0], ast.Tuple) else None,
-    )
 
 
 def source(name):

@@ -278,7 +278,7 @@ def test_a_changed_model_file(root, tmp_path, source, line):
 @pytest.mark.parametrize("name", networks.MODELS)
 def test_a_model_file_reads_as_it_runs(name):
     network, entry = networks.build_small(name), experiments.in_profile(name, networks.ENTRIES[name], "quick")
-    found = signatures.network(entry.file)
+    found = signatures.Network(entry.file)
     assert found.keys == set(inspect.signature(type(network)).parameters) - {"data"}
     assert found.verbs(entry.net) == verbs.of(network)
     for verb in verbs.of(network):

@@ -49,8 +49,6 @@ READ = {
     dvc.stage.decorators.unlocked_repo: "48479e14bcce",
     dvc.stage.cache._get_stage_hash: "72e8460cc11b",
     dvc.stage.cache._get_cache_hash: "a880dc015fd4",
-    dvc.stage.cache.StageCache.transfer: "b17b3e5ad4ab",
-    dvc.stage.cache.StageCache._get_cache_path: "87cabc965d02",
     dvc.dvcfile.ProjectFile._reset: "a808c5ce9840",
     dvc.stage.loader.StageLoader.fill_from_lock: "da565947ec83",
     dvc.stage.loader.StageLoader.load_stage: "b4dc4f46436a",
@@ -114,17 +112,17 @@ def test_params_are_read_as_dvc_reads_them(tmp_path, keys):
         except Exception as error:
             return type(error)
 
-    assert outcome(dvc_graph.ParamFiles().read) == outcome(dvc.dependency.param.read_param_file)
+    assert outcome(dvc_graph.read_params) == outcome(dvc.dependency.param.read_param_file)
 
 
 def test_changed_params_are_read_again(tmp_path):
-    path, files = tmp_path / "params.yaml", dvc_graph.ParamFiles()
+    path = tmp_path / "params.yaml"
     for value in (1, 22, {"x": 333}):
         path.write_text(yaml.safe_dump({"a": value}))
-        found = files.read(localfs, str(path), ["a"], flatten=True)
+        found = dvc_graph.read_params(localfs, str(path), ["a"], flatten=True)
         assert found == {"a": value}
         found["a"] = "what a reader does to it stays with the reader"
-        assert files.read(localfs, str(path), ["a"], flatten=True) == {"a": value}
+        assert dvc_graph.read_params(localfs, str(path), ["a"], flatten=True) == {"a": value}
 
 
 def test_entries_in_any_order_read_as_in_plan_order(tmp_path):

@@ -1,15 +1,15 @@
 """A forked program is, to itself and to whoever runs it, what a new process would be; it only begins sooner."""
 
+import contextlib
 import os
 import signal
 import sys
-import threading
 import time
 
 import pytest
 
 from zoo.runner.preloaded import Preloaded, program
-from zoo.runner.processes import Processes, Spawned
+from zoo.runner.processes import Local, Spawned
 
 ENVIRONMENT = os.environ | {"PATH": f"{os.path.dirname(sys.executable)}:/usr/bin:/bin", "OF_THE_STAGE": "1"}
 SCRIPTS = {
@@ -53,8 +53,8 @@ def write(folder, text):
 def ended(child, log):
     """(status, output) of a child that is let go."""
     child.go()
-    child.wait()
-    return child.status(), log.read_text()
+    child.join()
+    return child.wait(), log.read_text()
 
 
 def forked(preloaded, folder, *arguments):
@@ -110,9 +110,9 @@ def test_the_number_is_its_own_until_its_end_was_seen(preloaded, tmp_path):
     write(tmp_path, "print('begun')")
     child = forked(preloaded, tmp_path)
     child.go()
-    child.wait()
+    child.join()
     assert os.path.exists(f"/proc/{child.pid}")
-    assert child.status() == 0
+    assert child.wait() == 0
     assert not os.path.exists(f"/proc/{child.pid}")
 
 
@@ -121,47 +121,47 @@ def commands(folder, text="python script.py", count=1):
     return [(text, options)] * count
 
 
-def test_a_run_of_many_forks_them(tmp_path):
+@pytest.fixture
+def runner(tmp_path):
+    """Of stages of which `many` finds a module imported, and others do not."""
+    logs = dict.fromkeys(["many", "other"], tmp_path / "log")
+    with contextlib.closing(Local(1, logs, {"many": ["colorsys"]})) as local:
+        yield local
+
+
+def test_a_run_of_many_forks_them(runner, tmp_path):
     write(tmp_path, "import sys\nprint('colorsys' in sys.modules)")
-    processes, log = Processes(["colorsys"]), tmp_path / "log"
-    try:
-        assert processes.run(commands(tmp_path, count=3), log, preload=True) == (0, None)
-        assert log.read_text().count("False") == 3
-        wait_for(processes._preloaded.ready)
-        assert processes.run(commands(tmp_path), log, preload=True) == (0, None)
-        assert log.read_text() == "> python script.py\nTrue\n"
-        assert processes.run(commands(tmp_path), log, preload=False) == (0, None)
-        assert log.read_text() == "> python script.py\nFalse\n"
-        processes._preloaded._process.kill()
-        processes._preloaded._process.wait()
-        assert processes.run(commands(tmp_path), log, preload=True) == (0, None)
-        assert log.read_text() == "> python script.py\nFalse\n"
-    finally:
-        processes.close()
+    log = tmp_path / "log"
+    assert runner.run("many", commands(tmp_path, count=3)) is None
+    assert log.read_text().count("False") == 3
+    wait_for(runner._preloaded.ready)
+    assert runner.run("many", commands(tmp_path)) is None
+    assert log.read_text() == "> python script.py\nTrue\n"
+    assert runner.run("other", commands(tmp_path)) is None
+    assert log.read_text() == "> python script.py\nFalse\n"
+    runner._preloaded._process.kill()
+    runner._preloaded._process.wait()
+    assert runner.run("many", commands(tmp_path)) is None
+    assert log.read_text() == "> python script.py\nFalse\n"
 
 
 def test_a_module_that_is_not_there_is_no_failure(tmp_path):
     write(tmp_path, "print('done')")
-    processes = Processes(["no_such_module"])
-    try:
-        assert processes.run(commands(tmp_path, count=4), tmp_path / "log", preload=True) == (0, None)
-        processes._preloaded._process.wait()
-        assert processes.run(commands(tmp_path), tmp_path / "log", preload=True) == (0, None)
-    finally:
-        processes.close()
+    with contextlib.closing(Local(1, {"many": tmp_path / "log"}, {"many": ["no_such_module"]})) as runner:
+        assert runner.run("many", commands(tmp_path, count=4)) is None
+        runner._preloaded._process.wait()
+        assert runner.run("many", commands(tmp_path)) is None
 
 
-def test_the_end_of_all_ends_what_was_forked(tmp_path):
+def test_the_end_of_all_ends_what_was_forked(runner, tmp_path):
     write(tmp_path, "import time\nprint('begun', flush=True)\ntime.sleep(60)")
-    processes, log, outcome = Processes(["colorsys"]), tmp_path / "log", []
-    processes._preloaded = Preloaded(["colorsys"])
-    wait_for(processes._preloaded.ready)
-    thread = threading.Thread(target=lambda: outcome.append(processes.run(commands(tmp_path), log, preload=True)))
-    thread.start()
+    log = tmp_path / "log"
+    runner._preloaded = Preloaded(["colorsys"])
+    wait_for(runner._preloaded.ready)
+    stage = runner.start("many", commands(tmp_path))
     wait_for(lambda: "begun" in log.read_text() if log.exists() else False)
-    processes.close()
-    thread.join()
-    assert outcome == [(-signal.SIGINT, "python script.py")]
+    runner.close()
+    assert runner.collect("many", stage) == "`python script.py` was ended by SIGINT"
 
 
 @pytest.mark.parametrize(

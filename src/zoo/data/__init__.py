@@ -20,9 +20,9 @@ def load(source):
     function = code.module(f"data/{name}").load
     takes = inspect.signature(function)
     try:
-        takes.bind(**source.arguments)
+        takes.bind(**source.model_extra)
     except TypeError as error:
         known = ", ".join(takes.parameters) or "no further keys"
         raise InputError(f"params.yaml: data: source {name}: {error}; it takes {known}") from None
-    arrays, facts = function(**source.arguments)
+    arrays, facts = function(**source.model_extra)
     return arrays, {"source": name, "sha256": archive.sha256(arrays), **facts}

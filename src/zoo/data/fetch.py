@@ -56,14 +56,11 @@ def fetch(folder, name, sha256, mirrors, timeout_s=15.0, tries=3, pause_s=1.0, s
 
 def checked(packed, sha256):
     """Return the content, unpacked if it is gzipped. Raises Refused unless its sha256 is as given."""
-    content = packed
-    if packed.startswith(b"\x1f\x8b"):
-        try:
-            content = gzip.decompress(packed)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise Refused(f"damaged gzip file: {error}") from None
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
+    try:
+        content = gzip.decompress(packed) if packed.startswith(b"\x1f\x8b") else packed
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise Refused(f"damaged gzip file: {error}") from None
+    if (found := hashlib.sha256(content).hexdigest()) != sha256:
         raise Refused(f"wrong content: {len(content)} bytes, {content[:12]!r}..., sha256 {found}")
     return content
 

@@ -28,16 +28,10 @@ openers yesterday sometimes now here perhaps later meanwhile outside
 """
 LINES = [line.split() for line in TABLE.strip().splitlines()]
 WORDS = {name: [word for line in LINES if line[0] == name for word in line[1:]] for name, *_ in LINES}
-
-
-def with_s(name, added):
-    return [word + "s" * added for word in WORDS[name]]
-
-
 # (kind, number) of the subject -> the words that it allows
 SUBJECTS = [(kind, number) for kind in ("person", "thing") for number in ("one", "many")]
-NOUNS = {(kind, number): with_s(f"{kind}s", number == "many") for kind, number in SUBJECTS}
-VERBS = {(kind, number): with_s(f"{kind}s_do", number == "one") for kind, number in SUBJECTS}
+NOUNS = {(kind, number): [noun + "s" * (number == "many") for noun in WORDS[f"{kind}s"]] for kind, number in SUBJECTS}
+VERBS = {(kind, number): [verb + "s" * (number == "one") for verb in WORDS[f"{kind}s_do"]] for kind, number in SUBJECTS}
 REFLEXIVES = dict(zip(SUBJECTS, (["himself", "herself"], ["themselves"], ["itself"], ["themselves"]), strict=True))
 
 WORD_IDS = (
@@ -48,30 +42,23 @@ WORD_IDS = (
 
 def ways_on(place, subject):
     """Return how a sentence goes on from a place in it: a list of (share, words, next place, subject)."""
-    match place:
-        case "start":
-            return [(0.3, WORDS["openers"], "opened", None), (0.7, WORDS["determiners"], "subject", None)]
-        case "opened":
-            return [(1.0, WORDS["determiners"], "subject", None)]
-        case "subject":
-            nouns = [(0.175, NOUNS[agreement], "predicate", agreement) for agreement in NOUNS]
-            return [(0.3, WORDS["adjectives"], "subject", None), *nouns]
-        case "predicate":
-            return [(0.5, WORDS["prepositions"], "attached", subject), (0.5, VERBS[subject], "said", subject)]
-        case "attached":
-            return [(1.0, WORDS["determiners"], "attachment", subject)]
-        case "attachment":
-            nouns = [(0.2, nouns, "predicate", subject) for nouns in NOUNS.values()]
-            return [(0.2, WORDS["adjectives"], "attachment", subject), *nouns]
-        case "said":
-            onward = [(0.2, WORDS["adverbs"], "end"), (0.2, ["by"], "reflexive"), (0.3, ["and"], "joined")]
-            return [(0.3, ["<eos>"], "start", None), *((*way, subject) for way in onward)]
-        case "joined":
-            return [(1.0, VERBS[subject], "said", subject)]
-        case "reflexive":
-            return [(1.0, REFLEXIVES[subject], "end", subject)]
-        case "end":
-            return [(0.7, ["<eos>"], "start", None), (0.3, ["and"], "joined", subject)]
+    adjectives, determiners, verbs = WORDS["adjectives"], WORDS["determiners"], VERBS.get(subject)
+    ways = {
+        "start": [(0.3, WORDS["openers"], "opened", None), (0.7, determiners, "subject", None)],
+        "opened": [(1.0, determiners, "subject", None)],
+        "subject": [(0.3, adjectives, "subject", None),
+                    *((0.175, nouns, "predicate", agreement) for agreement, nouns in NOUNS.items())],
+        "predicate": [(0.5, WORDS["prepositions"], "attached", subject), (0.5, verbs, "said", subject)],
+        "attached": [(1.0, determiners, "attachment", subject)],
+        "attachment": [(0.2, adjectives, "attachment", subject),
+                       *((0.2, nouns, "predicate", subject) for nouns in NOUNS.values())],
+        "said": [(0.3, ["<eos>"], "start", None), (0.2, WORDS["adverbs"], "end", subject),
+                 (0.2, ["by"], "reflexive", subject), (0.3, ["and"], "joined", subject)],
+        "joined": [(1.0, verbs, "said", subject)],
+        "reflexive": [(1.0, REFLEXIVES.get(subject), "end", subject)],
+        "end": [(0.7, ["<eos>"], "start", None), (0.3, ["and"], "joined", subject)],
+    }  # fmt: skip
+    return ways[place]
 
 
 START = ("start", None)

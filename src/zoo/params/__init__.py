@@ -46,7 +46,16 @@ def parse(model, values, where=""):
     try:
         return TypeAdapter(model).validate_python(values)
     except ValidationError as error:
-        raise InputError(f"{PATH}: {_first(error, where)}") from None
+        first, *more = error.errors()
+        keys = [where, *(str(key) for key in first["loc"] if key != "[key]")]
+        place, rest = ".".join(filter(None, keys)) or "the whole", f" (and {len(more)} more)" if more else ""
+        message = WORDS.get(first["type"], first["msg"].removeprefix("Value error, "))
+        if first["input"] is None:
+            message = "null is no value here: give one, or remove the key"
+        if first["type"] == "missing":
+            raise InputError(f"{PATH}: {place} {message}{rest}") from None
+        value = "" if isinstance(first["input"], dict) else f" = {first['input']!r}"
+        raise InputError(f"{PATH}: {place}{value}: {message}{rest}") from None
 
 
 def section(values, *keys):
@@ -77,15 +86,3 @@ def known_profile(profile):
     """Raises InputError for a profile that there is not."""
     if profile not in PROFILES:
         raise InputError(f"profile {profile!r} is unknown: use one of {', '.join(PROFILES)}")
-
-
-def _first(error, where):
-    first, *more = error.errors()
-    place = ".".join(filter(None, [where, *(str(part) for part in first["loc"] if part != "[key]")])) or "the whole"
-    missing = first["type"] == "missing"
-    value = "" if isinstance(first["input"], dict) or missing else f" = {first['input']!r}"
-    message = WORDS.get(first["type"], first["msg"].removeprefix("Value error, "))
-    if first["input"] is None:
-        message = "null is no value here: give one, or remove the key"
-    rest = f" (and {len(more)} more)" if more else ""
-    return f"{place}{value}{'' if missing else ':'} {message}{rest}"

@@ -4,7 +4,7 @@ import math
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, model_validator
 
 from zoo import code, params
 from zoo.errors import InputError
@@ -44,41 +44,39 @@ class Fit(Strict):
         return self
 
 
-class Player(BaseModel):
+class Player(Strict, extra="allow"):
     """The optimiser's own options (betas, momentum, ...) stand beside these keys; `zoo.check` knows torch's."""
 
-    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
     algorithm: Literal["Adagrad", "Adam", "AdamW", "NAdam", "RMSprop", "SGD"]
     lr: Positive
     moves: Annotated[Any, AfterValidator(parts)]
 
 
-class Size(BaseModel):
+class Size(Strict, extra="allow"):
     """What differs by profile besides steps and seeds: keys of the network's constructor, and the labelled images."""
 
-    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
     labelled: Count = None
 
-    @property
-    def net(self):
-        """The keys that go to the constructor."""
-        return dict(self.model_extra)
 
+class Shared(Strict):
+    """What is the same in each profile. `start` is data/KEY.npz, or checkpoints/NAME of which training goes on."""
 
-class Entry(Strict):
-    """An experiment as params.yaml has it. `start` is data/KEY.npz, or checkpoints/NAME of which training goes on."""
-
-    about: str
-    headline: Metric = None
     file: Word
     data: Word
     start: Annotated[str, fields.matching(r"data/\w+\.npz|checkpoints/\w+", "data/KEY.npz or checkpoints/EXPERIMENT")]
     net: dict[str, Any]
-    size: PerProfile[Size]
     fit: Fit
+    players: dict[Word, Player]
+
+
+class Entry(Shared):
+    """An experiment as params.yaml has it."""
+
+    about: str
+    headline: Metric = None
+    size: PerProfile[Size]
     steps: PerProfile[Whole]
     seeds: PerProfile[SomeDistinct[Whole]]
-    players: dict[Word, Player]
     tuned: str = None  # of a tuned entry: what was tried, by what it was chosen, on which split
 
     @model_validator(mode="after")
@@ -95,28 +93,19 @@ class Entry(Strict):
         return self
 
 
-class Experiment(Strict):
-    """An entry in one profile."""
+class Experiment(Shared):
+    """An entry in one profile. `net` is all that the constructor takes: with what `size` has for this profile."""
 
     name: str
     profile: str
-    about: str
-    headline: str | None
-    file: str
-    data: str
-    start: str
-    net: dict[str, Any]  # all that the constructor takes: `net` and what `size` has for this profile
     labelled: int | None
-    fit: Fit
     steps: int
     seeds: list[int]
-    players: dict[str, Player]
 
     @property
     def recipe(self):
         """All that the weights follow from, data and seed apart, as plain values."""
-        keys = {"file", "data", "start", "net", "labelled", "steps", "players"}
-        return self.model_dump(include=keys) | {"fit": self.fit.model_dump(exclude_unset=True)}
+        return self.model_dump(exclude={"name", "profile", "seeds"}, exclude_unset=True)
 
 
 def experiment(values, profile, name):
@@ -146,12 +135,9 @@ def reported(values, profile):
 
 def in_profile(name, entry, profile):
     """The `Experiment` that an `Entry` is in a profile."""
-    size = getattr(entry.size, profile)
-    return Experiment(
-        name=name, profile=profile, net=entry.net | size.net, labelled=size.labelled,
-        steps=getattr(entry.steps, profile), seeds=getattr(entry.seeds, profile),
-        **{key: getattr(entry, key) for key in ("about", "headline", "file", "data", "start", "fit", "players")},
-    )  # fmt: skip
+    size, steps, seeds = (getattr(of_profile, profile) for of_profile in (entry.size, entry.steps, entry.seeds))
+    shared = {key: getattr(entry, key) for key in Shared.model_fields} | {"net": entry.net | size.model_extra}
+    return Experiment(**shared, name=name, profile=profile, labelled=size.labelled, steps=steps, seeds=seeds)
 
 
 def build(file, net, facts, where="net"):

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Generic, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 Count = Annotated[int, Field(ge=1)]
 Whole = Annotated[int, Field(ge=0)]
@@ -41,10 +41,8 @@ Distinct = Annotated[list[T], AfterValidator(distinct)]
 SomeDistinct = Annotated[list[T], Field(min_length=1), AfterValidator(distinct)]
 
 
-class Strict(BaseModel):
+class Strict(BaseModel, extra="forbid", strict=True, frozen=True):
     """Knows its keys, takes no value of another type, and does not change."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class PerProfile(Strict, Generic[T]):

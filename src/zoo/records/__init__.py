@@ -8,16 +8,22 @@ a key of a file. Records of quality follow from code, parameters and data: they 
 import importlib.metadata
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from zoo import files
 from zoo.errors import InputError
 
 
-class Record(BaseModel):
+class Record(BaseModel, extra="forbid", frozen=True):
     """Knows its keys. A number that is not finite becomes null in the file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+
+class OfExperiment(Record):
+    """Follows from code, parameters and data of an experiment, and from the `versions` of the packages that compute."""
+
+    experiment: str
+    profile: str
+    versions: dict[str, str]
 
 
 class Identity(Record):
@@ -27,33 +33,13 @@ class Identity(Record):
     structure_sha256: str
 
 
-def read(model, path, text=None):
-    """The record at `path`, or in `text`, the content of that file at another commit, as an instance of `model`.
-
-    Raises InputError where the file is missing, damaged, or of another version of this project.
-    """
-    values = files.read_json(path) if text is None else files.parse_json(text, path)
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole"
-        raise InputError(
-            f"{path}: {where}: {first['msg']}: the file is damaged or of another version; delete it and run `dvc repro`"
-        ) from None
-
-
-def write(path, record):
-    """Write a record whole or not at all; equal records give equal bytes."""
-    files.write_json(path, record.model_dump(exclude_unset=True))
-
-
 def files_of(model, kind, key="experiment", characters=None):
     """The functions (folder, path, read, write) of one kind of record: reports/<profile>/<kind>/<name>.json.
 
     The name is the model's field `key`, so many of its `characters` (None: all). folder(profile); path(profile, name);
-    read(profile, name, text=None), which raises InputError as `read` does; write(record, profile), where the profile
-    may be left out if the record has it.
+    read(profile, name, text=None), with the content of that file at another commit as `text`, which raises InputError
+    where the file is missing, damaged, or of another version of this project; write(record, profile), whole or not at
+    all, where the profile may be left out if the record has it.
     """
 
     def folder(profile):
@@ -62,13 +48,23 @@ def files_of(model, kind, key="experiment", characters=None):
     def path(profile, name):
         return folder(profile) / f"{name[:characters]}.json"
 
-    def read_one(profile, name, text=None):
-        return read(model, path(profile, name), text)
+    def read(profile, name, text=None):
+        at = path(profile, name)
+        with files.reading(at):
+            content = at.read_bytes() if text is None else text
+        try:
+            return model.model_validate_json(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            wrong = f"{at}: {'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
+            again = "delete it and run `dvc repro` again"
+            raise InputError(f"{wrong}: the file is damaged or of another version; {again}") from None
 
-    def write_one(record, profile=None):
-        write(path(profile or record.profile, getattr(record, key)), record)
+    def write(record, profile=None):
+        at = path(profile or record.profile, getattr(record, key))
+        files.write_json(at, record.model_dump(exclude_unset=True))
 
-    return folder, path, read_one, write_one
+    return folder, path, read, write
 
 
 def versions(*distributions):

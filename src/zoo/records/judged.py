@@ -1,7 +1,7 @@
 """reports/<profile>/judged/<experiment>.json: what our classifier made of a generator's samples."""
 
 from zoo import records
-from zoo.records import Identity, Record
+from zoo.records import Identity, OfExperiment, Record
 from zoo.records.metrics import Summary
 
 
@@ -13,15 +13,12 @@ class Judge(Record):
     graphs: dict[str, Identity]
 
 
-class Judged(Record):
+class Judged(OfExperiment):
     """`graphs` is {seed: {verb: Identity}} of the generator, `samples` how many were judged a seed."""
 
-    experiment: str
-    profile: str
     judge: Judge
     samples: int
     data_sha256: str
-    versions: dict[str, str]
     graphs: dict[str, dict[str, Identity]]
     metrics: dict[str, Summary | dict[str, Summary]]
 

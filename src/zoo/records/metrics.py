@@ -1,7 +1,7 @@
 """reports/<profile>/metrics/<experiment>.json: what the exported graphs scored on the test set."""
 
 from zoo import records
-from zoo.records import Identity, Record
+from zoo.records import Identity, OfExperiment, Record
 
 
 class Summary(Record):
@@ -15,19 +15,16 @@ class Summary(Record):
     high: float | None = None
 
 
-class Metrics(Record):
+class Metrics(OfExperiment):
     """`verbs` is {verb: {metric: Summary, or {class: Summary}}}, `graphs` {seed: {verb: Identity}} of what was scored.
 
     `confusion` are counts of the first seed, actual class by predicted class, of a tenth of the test images and of all
     of them: {"tenth", "all"}; None where nothing is classified.
     """
 
-    experiment: str
-    profile: str
     data_sha256: str
     source: str
     importance_samples: int
-    versions: dict[str, str]
     graphs: dict[str, dict[str, Identity]]
     verbs: dict[str, dict[str, Summary | dict[str, Summary]]]
     confusion: dict[str, list[list[int]]] | None

@@ -1,7 +1,7 @@
 """reports/<profile>/parity/<experiment>.json: the graphs that were exported, and how near each is to its network."""
 
 from zoo import records
-from zoo.records import Identity, Record
+from zoo.records import Identity, OfExperiment, Record
 
 IDENTITY = set(Identity.model_fields)
 
@@ -41,12 +41,9 @@ class Export(Record):
     check: Check
 
 
-class Exports(Record):
+class Exports(OfExperiment):
     """{verb: {seed: Export}} of an experiment."""
 
-    experiment: str
-    profile: str
-    versions: dict[str, str]
     graphs: dict[str, dict[str, Export]]
 
     @property

@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 from zoo import records
-from zoo.records import Record
+from zoo.records import OfExperiment, Record
 
 
 class Run(Record):
@@ -18,18 +18,15 @@ class Run(Record):
     tf32: bool | None
 
 
-class Runs(Record):
+class Runs(OfExperiment):
     """Every seed of an experiment. `recipe` is `params.experiments.Experiment.recipe`, `data` the data set's facts.
 
     `curve_sha256` is of the bytes of the curve's file; None in a record from before it was kept.
     """
 
-    experiment: str
-    profile: str
     recipe: dict[str, Any]
     data: dict[str, Any]
     parameters: int
-    versions: dict[str, str]
     seeds: dict[str, Run]
     curve_sha256: str | None = None
 

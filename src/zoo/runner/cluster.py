@@ -7,7 +7,6 @@ What the run-cache could not carry (latencies, the report) runs on the driver.
 
 import concurrent.futures
 import contextlib
-import fcntl
 import hashlib
 import os
 import platform
@@ -15,17 +14,19 @@ import socket
 import subprocess
 from pathlib import Path
 
+from filelock import FileLock
+
 from zoo.errors import InputError
 from zoo.runner import dvc_graph
 from zoo.runner.dvc_graph import StageFailed
-from zoo.runner.processes import Local, Processes, why_failed
+from zoo.runner.processes import Local
 
 RETRIES = 3  # for a stage whose node died; one that fails by itself is not tried again
 LOG_BYTES = 1 << 20
 
 
 @contextlib.contextmanager
-def connected(address, pipeline, jobs, log_of):
+def connected(address, pipeline, jobs, logs):
     """Yield a runner of stages on the cluster at `address`, `jobs` at a time (its number of CPUs, if None)."""
     try:
         import ray
@@ -45,7 +46,7 @@ def connected(address, pipeline, jobs, log_of):
         places = jobs or max(int(ray.cluster_resources().get("CPU", 1)), 1)
         project = hashlib.sha256(f"{platform.node()} {pipeline.repo.root_dir}".encode()).hexdigest()[:16]
         source = {"project": project, "commit": commit, "bundle": [ray.put(bundle)]}
-        with contextlib.closing(Cluster(ray, pipeline, places, source, log_of)) as cluster:
+        with contextlib.closing(Cluster(ray, pipeline, places, source, logs)) as cluster:
             yield cluster
     finally:
         ray.shutdown()
@@ -53,29 +54,26 @@ def connected(address, pipeline, jobs, log_of):
 
 def bundled(pipeline):
     """(the commit, its git bundle); raises InputError where the run reads a file that is not as committed."""
-    root = pipeline.repo.root_dir
+    root, read = pipeline.repo.root_dir, sorted(pipeline.from_git())
     for name, step in pipeline.steps.items():
         if step.first and pipeline.changed(name):
             raise InputError(f"{name} is not up to date: run `zoo repro {name}` and commit, the nodes work on a commit")
     try:
         commit, bundle = _git(root, "rev-parse", "HEAD"), _git(root, "bundle", "create", "--quiet", "-", "HEAD")
+        changed = _git(root, "status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all", "--", *read)
     except StageFailed as failure:
         raise InputError(f"--ray needs a commit for the nodes to work on ({failure})") from None
-    changed = _git(root, "status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all").decode().split("\0")
-    changed = [os.path.join(root, line[3:]) for line in changed if line]
-    for path in sorted(pipeline.from_git()):
-        for other in changed:
-            if other == path or other.startswith(path + os.sep):
-                raise InputError(f"{os.path.relpath(other, root)} is not committed: the nodes work on a commit")
+    if changed:  # of each file two letters, a space and its path
+        raise InputError(f"{changed.decode().split(chr(0))[0][3:]} is not committed: the nodes work on a commit")
     return commit.decode().strip(), bundle
 
 
 class Cluster:
     """Runs stages on the nodes, and here what cannot run there."""
 
-    def __init__(self, ray, pipeline, places, source, log_of):
-        self.places, self._ray, self._pipeline, self._source, self._log_of = places, ray, pipeline, source, log_of
-        self._here, self._work = Local(places, log_of, {}), ray.remote(work)
+    def __init__(self, ray, pipeline, places, source, logs):
+        self.places, self._ray, self._pipeline, self._source, self._logs = places, ray, pipeline, source, logs
+        self._here, self._work = Local(places, logs, {}), ray.remote(work)
         self._references = {}
 
     def start(self, name, commands):
@@ -96,9 +94,9 @@ class Cluster:
             why, log, entry = future.result()
         except (self._ray.exceptions.RayError, concurrent.futures.CancelledError) as error:
             return " ".join(str(error).split())[:500]
-        self._log_of(name).write_bytes(log)
+        self._logs[name].write_bytes(log)
         if why is None:
-            self._pipeline.receive(name, *entry)
+            self._pipeline.receive(name, entry)
         return why
 
     def end(self):
@@ -111,25 +109,24 @@ class Cluster:
 
 
 def work(source, parcel, variables):
-    """On a node: run one stage; return (why it failed or None, its log, its run-cache key and value)."""
+    """On a node: run one stage; return (why it failed or None, its log, its run-cache entry)."""
     base = Path(os.environ.get("ZOO_NODE_FOLDER", Path.home() / ".cache" / "repro-zoo"))
     clone = base / platform.node() / source["project"]
     clone.mkdir(parents=True, exist_ok=True)
     log = clone.with_name(f"{clone.name}-{os.getpid()}.log")
     log.write_bytes(b"")
+    one_at_a_time = FileLock(clone.with_name(f"{clone.name}.lock"))  # which a kill lets go, too
     try:
-        with _one_at_a_time(clone):
+        with one_at_a_time:
             _check_out(clone, source)
             os.chdir(clone)
             visit = dvc_graph.Visit(parcel)
-        with contextlib.closing(visit), contextlib.closing(Processes()) as processes:
-            commands = visit.commands()
-            for _, options in commands:
+        with contextlib.closing(visit), contextlib.closing(Local(1, {parcel["name"]: log}, {})) as here:
+            for _, options in visit.commands:
                 options["env"] = {k: v for k, v in (options["env"] | variables).items() if v is not None}
-            why = why_failed(*processes.run(commands, log))
-            if why:
+            if why := here.run(parcel["name"], visit.commands):
                 return why, _end_of(log), None
-            with _one_at_a_time(clone):
+            with one_at_a_time:
                 return None, _end_of(log), visit.deliver()
     except StageFailed as failure:
         return str(failure), _end_of(log), None
@@ -137,21 +134,11 @@ def work(source, parcel, variables):
         log.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def _one_at_a_time(clone):
-    with open(clone.with_name(f"{clone.name}.lock"), "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # let go when the file is closed, also by a kill
-        yield
-
-
 def _check_out(clone, source):
-    if not (clone / ".git").exists():
-        _git(clone, "init", "--quiet")
-    try:
+    _git(clone, "init", "--quiet")
+    with contextlib.suppress(StageFailed):  # of a clone that has no commit yet
         if _git(clone, "rev-parse", "--verify", "--quiet", "HEAD").decode().strip() == source["commit"]:
             return
-    except StageFailed:  # a clone that has no commit yet
-        pass
     import ray
 
     bundle = clone.with_name(f"{clone.name}.bundle")

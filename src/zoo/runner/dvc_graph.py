@@ -8,17 +8,17 @@ holds the functions that are repeated or replaced here to the text that was read
 
 import contextlib
 import copy
-import dataclasses
 import functools
 import hashlib
-import json
 import logging
 import math
+import operator
 import os
 import re
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import dvc
 import dvc.dependency.param
@@ -26,19 +26,21 @@ import dvc.prompt
 import dvc.rwlock
 import dvc.utils.serialize
 import psutil
+from dvc.dependency.param import read_param_file
 from dvc.exceptions import CheckoutError, DvcException
-from dvc.fs import generic
 from dvc.lock import LockError
 from dvc.repo import Repo
 from dvc.repo.reproduce import get_active_graph, plan_repro
+from dvc.rwlock import rwlock
 from dvc.stage import PipelineStage
-from dvc.stage.cache import RunCacheNotFoundError, RunCacheNotSupported, _can_hash, _get_cache_hash, _get_stage_hash
+from dvc.stage.cache import RunCacheNotFoundError, RunCacheNotSupported, _can_hash, _get_stage_hash
 from dvc.stage.loader import StageLoader
 from dvc.stage.run import _enforce_cmd_list, _make_cmd, _pull_missing_deps, get_executable, prepare_kwargs
 from dvc.stage.serialize import to_lockfile, to_single_stage_lockfile
 from dvc.utils import parse_target, relpath
-from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
+from dvc.utils.serialize import dumps_yaml, load_path, parse_yaml_for_update
 
+from zoo import files
 from zoo.errors import InputError
 
 VERSION = "3.67.1"
@@ -52,8 +54,7 @@ class StageFailed(Exception):
     """DVC would not go on with a stage; the message is DVC's."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """A stage as the scheduler sees it."""
 
     name: str  # as DVC prints it: train@cvae, full/dvc.yaml:train@cvae
@@ -83,23 +84,22 @@ def opened(targets=(), force=False, pull=False):
         raise InputError(f"DVC {dvc.__version__} is installed, but zoo repro needs {VERSION}: run `make setup`")
     with _as_input_error():
         repo = Repo()
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(contextlib.closing(repo))
-        pipeline = Pipeline(repo, force, pull, rwlock=stack.enter_context(_quick_and_quiet()))
+    with contextlib.closing(repo), _quick_and_quiet(), contextlib.ExitStack() as stack:
+        pipeline = Pipeline(repo, force, pull)
         with pipeline.locked(PATIENCE_SECONDS), _as_input_error():
             pipeline.plan(targets)
             pipeline.reserve(stack)
-        stack.enter_context(repo.scm_context(quiet=True))
-        yield pipeline
+        with repo.scm_context(quiet=True):
+            yield pipeline
 
 
 class Pipeline:
     """The stages that a run is about, and what DVC does with each. One thread calls it, inside `locked()`."""
 
-    def __init__(self, repo, force, pull, rwlock):
-        self.repo, self.force, self.pull, self._rwlock = repo, force, pull, rwlock
+    def __init__(self, repo, force, pull):
+        self.repo, self.force, self.pull = repo, force, pull
         self.folder = Path(repo.tmp_dir, "repro")
-        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "logs").mkdir(parents=True, exist_ok=True)
         self.stages, self.steps, self._locks, self._pushed = {}, {}, {}, set()
         self._first_outs, self._writing = set(), None
 
@@ -112,20 +112,15 @@ class Pipeline:
         names = {stage: stage.addressing for stage in planned}
         for stage, name in names.items():
             self.stages[name], meta = stage, stage.meta or {}
-            after = frozenset(names[other] for other in graph.successors(stage) if other in names)
+            after = frozenset(names[other] for other in graph.successors(stage))
             self.steps[name] = step = Step(
-                name=name,
-                group=name.partition("@")[0],
-                alone=bool(meta.get("alone")),
-                imports=tuple(meta.get("imports", ())),
-                first=bool(meta.get("first")) and not after,
-                after=after,
-            )
+                name=name, group=name.partition("@")[0], after=after, alone=bool(meta.get("alone")),
+                imports=tuple(meta.get("imports", ())), first=bool(meta.get("first")) and not after,
+            )  # fmt: skip
             self._first_outs |= {out.fs_path for out in stage.outs if step.first}
         for path in {stage.path for stage in planned if isinstance(stage, PipelineStage)}:
             order = [stage.name for stage in planned if stage.path == path]
             self._locks[path] = LockFile(Path(path).with_suffix(".lock"), order, self.folder)
-        self._upstream = {name: list(graph.successors(stage)) for stage, name in names.items()}
         if self.pull:
             with contextlib.suppress(RunCacheNotSupported):
                 self.repo.stage_cache.pull(None)
@@ -178,7 +173,7 @@ class Pipeline:
         repo, command = self.repo, " ".join(sys.argv)
         hardlink = repo.config["core"].get("hardlink_lock", False)
         try:
-            stack.enter_context(self._rwlock(repo.tmp_dir, repo.fs, command, sorted(read), sorted(write), hardlink))
+            stack.enter_context(rwlock(repo.tmp_dir, repo.fs, command, sorted(read), sorted(write), hardlink))
         except LockError as error:
             holders = dict(re.findall(r"\(PID (\d+)\): (.*)", str(error)))
             who = " and ".join(f"process {pid} ({command})" for pid, command in holders.items())
@@ -189,7 +184,8 @@ class Pipeline:
 
         `force` does not count for what runs first: another run may be reading what it wrote.
         """
-        stage, upstream, first = self.stages[name], self._upstream[name], self.steps[name].first
+        stage, first = self.stages[name], self.steps[name].first
+        upstream = [self.stages[other] for other in self.steps[name].after]
         if first and self._writing is not None:
             return name in self._writing
         if self.force and not first:
@@ -205,7 +201,7 @@ class Pipeline:
         return True
 
     def start(self, name):
-        """Clear the way for a changed stage and return its commands for `Processes.run`; none if nothing is to run.
+        """Clear the way for a changed stage and return its commands for a runner; none if nothing is to run.
 
         Then it was restored from the run-cache or is no command at all. Call `finish` when the commands have ended.
         """
@@ -287,18 +283,14 @@ class Pipeline:
             "remote": {"core": {"remote": remote}, "remote": {remote: dict(self.repo.config["remote"][remote])}},
         }  # fmt: skip
 
-    def receive(self, name, key, value):
-        """Bring the outputs of a stage that ran elsewhere here, by its run-cache entry on the remote."""
-        stage, cache = self.stages[name], self.repo.stage_cache
+    def receive(self, name, entry):
+        """Bring the outputs of a stage that ran elsewhere here, by its run-cache entry."""
+        stage = self.stages[name]
         with _as_stage_failure():
-            remote, here = _remote_cache(self.repo, "fetch"), cache._get_cache_path(key, value)
-            os.makedirs(os.path.dirname(here), exist_ok=True)
-            generic.copy(remote.fs, _run_path(remote, key, value), self.repo.cache.legacy.fs, here)
-            entry = cache._load_cache(key, value)
             objects = _objects(self.repo, stage, entry)
             _pull(self.repo, objects)
             self._pushed |= objects
-            cache._create_stage(entry, wdir=stage.wdir).checkout()
+            self.repo.stage_cache._create_stage(entry, wdir=stage.wdir).checkout()
 
     def from_git(self):
         """The paths that other machines get by git: DVC files, and what stages read and none writes but those first."""
@@ -315,22 +307,16 @@ class Pipeline:
     def is_lock_due(self):
         return any(lock.is_due() for lock in self._locks.values())
 
-    def write_locks(self):
-        """Write the lock files that have something new and whose time has come."""
-        for lock in self._locks.values():
-            if lock.is_due():
-                self._write(lock)
+    def write_locks(self, ended=False, complete=False):
+        """Write the lock files that have something new and whose time has come; all of them when the run has `ended`.
 
-    def close_locks(self, complete):
-        """Write what is left; `complete` unless the run was cut short and the next one is to take it up."""
+        `complete` if it was not cut short, in which case the next one is to take it up.
+        """
         for lock in self._locks.values():
-            self._write(lock)
+            if (ended or lock.is_due()) and lock.write():
+                self.repo.scm_context.track_file(relpath(lock.path))
             if complete:
                 lock.forget()
-
-    def _write(self, lock):
-        if lock.write():
-            self.repo.scm_context.track_file(relpath(lock.path))
 
     def _holder(self):
         with contextlib.suppress(OSError, ValueError, psutil.Error):
@@ -357,24 +343,17 @@ class Visit:
             stage.save_deps()
             if _get_stage_hash(stage) != parcel["key"]:
                 raise DvcException("the stage reads or runs something else there than on the driver: commit it first")
-
-    def commands(self):
-        return _commands(self._stage)
+            self.commands = _commands(stage)
 
     def deliver(self):
-        """Push the outputs and the run-cache entry to the remote; return the entry's (key, value)."""
+        """Push the outputs to the remote; return the run-cache entry."""
         stage, repo = self._stage, self._repo
         with repo.lock, _as_stage_failure():
             stage.save()
             stage.commit()
             entry = to_single_stage_lockfile(stage)
-            key, value = _get_stage_hash(stage), _get_cache_hash(entry)
             _push(repo, _objects(repo, stage, entry))
-            remote = _remote_cache(repo, "push")
-            there = _run_path(remote, key, value)
-            remote.fs.makedirs(remote.fs.parent(there), exist_ok=True)
-            generic.copy(repo.cache.legacy.fs, repo.stage_cache._get_cache_path(key, value), remote.fs, there)
-            return key, value
+            return entry
 
     def close(self):
         self._repo.close()
@@ -389,8 +368,7 @@ class LockFile:
 
     def __init__(self, path, order, folder):
         self.path, self._order = path, order
-        name = hashlib.sha256(str(path).encode()).hexdigest()[:16]
-        self._note, self._temporary = folder / f"{name}.json", folder / f"{name}.partial"
+        self._note = folder / f"{_digest(str(path))[:16]}.json"
         self._new, self._written, self._data, self._known = {}, None, None, None
         self._due = time.monotonic()
 
@@ -405,7 +383,23 @@ class LockFile:
         if not self._new:
             return False
         began = time.monotonic()
-        self._update()
+        text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
+        before = _digest(text)
+        if self._data is None or before != self._written:  # another `dvc` command wrote it between
+            self._data = parse_yaml_for_update(text, self.path) or {"schema": "2.0"}
+        stages = self._data.setdefault("stages", {})
+        if self._known is None:
+            self._known = self._known_before(before, stages)
+        stages.update(self._new)
+        for name in self._order:
+            if name in stages and name not in self._known:
+                stages[name] = stages.pop(name)
+        text = dumps_yaml(self._data)
+        self._new, self._written = {}, _digest(text)
+        # Before the file itself: a run may be killed between the two.
+        files.write_json(self._note, {"known": sorted(self._known), "texts": [before, self._written]})
+        with files.replacing(self.path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
         self._due = time.monotonic() + max(LOCK_SHARE * (time.monotonic() - began), 2)
         return True
 
@@ -413,32 +407,11 @@ class LockFile:
         """The run came to its end: what it added is old from now on."""
         self._note.unlink(missing_ok=True)
 
-    def _update(self):
-        text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
-        if self._data is None or _digest(text) != self._written:  # another `dvc` command wrote it between
-            self._data = parse_yaml_for_update(text, self.path)
-            if not self._data:
-                self._data = {"schema": "2.0"}
-            self._data["stages"] = self._data.get("stages", {})
-        stages = self._data["stages"]
-        if self._known is None:
-            self._known = self._known_before(text, stages)
-        stages.update(self._new)
-        for name in self._order:
-            if name in stages and name not in self._known:
-                stages[name] = stages.pop(name)
-        before, text = _digest(text), dumps_yaml(self._data)
-        self._new, self._written = {}, _digest(text)
-        # Before the file itself: a run may be killed between the two.
-        self._note.write_text(json.dumps({"known": sorted(self._known), "texts": [before, self._written]}))
-        self._temporary.write_text(text, encoding="utf-8")
-        os.replace(self._temporary, self.path)
-
-    def _known_before(self, text, stages):
+    def _known_before(self, digest, stages):
         """The entries that were there before this run, or before the one that was cut short and left this text."""
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            note = json.loads(self._note.read_text())
-            if _digest(text) in note["texts"]:
+        with contextlib.suppress(InputError, KeyError, TypeError):
+            note = files.read_json(self._note)
+            if digest in note["texts"]:
                 return set(note["known"])
         return set(stages)
 
@@ -475,14 +448,6 @@ def _pull(repo, objects):
         raise DvcException("not everything is on the DVC remote")
 
 
-def _remote_cache(repo, command):
-    return repo.cloud.get_remote_odb(None, command, hash_name="md5-dos2unix")
-
-
-def _run_path(remote, key, value):
-    return remote.fs.join(remote.path, "runs", key[:2], key, value)
-
-
 def _digest(text):
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -496,31 +461,26 @@ def _find(stages, targets):
         here = [stage for stage in stages if stage.path == path]
         named = [stage for stage in here if name in (None, getattr(stage, "name", None), stage.raw_data.generated_from)]
         if not named:
-            known = dict.fromkeys(stage.raw_data.generated_from or stage.name or relpath(stage.path) for stage in here)
-            where = f"{relpath(path)} has no stage {name}" if here else f"{relpath(path)} has no stages"
-            raise InputError(f"{where}; use " + (", ".join(known) if known else "dvc.yaml or full/dvc.yaml"))
+            known = dict.fromkeys(stage.raw_data.generated_from or stage.name for stage in here)
+            use = ", ".join(known) or "dvc.yaml or full/dvc.yaml"
+            raise InputError(f"{relpath(path)} has no stage {name or 'at all'}; use {use}")
         wanted += named
     return list(dict.fromkeys(wanted))
 
 
-_read_param_file, _load_path = dvc.dependency.param.read_param_file, dvc.utils.serialize.load_path
-
-
 @contextlib.contextmanager
 def _quick_and_quiet():
-    """Spare DVC what it repeats for each stage, and keep it from drawing or asking; yield its `rwlock`.
+    """Spare DVC what it repeats for each stage, and keep it from drawing or asking.
 
     One lock on all files of the run replaces those that it takes and releases several times a stage.
     """
-    params = ParamFiles()
     replaced = [
         (dvc.rwlock, "rwlock", lambda *arguments: contextlib.nullcontext()),
-        (dvc.dependency.param, "read_param_file", params.read),
-        (dvc.utils.serialize, "load_path", params.load),
+        (dvc.dependency.param, "read_param_file", read_params),
+        (dvc.utils.serialize, "load_path", load_params),
         (dvc.prompt, "confirm", lambda *arguments: False),
     ]
     loggers = {logging.getLogger("dvc"): logging.WARNING, logging.getLogger("dvc.progress"): logging.CRITICAL}
-    rwlock = dvc.rwlock.rwlock
     with contextlib.ExitStack() as stack:
         for logger, level in loggers.items():
             stack.callback(logger.setLevel, logger.level)
@@ -528,44 +488,32 @@ def _quick_and_quiet():
         for owner, name, replacement in replaced:
             stack.callback(setattr, owner, name, getattr(owner, name))
             setattr(owner, name, replacement)
-        yield rwlock
+        yield
 
 
-class ParamFiles:
-    """Parameter files, parsed once for as long as they stay the same."""
-
-    def __init__(self):
-        self._parsed = {}
-
-    def load(self, path, fs=None, **options):
-        """Stands in for DVC's `load_path`; who calls it must not change what it returns."""
-        if options:
-            return _load_path(path, fs, **options)
-        status = os.stat(path)
-        version = status.st_mtime_ns, status.st_size, status.st_ino
-        key = os.path.abspath(path)
-        if self._parsed.get(key, (None,))[0] != version:
-            self._parsed[key] = version, _load_path(path, fs)
-        return self._parsed[key][1]
-
-    def read(self, fs, path, key_paths=None, flatten=False, **options):
-        """Stands in for DVC's `read_param_file`: {key path: value} for the dotted key paths that the file has."""
-        if not flatten or options or not key_paths:
-            return _read_param_file(fs, path, key_paths, flatten, **options)
-        try:
-            found = {key_path: _value_at(self.load(path, fs), key_path) for key_path in key_paths}
-        except LookupError:  # missing, an index or a pattern: DVC's search, which is slow
-            return _read_param_file(fs, path, key_paths, flatten)
-        # Copied as one, as if parsed anew: YAML would write a value that two stages share as an alias.
-        return copy.deepcopy(found)
+@functools.lru_cache(maxsize=8)
+def _parsed(path, fs, version):
+    """A parameter file, parsed once for as long as it stays the same."""
+    return load_path(path, fs)
 
 
-def _value_at(values, key_path):
-    for key in key_path.split("."):
-        if not isinstance(values, dict):
-            raise LookupError
-        values = values[key]
-    return values
+def load_params(path, fs):
+    """Stands in for DVC's `load_path`; who calls it must not change what it returns."""
+    status = os.stat(path)
+    return _parsed(os.path.abspath(path), fs, (status.st_mtime_ns, status.st_size, status.st_ino))
+
+
+def read_params(fs, path, key_paths=None, flatten=False, **options):
+    """Stands in for DVC's `read_param_file`: {key path: value} for the dotted key paths that the file has."""
+    if not flatten or options or not key_paths:
+        return read_param_file(fs, path, key_paths, flatten, **options)
+    values = load_params(path, fs)
+    try:
+        found = {key_path: functools.reduce(operator.getitem, key_path.split("."), values) for key_path in key_paths}
+    except (LookupError, TypeError):  # missing, an index or a pattern: DVC's search, which is slow
+        return read_param_file(fs, path, key_paths, flatten)
+    # Copied as one, as if parsed anew: YAML would write a value that two stages share as an alias.
+    return copy.deepcopy(found)
 
 
 @contextlib.contextmanager

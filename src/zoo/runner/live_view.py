@@ -22,17 +22,17 @@ class LiveView:
         self._past = past
         self._console = console or Console(highlight=False)
         self._began, self._since, self._state = time.monotonic(), {}, {}
-        self._live = None
+        live = Live(console=self._console, get_renderable=self._draw, auto_refresh=False, transient=True)
+        self._live = live if self._console.is_terminal else None
 
     def __enter__(self):
-        if self._console.is_terminal:
-            self._live = Live(console=self._console, get_renderable=self._draw, auto_refresh=False, transient=True)
-            self._live.__enter__()
+        if self._live:
+            self._live.start()
         return self
 
     def __exit__(self, *error):
         if self._live:
-            self._live.__exit__(*error)
+            self._live.stop()
 
     def note(self, name, state, states):
         """A stage has come to a state."""

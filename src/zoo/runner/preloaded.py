@@ -72,11 +72,11 @@ class Forked:
         with contextlib.suppress(OSError):  # it was ended already
             self._connection.send(b"go")
 
-    def wait(self):
-        """Until it has ended; its number is its own until `status`."""
+    def join(self):
+        """Wait until it has ended; its number is its own until `wait`."""
         self._connection.recv(MOST_BYTES)
 
-    def status(self):
+    def wait(self):
         """Its exit status, below zero a signal's number."""
         with contextlib.suppress(OSError):
             self._connection.send(b"seen")
@@ -108,13 +108,11 @@ def serve(control):
         message, descriptors, _, _ = socket.recv_fds(control, MOST_BYTES, 2)
         if not message:
             os._exit(0)
-        with contextlib.ExitStack() as stack:
-            for descriptor in descriptors:
-                stack.callback(os.close, descriptor)
-            if not os.fork():
-                stack.pop_all()
-                control.close()
-                return watch(socket.socket(fileno=descriptors[0]), descriptors[1], json.loads(message))
+        if not os.fork():
+            control.close()
+            return watch(socket.socket(fileno=descriptors[0]), descriptors[1], json.loads(message))
+        for descriptor in descriptors:
+            os.close(descriptor)
 
 
 def watch(connection, output, message):
@@ -132,16 +130,17 @@ def watch(connection, output, message):
 
 
 def prepare(connection, output, message):
-    """Become what a new process would be: a group of its own, its files, folder and environment. Returns the words."""
+    """Become what a new process would be: a group of its own, its output, folder and environment. Returns the words.
+
+    Standard input is /dev/null already.
+    """
     os.setsid()
     connection.send(str(os.getpid()).encode())
     if not connection.recv(MOST_BYTES):
         os._exit(1)
     connection.close()
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for ours, standard in ((nothing, 0), (output, 1), (output, 2)):
-        os.dup2(ours, standard)
-    os.close(nothing)
+    for standard in (1, 2):
+        os.dup2(output, standard)
     os.close(output)
     os.chdir(message["folder"])
     os.environ.clear()

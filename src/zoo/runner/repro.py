@@ -6,8 +6,9 @@ What a stage is and whether it has changed is DVC's to say (`dvc_graph`); where 
 
 import concurrent.futures
 import contextlib
-import functools
+import graphlib
 import os
+import re
 import signal
 import time
 
@@ -28,27 +29,27 @@ def reproduce(targets=(), jobs=None, keep_going=False, dry=False, force=False, p
     0: everything is up to date; 1: a stage failed; 128 + the signal's number: stopped by it, what had finished is kept.
     """
     with dvc_graph.opened(targets, force, pull) as pipeline:
-        log_of = functools.partial(log_path, pipeline.folder)
         if dry:
             print("\n".join(dry_run(pipeline)))
             return 0
+        logs = {name: pipeline.folder / "logs" / f"{re.sub('[/:]', '-', name)}.log" for name in pipeline.steps}
         with contextlib.ExitStack() as stack:
             while not pipeline.reserve_first(stack):
                 time.sleep(TICK_SECONDS)
             if ray:
                 from zoo.runner import cluster
 
-                runner = stack.enter_context(cluster.connected(ray, pipeline, jobs, log_of))
+                runner = stack.enter_context(cluster.connected(ray, pipeline, jobs, logs))
             else:
                 imports = {name: step.imports for name, step in pipeline.steps.items() if step.imports}
                 places = jobs or len(os.sched_getaffinity(0))
-                runner = stack.enter_context(contextlib.closing(Local(places, log_of, imports)))
+                runner = stack.enter_context(contextlib.closing(Local(places, logs, imports)))
             stopped = stack.enter_context(_signals())
             view = stack.enter_context(LiveView(pipeline.steps, runner.places, _seconds(pipeline.folder)))
             run = Run(pipeline, runner, view, keep_going, stopped)
             run.go()
         files.write_json(pipeline.folder / "seconds.json", _seconds(pipeline.folder) | view.seconds)
-        view.summarise(run.why, lambda name: tail(log_of(name)))
+        view.summarise(run.why, lambda name: tail(logs[name]))
         if stopped:
             return 128 + stopped[0]
         return int("failed" in run.state.values())
@@ -78,107 +79,90 @@ class Run:
     def __init__(self, pipeline, runner, view, keep_going, stopped):
         self.pipeline, self.runner, self.view = pipeline, runner, view
         self.keep_going, self.stopped = keep_going, stopped
-        self.steps = pipeline.steps
+        self.steps = pipeline.steps  # in the order in which `dvc repro` would run them, as is `state`
         self.state = dict.fromkeys(self.steps, "waiting")
         self.why = {}
         self._running = {}
-        self._missing = {name: len(step.after) for name, step in self.steps.items()}
-        self._dependents = {name: [] for name in self.steps}
-        for name, step in self.steps.items():
-            for other in step.after:
-                self._dependents[other].append(name)
+        self._waiting = graphlib.TopologicalSorter({name: step.after for name, step in self.steps.items()})
+        self._waiting.prepare()
+        self._unchecked = set(self._waiting.get_ready())
 
     def go(self):
         """Move all stages on until none can be; leave the lock files written."""
-        order = {name: place for place, name in enumerate(self.steps)}
-        self._unchecked = {name for name, count in self._missing.items() if not count}
-        self._changed = set()
-        done = set()
         try:
             while True:
                 with self.pipeline.locked():
-                    for future in sorted(done, key=lambda future: order[self._running[future]]):
-                        self._end(self._running.pop(future), future)
-                    self._advance(order)
+                    for future in [future for future in self._running if future.done()]:
+                        self._attempt(self._end, self._running.pop(future), future)
+                    self._advance()
                     self.pipeline.write_locks()
                 if not self._running or self.stopped:
                     break
-                done = set()
+                done = False
                 while not (done or self.stopped or self.pipeline.is_lock_due()):
                     self.view.refresh(self.state)
                     done, _ = concurrent.futures.wait(self._running, TICK_SECONDS, concurrent.futures.FIRST_COMPLETED)
         finally:
             self._stop()
 
-    def _advance(self, order):
+    def _advance(self):
         """Check what is ready and start what may start, in plan order; stages that run alone come last."""
         while not self.stopped and (self.keep_going or "failed" not in self.state.values()):
-            startable = self._startable()
-            if startable:
-                name = min(startable, key=order.get)
-                self._changed.remove(name)
-                self._start(name)
+            if name := self._startable():
+                self._attempt(self._start, name)
             elif self._unchecked:
-                name = min(self._unchecked, key=order.get)
+                name = next(name for name in self.steps if name in self._unchecked)
                 self._unchecked.remove(name)
-                self._check(name)
+                self._attempt(self._check, name)
             else:
                 break
 
     def _startable(self):
-        running = set(self._running.values())
+        """The first stage that has changed and has a place, or None."""
+        running = self._running.values()
         if len(running) >= self.runner.places or any(self.steps[name].alone for name in running):
-            return []
-        together = [name for name in self._changed if not self.steps[name].alone]
-        return together if together or running or self._unchecked else list(self._changed)
+            return None
+        changed = [name for name, state in self.state.items() if state == "changed"]
+        together = [name for name in changed if not self.steps[name].alone]
+        return next(iter(together if together or running or self._unchecked else changed), None)
 
-    @contextlib.contextmanager
-    def _failing(self, name):
+    def _attempt(self, step, name, *more):
+        """Take a step with a stage; where it fails, nothing that needs the stage will run."""
         try:
-            yield
+            step(name, *more)
         except StageFailed as failure:
-            self._fail(name, str(failure))
+            self.why[name] = str(failure)
+            self._set(name, "failed")
+            lost = {name}
+            for other, step in self.steps.items():
+                if step.after & lost and self.state[other] == "waiting":
+                    lost.add(other)
+                    self._set(other, "skipped")
 
     def _check(self, name):
-        with self._failing(name):
-            if self.pipeline.changed(name):
-                self._changed.add(name)
-                self._set(name, "changed")
-            else:
-                self._settle(name, "unchanged")
+        if self.pipeline.changed(name):
+            self._set(name, "changed")
+        else:
+            self._settle(name, "unchanged")
 
     def _start(self, name):
-        with self._failing(name):
-            if commands := self.pipeline.start(name):
-                self._running[self.runner.start(name, commands)] = name
-                self._set(name, "running")
-            else:
-                self.pipeline.finish(name)
-                self._settle(name, "restored")
+        if commands := self.pipeline.start(name):
+            self._running[self.runner.start(name, commands)] = name
+            self._set(name, "running")
+        else:
+            self.pipeline.finish(name)
+            self._settle(name, "restored")
 
     def _end(self, name, future):
-        with self._failing(name):
-            if why := self.runner.collect(name, future):
-                raise StageFailed(why)
-            self.pipeline.finish(name)
-            self._settle(name, "ran")
+        if why := self.runner.collect(name, future):
+            raise StageFailed(why)
+        self.pipeline.finish(name)
+        self._settle(name, "ran")
 
     def _settle(self, name, state):
         self._set(name, state)
-        for other in self._dependents[name]:
-            self._missing[other] -= 1
-            if not self._missing[other] and self.state[other] == "waiting":
-                self._unchecked.add(other)
-
-    def _fail(self, name, why):
-        self.why[name] = why
-        self._set(name, "failed")
-        after = list(self._dependents[name])
-        while after:
-            other = after.pop()
-            if self.state[other] != "skipped":
-                self._set(other, "skipped")
-                after += self._dependents[other]
+        self._waiting.done(name)
+        self._unchecked |= set(self._waiting.get_ready())
 
     def _stop(self):
         """Whatever ended the loop: end what runs, keep what has finished, write the locks."""
@@ -189,13 +173,12 @@ class Run:
         with self.pipeline.locked():
             for future, name in self._running.items():
                 if future in finished:
-                    self._end(name, future)
+                    self._attempt(self._end, name, future)
                 else:  # whatever its status: a stage that is told to end may say that all is well
                     with contextlib.suppress(StageFailed):
                         self.pipeline.withdraw(name)
                     self._set(name, "stopped")
-            self._running = {}
-            self.pipeline.close_locks(complete=not self.stopped and "stopped" not in self.state.values())
+            self.pipeline.write_locks(ended=True, complete=not self.stopped and "stopped" not in self.state.values())
         self.view.refresh(self.state)
 
     def _set(self, name, state):
@@ -221,18 +204,9 @@ def _signals():
             signal.signal(number, handler)
 
 
-def log_path(folder, name):
-    """Where the output of a stage goes."""
-    (folder / "logs").mkdir(exist_ok=True)
-    return folder / "logs" / f"{name.replace('/', '-').replace(':', '-')}.log"
-
-
 def tail(log):
     """The last lines of a log file; none if there is no file."""
-    try:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
-        return []
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
     # A progress bar rewrites its line: only what it showed last counts.
     return [line.rpartition("\r")[2] for line in lines if line.strip()][-TAIL_LINES:]
 
