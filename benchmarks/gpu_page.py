@@ -1,5 +1,6 @@
 """reports/gpu: the results of visits to machines with a GPU, one JSON file each, and README.md, rendered from these."""
 
+import math
 import textwrap
 import zipfile
 from collections import Counter
@@ -110,16 +111,24 @@ def of_determinism(visit):
 
 
 def of_training(visit):
-    """Steps, seconds and the headline metric of each experiment."""
+    """Steps, seconds and the headline metric of each experiment, and what its whole budget of captured steps takes."""
+    step_ms = {row.name: row.graph_ms for rows in visit.steps.values() for row in rows if row.graph_ms}
     rows = [
-        dict(row) | {"share": row.steps / row.budget if row.steps and row.budget else None} for row in visit.training
+        dict(row) | {"share": row.steps / row.budget, "whole": row.budget * step_ms.get(row.name, math.nan) / 1e3}
+        for row in visit.training
+        if row.steps and row.budget
     ]
     if rows:
-        whole = sum(row["share"] == 1 for row in rows)
+        whole, timed = sum(row["share"] == 1 for row in rows), [row["whole"] for row in rows if row["name"] in step_ms]
         yield f"{whole} of {len(rows)} experiments were trained for their whole budget, one seed each, side by side."
+        yield (
+            f"At the captured steps' times, one after the other, the whole budgets of {len(timed)} of them come to "
+            f"{sum(timed):.0f} s, readings and validation apart."
+        )
         yield table(rows, {
             "name": "experiment", "steps": "steps", "share": "share of the budget", "seconds": "seconds",
-            "diverged_at_step": "diverged at step", "headline": "metric", "value": "value", "error": "note",
+            "whole": "whole budget in captured steps, seconds", "diverged_at_step": "diverged at step",
+            "headline": "metric", "value": "value", "error": "note",
         })  # fmt: skip
 
 
@@ -181,4 +190,5 @@ def table(rows, columns=None):
     if columns:
         frame = frame.reindex(columns=list(columns)).rename(columns=columns)
     frame = frame.replace("", None).dropna(axis="columns", how="all").convert_dtypes()
+    frame = frame.astype(object).where(frame.notna(), None)
     return frame.to_markdown(index=False, floatfmt=".3g", missingval="")

@@ -1,5 +1,6 @@
 """Run the code of this checkout, whatever is installed, and only as DVC hashed it. Every stage imports it first."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -15,7 +16,10 @@ except ImportError:
     remedy = "run `. .venv/bin/activate` first, or `make setup` where there is no .venv"
     sys.exit(f"{SCRIPT.name}: {sys.executable} has none of this project's packages: {remedy}")
 
-sys.path.insert(0, str(HERE.parent / "src"))
+SOURCE = str(HERE.parent / "src")
+sys.path.insert(0, SOURCE)
+if SCRIPT.parent == HERE:  # what it starts finds the same: fork servers of Python 3.11 do not take over sys.path
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [SOURCE, os.environ.get("PYTHONPATH")]))
 
 from zoo import code  # noqa: E402, the path comes first
 from zoo.errors import InputError  # noqa: E402

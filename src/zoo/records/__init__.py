@@ -33,6 +33,24 @@ class Identity(Record):
     structure_sha256: str
 
 
+def read(model, at, text=None):
+    """The record that the file `at` holds, or `text`, its content elsewhere. Raises InputError, see `files_of`."""
+    with files.reading(at):
+        content = at.read_bytes() if text is None else text
+    try:
+        return model.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        wrong = f"{at}: {'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
+        again = "delete it and run `dvc repro` again"
+        raise InputError(f"{wrong}: the file is damaged or of another version; {again}") from None
+
+
+def write(at, record):
+    """Write a record to the file `at`, whole or not at all."""
+    files.write_json(at, record.model_dump(exclude_unset=True))
+
+
 def files_of(model, kind, key="experiment", characters=None):
     """The functions (folder, path, read, write) of one kind of record: reports/<profile>/<kind>/<name>.json.
 
@@ -48,23 +66,13 @@ def files_of(model, kind, key="experiment", characters=None):
     def path(profile, name):
         return folder(profile) / f"{name[:characters]}.json"
 
-    def read(profile, name, text=None):
-        at = path(profile, name)
-        with files.reading(at):
-            content = at.read_bytes() if text is None else text
-        try:
-            return model.model_validate_json(content)
-        except ValidationError as error:
-            first = error.errors()[0]
-            wrong = f"{at}: {'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
-            again = "delete it and run `dvc repro` again"
-            raise InputError(f"{wrong}: the file is damaged or of another version; {again}") from None
+    def read_one(profile, name, text=None):
+        return read(model, path(profile, name), text)
 
-    def write(record, profile=None):
-        at = path(profile or record.profile, getattr(record, key))
-        files.write_json(at, record.model_dump(exclude_unset=True))
+    def write_one(record, profile=None):
+        write(path(profile or record.profile, getattr(record, key)), record)
 
-    return folder, path, read, write
+    return folder, path, read_one, write_one
 
 
 def versions(*distributions):
