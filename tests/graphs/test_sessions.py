@@ -174,3 +174,19 @@ def test_levels_of_optimisation(tmp_path, level, nodes):
 def test_options_of_cuda_change_nothing_about_a_refusal(graph, options):
     with pytest.raises(sessions.UnsupportedGraphError, match="cannot run on CUDAExecutionProvider alone"):
         sessions.open_session(graph, CUDA, **options)
+
+
+def test_a_loop_in_a_cuda_graph_is_refused_in_plain_words(graph, monkeypatch):
+    """As onnxruntime 1.31 says it, at the end of a long line."""
+    says = "FAIL : This session cannot use the graph capture feature as the model has control flow nodes"
+
+    def refuse(*arguments, **options):
+        raise RuntimeError(says)
+
+    monkeypatch.setattr(sessions, "_open", refuse)
+    with pytest.raises(
+        sessions.UnsupportedGraphError, match=r"\.onnx has a loop, which cannot be part of a CUDA graph"
+    ):
+        sessions.open_session(graph, CUDA, cuda_graph=True)
+    with pytest.raises(sessions.UnsupportedGraphError, match="cannot run on CUDAExecutionProvider alone: FAIL"):
+        sessions.open_session(graph, CUDA)

@@ -48,7 +48,8 @@ def open_session(path, provider=CPU, threads=1, **options):
 
     Raises InputError when the graph is missing or damaged, UnsupportedGraphError when `provider` cannot run all of it.
     """
-    if not Path(path).is_file():
+    path = Path(path)
+    if not path.is_file():
         raise InputError(f"{path} is missing: run `dvc repro`, which makes it")
     try:
         session = _open(str(path), provider, threads, **options)
@@ -56,6 +57,8 @@ def open_session(path, provider=CPU, threads=1, **options):
         kind = type(error).__name__
         if provider == CPU or kind in ("InvalidProtobuf", "InvalidGraph"):
             raise InputError(f"{path} is damaged ({kind}): delete it and run `dvc repro` again") from error
+        if options.get("cuda_graph") and "control flow" in str(error):
+            raise UnsupportedGraphError(f"{path.name} has a loop, which cannot be part of a CUDA graph") from error
         raise UnsupportedGraphError(f"{path} cannot run on {provider} alone: {one_line(error)}") from error
     nodes_per_provider(session)
     return session
