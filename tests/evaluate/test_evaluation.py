@@ -489,6 +489,23 @@ def test_each_verb_draws_one_picture(tmp_path, verb, graph):
     assert_pictures(pictured(tmp_path, verb, {verb: graph}), verb)
 
 
+def test_codes_that_are_decoded_are_draws_of_the_prior(tmp_path, monkeypatch):
+    """Of the deviation that the graph says; a hundred draws of two numbers miss it by less than a fifth."""
+    drawn = {}
+    monkeypatch.setattr(evaluation, "_draw_samples", lambda case, verb, name, values: drawn.update({name: values}))
+    described, deviation = sessions.described, {"deviation": 2.0}
+
+    def with_deviation(session):
+        graph, takes = described(session)
+        return graph, takes | {"inputs": {name: one | deviation for name, one in takes["inputs"].items()}}
+
+    monkeypatch.setattr(sessions, "described", with_deviation)
+    graphs = {"decode": conditional_decoder(random_weights(2, 784), random_weights(10, 784))}
+    evaluation.decode(case(tmp_path, graphs))
+    assert drawn["code"].dtype == numpy.float32
+    assert drawn["code"].std() == pytest.approx(2.0, rel=0.2)
+
+
 @pytest.mark.parametrize("encode", [posterior(random_weights(784, 2), 0), encoder(random_weights(784, 2))])
 def test_decode_draws_one_picture(tmp_path, encode):
     graphs = {"encode": encode, "decode": decoder(random_weights(2, 784, scale=1))}

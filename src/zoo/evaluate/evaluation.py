@@ -88,7 +88,9 @@ def decode(case):
     if size == 2 and not labelled:
         _draw_plane(case, variational)
     elif variational or labelled:
-        _draw_samples(case, "decode", "code", generator.standard_normal((100, size), dtype=numpy.float32))
+        deviation = sessions.described(case.graphs["decode"])[1]["inputs"]["code"].get("deviation", 1.0)
+        codes = deviation * generator.standard_normal((100, size), dtype=numpy.float32)
+        _draw_samples(case, "decode", "code", codes)
     else:  # no prior to draw from: walk from the code of one test image to the next one's
         ends = next(iter(case.run("encode", image=case.images[:11]).values()))
         walk = [a + (b - a) * share for a, b in itertools.pairwise(ends) for share in numpy.linspace(0, 1, 10)]

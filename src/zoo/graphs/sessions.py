@@ -119,8 +119,8 @@ def check(session, feeds):
 
     Whatever runs a graph calls this first, once for a set of feeds: some others would end the process.
     """
-    graph, described = _interface(session)
-    interface.check(described, feeds, graph)
+    graph, takes = described(session)
+    interface.check(takes, feeds, graph)
 
 
 def host(session, feeds):
@@ -191,7 +191,7 @@ def metadata(session):
 
 def random_feeds(session, sizes, seed=0):
     """Random arrays for every input, as `interface.draw` has them for the sizes {"batch": 16, "time": 20}."""
-    return interface.draw(_interface(session)[1]["inputs"], sizes, seed)
+    return interface.draw(described(session)[1]["inputs"], sizes, seed)
 
 
 def run_batched(session, feeds, batch):
@@ -216,7 +216,7 @@ def run_batched(session, feeds, batch):
     }
 
 
-def _interface(session):
+def described(session):
     """(which graph it is, what `interface.describe` wrote of it). Raises InputError for a graph without that."""
     about = metadata(session)
     graph = "/".join(about.get(key, "?") for key in ("profile", "experiment", "seed", "verb"))
