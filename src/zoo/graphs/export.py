@@ -81,8 +81,9 @@ def parity(network, verb, model, run):
 
     The bound of the largest difference is 1e-5 times the larger of 1 and the largest output. Where it is passed, the
     network is computed in float64 as well. Where weights are so large that its own float32 rounding, the 99 % quantile
-    of its distance from float64, is of that size, the bound is ten times that. Outputs that a near-tie decides (the
-    place of a maximum, say), at most one in a hundred, are left out: see `_undecided`.
+    of its distance from float64, is of that size, the bound is ten times that; at a place in the tail beyond, ten times
+    its own. Outputs that a near-tie decides (the place of a maximum, say), at most one in a hundred, are left out: see
+    `_undecided`. What the check says are the difference and the bound of the place that comes nearest to its bound.
 
     Raises RuntimeError beyond that or where an output is not finite. Of a run that diverged only the places that are
     not finite are compared, and the outcome is recorded.
@@ -113,7 +114,8 @@ def parity(network, verb, model, run):
         open_ = [_undecided(double, *one, bound) for one in zip(compared, roundings, strict=True)]
         undecided = max(float(places.mean()) for places in open_)
         if undecided <= MOST_UNDECIDED:
-            largest = max(float(one[~places].max(initial=0)) for one, places in zip(differences, open_, strict=True))
+            decided = ~numpy.concatenate(open_)
+            largest, bound = nearest(*(numpy.concatenate(one)[decided] for one in (differences, roundings)), bound)
     if run["diverged_at_step"] is None and not (finite and largest <= bound):
         raise RuntimeError(f"{verb}: differs from the network by {largest:.3g}, allowed {bound:.3g}; {finite=}")
     return Check(largest_difference=largest, bound=bound, calls=len(calls), finite=finite, undecided=undecided)
@@ -136,6 +138,16 @@ def _in_double(module, values):
         return _outputs(module, [value.double() if value.is_floating_point() else value for value in values])
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def nearest(differences, roundings, bound):
+    """(difference, bound) of the place that comes nearest to its bound.
+
+    The bound of a place is `bound`, or ten times the network's own rounding there where that is more.
+    """
+    bounds = numpy.maximum(bound, TIMES_ROUNDING * roundings)
+    place = (differences / bounds).argmax()
+    return float(differences[place]), float(bounds[place])
 
 
 def _undecided(double, compared, rounding, bound):
