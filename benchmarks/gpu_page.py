@@ -136,14 +136,15 @@ def of_graphs(visit):
     """Which graphs did not run on CUDA, and how far the others were from the CPU."""
     if not visit.graphs:
         return
+    refused = visit.refused
     relative = {
         f"{row.of}, batch {row.batch}": max(
             one.largest_difference / max(1, one.scale) for one in (row.host, row.bound, row.graph)
         )
-        for row in visit.whole
-        if row.host.scale is not None
+        for row in visit.graphs
+        if row not in refused and row.host.scale is not None
     }
-    text = f"{len(visit.whole)} of {len(visit.graphs)} graphs ran whole on CUDA in all three modes."
+    text = "{} of {} graphs ran whole on CUDA in all three modes.".format(*visit.whole)
     if relative:
         worst = max(relative, key=relative.get)
         text += (
@@ -151,12 +152,11 @@ def of_graphs(visit):
             f"({worst})."
         )
     yield text
-    refused = [row for row in visit.graphs if row not in visit.whole]
     if refused:
-        reasons = [row.host.error or row.bound.error or row.graph.error for row in refused]
         yield table([
-            {"graph": row.of, "batch": row.batch, "refused": shortened(reason)}
-            for row, reason in zip(refused, reasons, strict=True)
+            {"exported graph": row.of, "batch": row.batch}
+            | {mode: shortened(getattr(row, mode).error or "runs") for mode in ("host", "bound", "graph")}
+            for row in refused
         ])  # fmt: skip
 
 

@@ -282,7 +282,7 @@ def test_the_report_of_a_visit(tmp_path, monkeypatch):
     records.write(gpu.FOLDER / "results.json", VISIT)
     text = words(reported.gather())
     assert "**Test GPU 9000**, with the code of commit abc1234" in text
-    assert "2 of 3 experiments were captured as a CUDA graph, 1.500 to 4 times faster" in text
+    assert "2 of 3 experiments were captured as a CUDA graph, 1.5 to 4.0 times faster" in text
     assert "1 of 2 exported graphs ran whole on CUDA in all three modes" in text
     assert "No GPU" not in text
 

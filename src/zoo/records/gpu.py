@@ -140,9 +140,15 @@ class Visit(Record):
         }
 
     @property
+    def refused(self):
+        """The rows of `graphs` that did not run in all three modes."""
+        return [row for row in self.graphs if any(one.error for one in (row.host, row.bound, row.graph))]
+
+    @property
     def whole(self):
-        """The graphs that ran in all three modes."""
-        return [row for row in self.graphs if not any(one.error for one in (row.host, row.bound, row.graph))]
+        """(how many graphs ran in all three modes at every batch, how many were tried)."""
+        tried = {row.of for row in self.graphs}
+        return len(tried - {row.of for row in self.refused}), len(tried)
 
 
 def visits():
