@@ -358,3 +358,11 @@ def test_zoo_from_elsewhere(checkout, root):
     assert (done.returncode, (checkout / "made").read_text()) == (1, "old")
     assert done.stderr.startswith(f"small.py: zoo was imported from {root}, not from {checkout}")
     assert done.stderr.count("\n") == 1
+
+
+def test_what_a_stage_starts_runs_the_same_code(checkout):
+    """Also a process that takes over nothing but the environment, as the fork server of Python 3.11 does."""
+    program = "import zoo; print(zoo.__file__)"
+    stage(checkout, during=f"import subprocess, sys; subprocess.run([sys.executable, '-c', {program!r}])")
+    done = run(checkout, "python", "stages/small.py")
+    assert (done.stdout, done.returncode) == (f"{checkout}/src/zoo/__init__.py\n", 0)
