@@ -26,7 +26,7 @@ def prepare(seed, threads, device, tf32=False):
     torch.set_flush_denormal(True)
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # that serves to find what reads it: nothing does
+    torch.utils.deterministic.fill_uninitialized_memory = False  # it costs time, and changes no result here
     set_precision(tf32)
     torch.manual_seed(seed)
     if device == "cuda" and not torch.cuda.is_available():
