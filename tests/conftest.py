@@ -1,5 +1,8 @@
 """What every test runs under: the repository root as working folder, exact floats, properties that repeat exactly."""
 
+import environment  # noqa: F401  # before what reads the environment when it is imported
+
+# isort: split
 import signal
 from pathlib import Path
 
