@@ -2,15 +2,20 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
-from zoo import cli, files
-from zoo.report import render
+from zoo import cli, code, files, params
+from zoo.report import band, render
 
 ROW = {
     "key": "reconstruct.mse", "label": "MSE", "unit": "", "mean": 0.00095, "low": None, "high": None, "floor": None,
@@ -40,9 +45,28 @@ ABOVE, BELOW = f"# Zoo\n\ntext | above\n{render.START}\n", f"\n{render.END}\nbel
 
 
 @pytest.fixture
-def zoo(root):
+def zoo(monkeypatch, capfd):
+    """Call `zoo` with arguments: in this process, its exit status and what it and what it started printed."""
+
     def call(*arguments):
-        code = "import sys; sys.argv[0] = 'zoo'; from zoo.cli import main; main()"
+        monkeypatch.setattr(sys, "argv", ["zoo", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            sys.exit(cli.main())  # as the installed script does
+        status = ended.value.code
+        if isinstance(status, str):  # which Python's end prints
+            print(status, file=sys.stderr)
+        printed, errors = capfd.readouterr()
+        return SimpleNamespace(returncode=1 if isinstance(status, str) else status or 0, stdout=printed, stderr=errors)
+
+    return call
+
+
+@pytest.fixture
+def started(root):
+    """The same as a process."""
+
+    def call(*arguments):
+        code = "import sys; sys.argv[0] = 'zoo'; from zoo.cli import main; sys.exit(main())"
         environment = os.environ | {"PYTHONPATH": str(root / "src")}
         command = [sys.executable, "-c", code, *arguments]
         return subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -61,16 +85,16 @@ def names_of(folder):
     return list(yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))["models"])
 
 
-def test_check_counts_the_experiments(zoo, folder):
-    done = zoo("check")
+def test_check_counts_the_experiments(started, folder):
+    done = started("check")
     assert (done.returncode, done.stderr) == (0, "")
     assert f"params.yaml: {len(names_of(folder))} experiments" in done.stdout
 
 
-def test_check_names_what_is_wrong(zoo, folder):
+def test_check_names_what_is_wrong(started, folder):
     text = (folder / "params.yaml").read_text(encoding="utf-8")
     (folder / "params.yaml").write_text(text.replace("fit: {batch: 60}", "fit: {batch: 0}"), encoding="utf-8")
-    done = zoo("check")
+    done = started("check")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("zoo: params.yaml: models.cae_strided.fit.batch = 0: ")
     assert len(done.stderr.splitlines()) == 1
@@ -81,18 +105,51 @@ def test_check_in_another_folder(zoo, tmp_path, monkeypatch):
     assert zoo("check").stderr == "zoo: params.yaml is missing: run this from the project's top folder\n"
 
 
-@pytest.mark.parametrize("arguments", [[], ["chekc"], ["--help"]])
-def test_without_a_command_all_are_named(zoo, arguments):
+COMMANDS = ("repro", "compare", "benchmark", "check", "clean", "plots", "readme", "twin")
+
+
+def test_help_lists_the_commands_and_imports_nothing_large(root):
+    source = "import sys; sys.argv = ['zoo', '--help']; from zoo.cli import main\ntry: main()\n"
+    source += "finally: print(*sys.modules, file=sys.stderr)"
+    environment = os.environ | {"PYTHONPATH": str(root / "src")}
+    done = subprocess.run([sys.executable, "-c", source], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert all(f"    {name} " in done.stdout or f"    {name}\n" in done.stdout for name in COMMANDS)
+    assert not {"dvc", "numpy", "pydantic", "ruamel.yaml", "torch"} & set(done.stderr.split())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_a_command(capsys, monkeypatch, name):
+    monkeypatch.setattr(sys, "argv", ["zoo", name, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    shown = capsys.readouterr()
+    assert (ended.value.code, shown.err) == (0, "")
+    assert shown.out.startswith(f"usage: zoo {name}")
+
+
+def test_version_is_that_of_pyproject_and_the_commit(root, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["zoo", "--version"])
+    assert cli.main() is None
+    version = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert re.fullmatch(rf"zoo {re.escape(version)}( \([0-9a-f]{{7,40}}(-dirty)?\))?\n", capsys.readouterr().out)
+
+
+def test_profiles_are_those_of_params_yaml():
+    assert cli.PROFILES == params.PROFILES
+
+
+@pytest.mark.parametrize("arguments", [[], ["chekc"]])
+def test_without_a_command_that_there_is(zoo, arguments):
     done = zoo(*arguments)
-    assert done.returncode == (0 if arguments == ["--help"] else 2)
-    for name in ("check", "repro", "compare", "benchmark", "readme", "plots", "twin"):
-        assert name in done.stdout + zoo("chekc").stderr
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "COMMAND" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [(["check", "quick"], "unrecognized arguments: quick"), (["benchmark", "fast"], "invalid choice: 'fast'"),
-     (["repro", "--jobs", "0"], "0 is not a number of stages"), (["compare"], "required: REV")],
+     (["repro", "--jobs", "0"], "0 is not a number of stages"), (["compare"], "required: BASE")],
 )  # fmt: skip
 def test_wrong_arguments(zoo, folder, arguments, named):
     done = zoo(*arguments)
@@ -116,6 +173,7 @@ def checkout(root, tmp_path):
 def test_repro_checks_params_yaml_first(zoo, checkout, monkeypatch):
     text = (checkout / "params.yaml").read_text(encoding="utf-8")
     (checkout / "params.yaml").write_text(text.replace("by: resnet", "by: resnt"), encoding="utf-8")
+    monkeypatch.setattr(code, "ROOT", checkout)
     for folder in (checkout, checkout / "full"):
         monkeypatch.chdir(folder)
         assert zoo("repro", "--dry").stderr == (
@@ -123,17 +181,16 @@ def test_repro_checks_params_yaml_first(zoo, checkout, monkeypatch):
         )
 
 
-def test_a_checkout_runs_its_own_code_in_the_environment_of_another(zoo, checkout, monkeypatch):
+def test_a_checkout_runs_its_own_code_in_the_environment_of_another(started, checkout, monkeypatch):
     """As in a git worktree, whose `zoo` is that of the first checkout."""
     cli_file = checkout / "src" / "zoo" / "cli.py"
     text = cli_file.read_text(encoding="utf-8")
-    cli_file.write_text(text.replace("experiments, nothing wrong", "experiments in a copy"), encoding="utf-8")
+    cli_file.write_text(text.replace("the experiments of ReproZoo", "a copy of the project"), encoding="utf-8")
     for folder in (checkout, checkout / "full"):
-        (folder / "params.yaml").write_bytes((checkout / "params.yaml").read_bytes())
         monkeypatch.chdir(folder)
-        done = zoo("check")
+        done = started("--help")
         assert (done.returncode, done.stderr) == (0, "")
-        assert "experiments in a copy" in done.stdout
+        assert "a copy of the project" in done.stdout
 
 
 # ---- zoo twin
@@ -154,6 +211,7 @@ def test_full_is_the_twin_of_dvc_yaml(root):
 
 
 def test_twin_writes_the_file(zoo, checkout, monkeypatch, root):
+    monkeypatch.setattr(code, "ROOT", checkout)
     monkeypatch.chdir(checkout)
     assert zoo("twin").stderr == ""
     assert (checkout / cli.TWIN).read_bytes() == (root / cli.TWIN).read_bytes()
@@ -165,8 +223,11 @@ def test_twin_writes_the_file(zoo, checkout, monkeypatch, root):
 
 
 @pytest.fixture
-def readme(folder):
+def readme(root, folder):
     files.write_json(files.report("full", "summary.json"), SUMMARY)
+    for source in band.SOURCES:
+        source.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / source, source)
     path = folder / "README.md"
     path.write_text(f"{ABOVE}an old table{BELOW}", encoding="utf-8")
     return path
@@ -179,17 +240,33 @@ def test_readme_changes_between_the_markers_alone(readme):
     assert text.endswith(BELOW)
     block = text.removeprefix(ABOVE).removesuffix(BELOW)
     assert "old table" not in block
-    rows = [line for line in block.splitlines() if line.startswith("| [cae_strided]")]
+    rows = [line for line in block.splitlines() if "[cae_strided](reports/full/README.md#cae_strided)" in line]
     assert len(rows) == 1
-    for part in ("two strided convolutions", "0.00095", "0.000948159", "**reproduced**", "5,000 steps, seed 0"):
+    for part in ("| MSE |", "0.00095", "0.000948159", "**reproduced**"):
         assert part in rows[0]
-    assert "| Pictures are sharp. | write-up 001 | **holds** | cae_strided MSE 0.0009500 (claimed < 0.01) |" in block
+    assert "Published figures, one per experiment: reproduced 1. Verbal claims: holds 1." in block
+    assert "commit" not in block
+
+
+def test_readme_says_of_which_commit_the_report_says_it_is(readme):
+    files.report("full", "README.md").write_text("> **The figures below are those of commit 81a3487.**\n")
+    cli.readme()
+    assert "are those of commit 81a3487:" in readme.read_text(encoding="utf-8")
+
+
+def test_readme_draws_the_picture(root, readme):
+    cli.readme()
+    drawn, committed = (np.asarray(Image.open(path).convert("L"), float) for path in (band.PATH, root / band.PATH))
+    assert drawn.shape == committed.shape
+    assert np.abs(drawn - committed).mean() < 1
+    digits = band._digits(root / band.AUTOENCODER, 3)
+    assert np.abs(digits[1].astype(float) - digits[0]).mean() > 25 > np.abs(digits[2].astype(float) - digits[0]).mean()
+    cells = band._cells(root / band.CLASSIFIER).astype(float).mean(axis=2)
+    assert np.diag(cells).max() < 100 < cells[~np.eye(10, dtype=bool)].min()
 
 
 def test_readme_says_where_the_records_are_missing(zoo, readme):
-    assert zoo("readme").stdout.startswith(
-        "reports/full/metrics is missing: reports/full/summary.json is of an earlier"
-    )
+    assert zoo("readme").stdout.startswith("reports/full/metrics is missing: the report is of an earlier version")
     files.report("full", "metrics").mkdir()
     assert zoo("readme").stdout == ""
 
@@ -209,6 +286,7 @@ def test_readme_again_changes_nothing(readme):
         ("reports/full/summary.json", None, ("reports/full/summary.json is missing", "zoo repro full/dvc.yaml")),
         ("reports/full/summary.json", '{"order": [', ("reports/full/summary.json is damaged", "dvc repro")),
         ("reports/full/summary.json", '{"order": []}', ("summary.json lacks claims", "dvc repro")),
+        (band.LATENCY, None, (str(band.LATENCY), "git restore")),
     ],
 )
 def test_readme_without_what_it_needs(zoo, folder, readme, name, text, words):

@@ -1,15 +1,19 @@
-"""The `zoo` command: what is done to the project as a whole. DVC runs the stages."""
+"""The `zoo` command: what is done to the project as a whole. Only a command that needs a large package imports it."""
 
 import argparse
+import importlib.metadata
+import inspect
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-from zoo import code, files, params
+from zoo import code, files
 from zoo.errors import InputError
 
+ABOUT = "Run, measure and compare the experiments of ReproZoo. `zoo COMMAND --help` tells more of a command."
+PROFILES = ("quick", "full")
 README = Path("README.md")
 PIPELINE, TWIN = Path("dvc.yaml"), Path("full", "dvc.yaml")
 TWIN_HEADER = """\
@@ -20,35 +24,55 @@ vars: [{profile: full, root: ..}, ../params.yaml]
 
 
 def check():
-    """Check all of params.yaml without running anything."""
+    """Check all of params.yaml without running anything.
+
+    The first value that the code or another entry does not accept is named in one line, and the exit status is 1.
+    """
     from zoo.check import check
 
-    print(f"{params.PATH}: {len(check())} experiments, nothing wrong")
+    print(f"params.yaml: {len(check())} experiments, nothing wrong")
 
 
 def readme():
-    """Rewrite the result table of README.md from reports/full/summary.json."""
+    """Write the results and the picture of README.md again from reports/full."""
+    from zoo.report import band, render
+
+    block = results()
+    band.draw()
+    _rewrite(README, README, lambda text: render.rewrite_block(text, block))
+    records = files.report("full", "metrics")
+    if not records.exists():
+        print(f"{records} is missing: the report is of an earlier version; `zoo repro full/dvc.yaml` makes both")
+
+
+def results():
+    """The results for README.md. Raises InputError where reports/full/summary.json is missing."""
+    from zoo import params
     from zoo.report import render
 
     summary = files.report("full", "summary.json")
     if not summary.exists():
         raise InputError(f"{summary} is missing: run `zoo repro full/dvc.yaml`, which makes it")
-    block = render.readme_block(files.read_json(summary))
-    _rewrite(README, README, lambda text: render.rewrite_block(text, block))
-    records = files.report("full", "metrics")
-    if not records.exists():
-        print(f"{records} is missing: {summary} is of an earlier version; `zoo repro full/dvc.yaml` makes both")
+    entries = params.section(params.read(), "models")
+    families = {name: entry.get("family", "") for name, entry in entries.items()}
+    return render.readme_block(files.read_json(summary), families)
 
 
 def benchmark(profile, control):
-    """Measure latency again on this machine: all graphs of a profile, then other runtimes beside them."""
+    """Measure latency again on this machine.
+
+    All graphs of a profile are timed, then other runtimes beside ONNX Runtime. `zoo repro` then renews the report.
+    """
     for stage, option in [("benchmark", "--control")] if control else [("benchmark", "--again"), ("peers", "--again")]:
         if subprocess.run([sys.executable, f"stages/{stage}.py", profile, option]).returncode:
             raise InputError(f"{stage} {profile} failed; the reason stands above")
 
 
 def plots():
-    """Let the pages of `dvc plots` open without a network, from now on in this clone."""
+    """Let the pages of `dvc plots` open without a network.
+
+    Writes .dvc/plots.html, the template of these pages, which `make setup` does once per clone.
+    """
     from zoo.runner import plots
 
     plots.install()
@@ -56,25 +80,37 @@ def plots():
 
 
 def repro(**options):
-    """Bring stages up to date as `dvc repro` would, several at a time."""
+    """Bring stages up to date as `dvc repro` does, several at a time.
+
+    Uses DVC's graph, change detection, cache and lock: `dvc status` then finds everything up to date. Ctrl-C keeps the
+    stages that have finished.
+    """
     if Path.cwd().is_relative_to(code.ROOT):  # and not another project
         from zoo.check import check
 
-        check(code.ROOT / params.PATH)
+        check(code.ROOT / "params.yaml")
     from zoo.runner.repro import reproduce
 
     return reproduce(**options)
 
 
 def compare(base, head, profile, **options):
-    """Say what a commit changed: quality, latency and graphs of every experiment."""
+    """Show what a commit changed in quality, latency and graphs of every experiment.
+
+    The records of the full profile come from git, those of the quick profile from DVC's cache.
+    """
     from zoo.compare.view import run
 
     return run((base, head), profile, **options)
 
 
 def clean(profile):
-    """Remove what trainings of a profile have kept, and all outputs of experiments that params.yaml no longer has."""
+    """Remove saved states of trainings, and outputs of removed experiments.
+
+    A state lets an interrupted training go on, and saves a finished seed from being trained again.
+    """
+    from zoo import params
+
     names = params.section(params.read(), "models")
     kinds = ("checkpoints", "cost", "curves", "figures", "graphs", "judged", "metrics", "parity", "predictions", "runs")
     outputs = [*Path("artifacts", profile).glob("*/*"), *Path("reports", profile).glob("*/*")]
@@ -85,7 +121,10 @@ def clean(profile):
 
 
 def twin():
-    """Write full/dvc.yaml, the pipeline of the full profile, from dvc.yaml."""
+    """Write full/dvc.yaml, the pipeline of the full profile, from dvc.yaml.
+
+    Run it after each edit of dvc.yaml; a test compares the two files.
+    """
     _rewrite(PIPELINE, TWIN, twin_of)
 
 
@@ -106,43 +145,66 @@ def _rewrite(source, target, change):
         temporary.write_text(text, encoding="utf-8")
 
 
+def version():
+    """The version of the package and, in a git checkout, the commit: `zoo 0.1.0 (f9d688b)`."""
+    git = ["git", "-C", code.ROOT, "describe", "--always", "--dirty", "--exclude=*"]
+    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip() if (code.ROOT / ".git").exists() else ""
+    return f"zoo {importlib.metadata.version('repro-zoo')}" + (f" ({commit})" if commit else "")
+
+
 def parser():
     """The arguments of every command."""
-    top = argparse.ArgumentParser(prog="zoo", description=__doc__, allow_abbrev=False)
-    commands = top.add_subparsers(metavar="COMMAND", required=True)
+    layout = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+    top = argparse.ArgumentParser(prog="zoo", description=ABOUT, **layout)
+    top.add_argument("--version", action="store_true", help="print the version and the commit, and exit")
+    commands = top.add_subparsers(metavar="COMMAND", title="commands")
 
-    def add(function):
-        summary = function.__doc__.splitlines()[0]
-        command = commands.add_parser(function.__name__, help=summary, description=summary, allow_abbrev=False)
+    def add(function, *examples):
+        text = inspect.getdoc(function)
+        epilog = "examples:\n" + "\n".join(f"  {example}" for example in examples) if examples else None
+        command = commands.add_parser(
+            function.__name__, help=text.splitlines()[0], description=text, epilog=epilog, **layout
+        )
         command.set_defaults(function=function)
         return command.add_argument
 
-    add(check)
-    option = add(repro)
-    option("targets", nargs="*", metavar="TARGET", help="as for dvc repro; default: dvc.yaml")
+    option = add(
+        repro,
+        "zoo repro                                 the quick profile: dvc.yaml",
+        "zoo repro -j 4 full/dvc.yaml              the full profile, four stages at a time",
+        "zoo repro train@resnet evaluate@resnet    some stages, and what they need",
+        "zoo repro --dry                           what would run",
+    )
+    option("targets", nargs="*", metavar="TARGET", help="a dvc.yaml file, a stage or a group; default: dvc.yaml")
     option("-j", "--jobs", type=_count, metavar="N", help="stages at a time; default: the number of usable cores")
-    option("-k", "--keep-going", action="store_true", help="go on with what does not need a failed stage")
-    option("-f", "--force", action="store_true", help="run stages that have not changed, too")
-    option("--dry", action="store_true", help="print what would run")
-    option("--pull", action="store_true", help="fetch what is missing from the DVC remote")
-    option("--ray", metavar="ADDRESS", help="run stages on a Ray cluster; see README.md")
-    option = add(compare)
-    option("base", metavar="REV", help="a commit, as git takes it: HEAD~1, main, d99c86c")
-    option("head", metavar="REV", nargs="?", help="the commit to compare with it; default: the working tree")
-    option("--profile", choices=params.PROFILES, help="default: the profiles that both sides ran")
-    option("--all", dest="every_row", action="store_true", help="list also what is the same or not comparable")
+    option("-k", "--keep-going", action="store_true", help="after a failure, run what does not need the failed stage")
+    option("-f", "--force", action="store_true", help="run all stages, also those that have not changed")
+    option("--dry", action="store_true", help="print what would run, and run nothing")
+    option("--pull", action="store_true", help="fetch missing outputs from the DVC remote rather than run their stages")
+    option("--ray", metavar="ADDRESS", help="run stages on a Ray cluster: see 'Several machines' in README.md")
+    option = add(
+        compare,
+        "zoo compare HEAD~1                                        the working tree against a commit",
+        "zoo compare main HEAD --markdown changes.md               two commits",
+        "zoo compare main --profile quick --fail-on worse          for CI",
+    )
+    option("base", metavar="BASE", help="a commit, as git names it: HEAD~1, main, d99c86c")
+    option("head", metavar="HEAD", nargs="?", help="the commit to compare with BASE; default: the working tree")
+    option("--profile", choices=PROFILES, help="default: the profiles that both sides have run")
+    option("--all", dest="every_row", action="store_true", help="also list rows that are the same or not comparable")
     option(
         "--fail-on", action="append", default=[], choices=("worse", "not-comparable"), metavar="WHAT",
-        help="exit with 1 where a row is worse, or not-comparable; 2: a side has no records; may be given twice",
+        help="exit with 1 if a row is `worse`, or `not-comparable`; with 2 if a side has no records; may be repeated",
     )  # fmt: skip
-    option("--markdown", metavar="FILE", help="write the tables as Markdown, too")
-    option("--html", metavar="FILE", help="write them as a page, too")
-    option = add(benchmark)
-    option("profile", choices=params.PROFILES)
-    option("--control", action="store_true", help="time equal structures apart, and print how far they differ")
-    add(clean)("profile", choices=params.PROFILES)
-    add(readme)
+    option("--markdown", metavar="FILE", help="also write the tables as Markdown")
+    option("--html", metavar="FILE", help="also write the tables as an HTML page")
+    option = add(benchmark, "zoo benchmark quick && zoo repro    measure again, then renew the report")
+    option("profile", choices=PROFILES)
+    option("--control", action="store_true", help="time graphs of equal structure, and print how far they differ")
+    add(check)
+    add(clean)("profile", choices=PROFILES)
     add(plots)
+    add(readme)
     add(twin)
     return top
 
@@ -175,7 +237,12 @@ def main():
     """Run the command that the first argument names; its exit status."""
     try:
         run_own_checkout()
-        options = vars(parser().parse_args())
+        arguments = parser()
+        options = vars(arguments.parse_args())
+        if options.pop("version"):
+            return print(version())
+        if "function" not in options:
+            arguments.error("name a COMMAND: `zoo --help` lists them")
         return options.pop("function")(**options)
     except InputError as error:
         sys.exit(f"zoo: {error}")
