@@ -1,4 +1,4 @@
-"""The whole check of params.yaml: each section by its typed model, and each name in it by what it refers to."""
+"""Validation of the whole params.yaml: each section against its typed model, and each name against its target."""
 
 import difflib
 import math
@@ -19,7 +19,7 @@ TENSORS_PER_BATCH = {"images": 2, "text": 3}  # labelled images add two
 
 
 class Zoo(NamedTuple):
-    """The experiments, the networks of their model files, and what each experiment can do."""
+    """The experiments, the networks of their model files, their verbs, and the experiments that are judged."""
 
     entries: dict
     networks: dict
@@ -28,9 +28,9 @@ class Zoo(NamedTuple):
 
 
 def check(path=params.PATH):
-    """The experiments in the file at `path`, {name: experiments.Entry}.
+    """Return the experiments in the file at `path`: {name: experiments.Entry}.
 
-    Raises InputError on the first thing wrong, naming the key, its value, and what to do.
+    Raises InputError for the first error, naming the key, its value and what to do.
     """
     values = params.read(path)
     _keys("", values, SECTIONS)
@@ -58,7 +58,7 @@ def check(path=params.PATH):
     for profile in params.PROFILES:
         training.training(values, profile)
         _verbs(zoo, "benchmark.both.as_written", benchmark.benchmark(values, profile).as_written)
-        _verbs(zoo, "peers.both.verbs", benchmark.peers(values, profile).verbs)
+        _verbs(zoo, f"peers.{profile}.verbs", benchmark.peers(values, profile).verbs)
         benchmark.settings(values, profile, 1, with_peers=True, visit=True)
     figures = published.figures(values)
     _published(zoo, figures, params.load(published.Curves, values, "published_curves"))
@@ -81,12 +81,12 @@ def _sources(zoo, sources, modules):
 
 
 def _network(zoo, name, entry):
-    """`net` and `size` against the constructor of the network."""
+    """Check `net` and `size` against the constructor of the network."""
     network = zoo.networks[entry.file]
     for profile in params.PROFILES:
         where, size = f"models.{name}.size.{profile}", getattr(entry.size, profile)
         for key in size.model_extra.keys() & entry.net.keys():
-            _refuse(f"{where}.{key}", size.model_extra[key], f"stands in models.{name}.net too: remove one of them")
+            _refuse(f"{where}.{key}", size.model_extra[key], f"is also in models.{name}.net: remove one of them")
         _keys(where, size.model_extra, network.keys)
         _keys(f"models.{name}.net", entry.net | size.model_extra, network.keys, entry.file)
         for key, value in (entry.net | size.model_extra).items():
@@ -94,12 +94,12 @@ def _network(zoo, name, entry):
                 _refuse(f"models.{name}.net.{key}", value, f"use one of {', '.join(network.options[key])}")
         given = TENSORS_PER_BATCH[entry.data] + (0 if size.labelled is None else 2)
         if given != (network.batch or given):
-            reason = f"gives {given} tensors a batch, {entry.file} takes {network.batch}"
-            _refuse(f"models.{name}.data", entry.data, f"{reason}: name other data, or mend size.labelled")
+            reason = f"gives {given} tensors per batch, {entry.file} takes {network.batch}"
+            _refuse(f"models.{name}.data", entry.data, f"{reason}: choose other data or fix size.labelled")
 
 
 def _players(zoo, name, entry):
-    """`players` against the parts of the network, the losses that it yields, and the optimiser's options."""
+    """Check `players` against the network's parts, the losses that it yields, and the optimiser's options."""
     network = zoo.networks[entry.file]
     for player, options in entry.players.items():
         where = f"models.{name}.players.{player}"
@@ -115,13 +115,13 @@ def _players(zoo, name, entry):
 
 
 def _start(zoo, name, entry):
-    """`start` is the experiment's own data, or another experiment with the same seeds and a part in common."""
+    """Check that `start` is the experiment's own data, or an experiment with the same seeds and a part in common."""
     where, chain = f"models.{name}.start", [name]
     while (start := zoo.entries[chain[-1]].start).startswith("checkpoints/"):
         chain.append(start.removeprefix("checkpoints/"))
         _known(f"models.{chain[-2]}.start", chain[-1], zoo.entries)
         if chain[-1] in chain[:-1]:
-            _refuse(where, entry.start, "comes back to itself: begin one of these experiments from data")
+            _refuse(where, entry.start, "is circular: start one of these experiments from data")
     if len(chain) == 1:
         if start != f"data/{entry.data}.npz":
             _refuse(where, start, f"is not the data of this experiment: write data/{entry.data}.npz")
@@ -154,7 +154,7 @@ def _verbs(zoo, where, verbs):
 
 
 def _metric(zoo, where, name, metric):
-    """Hold the metric of an experiment to the registry of metrics and to what that experiment can do."""
+    """Check that a metric is registered and that the experiment can have it."""
     _known(where, metric, metrics.terms())
     verb, entry, term = metric.partition(".")[0], zoo.entries[name], metrics.terms()[metric]
     if verb == "training":
@@ -169,7 +169,7 @@ def _metric(zoo, where, name, metric):
     elif fits and term.needs:
         fits, reason = entry.net.get(term.needs), f"{name} has no {term.needs} in net"
     if not fits or term.by_class:
-        _refuse(where, metric, f"{reason if not fits else 'has a value a class'}: name another metric")
+        _refuse(where, metric, f"{reason if not fits else 'has one value per class'}: name another metric")
 
 
 def _published(zoo, figures, curves):
@@ -198,12 +198,12 @@ def _claims(zoo, found, figures):
 
 
 def _leaves(values, where=""):
-    """Refuse what no section may hold: text that DVC would interpolate, and impossible numbers."""
+    """Reject what no section may contain: strings that DVC would interpolate, and impossible numbers."""
     if isinstance(values, (dict, list)):
         for key, value in values.items() if isinstance(values, dict) else enumerate(values):
             _leaves(value, f"{where}.{key}" if where else str(key))
     elif isinstance(values, str) and "${" in values:
-        _refuse(where, values, "DVC replaces what stands in ${}: write it otherwise")
+        _refuse(where, values, "DVC interpolates ${...}: rephrase it")
     elif isinstance(values, float) and not math.isfinite(values):
         _refuse(where, values, "should be a finite number")
     elif not isinstance(values, (str, float, int, type(None))):
@@ -213,11 +213,11 @@ def _leaves(values, where=""):
 
 
 def _keys(where, values, known, taker=None):
-    """Hold the keys of `values` to those that are known; with a `taker`, which takes them, all must be there."""
+    """Reject keys of `values` that are not in `known`. With a `taker`, which requires them all, reject missing keys."""
     for key in values:
         if key not in known:
             place = f"{where}.{key}" if where else key
-            raise InputError(f"{params.PATH}: {place}: no such key is known here; {_hint(key, known)}")
+            raise InputError(f"{params.PATH}: {place}: unknown key; {_hint(key, known)}")
     for key in sorted(known - values.keys()) if taker else ():
         raise InputError(f"{params.PATH}: {where}.{key} is missing: {taker} takes it; add it")
 
@@ -228,7 +228,7 @@ def _known(where, name, names):
 
 
 def _hint(name, names):
-    """Which of the `names` may have been meant."""
+    """Suggest the entry of `names` that `name` probably means."""
     close = difflib.get_close_matches(str(name), names, 1)
     shown = sorted(names)
     return f"did you mean {close[0]}?" if close else f"use one of {', '.join(shown[:9])}{', ...' * (len(shown) > 9)}"

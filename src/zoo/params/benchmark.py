@@ -1,4 +1,4 @@
-"""`benchmark` and `peers` of params.yaml: how latency is measured."""
+"""The sections `benchmark` and `peers` of params.yaml: how latency is measured."""
 
 from typing import Annotated, Literal
 
@@ -13,7 +13,7 @@ Runtime = Literal["torch", "torch_compile", "openvino"]
 
 
 class Benchmark(Strict):
-    """See the comments in params.yaml. Times are in seconds, of all blocks of a row together."""
+    """The comments in params.yaml explain the options. Calls and seconds are totals over all blocks of a row."""
 
     batches: SomeDistinct[Count]
     time: Count
@@ -22,7 +22,7 @@ class Benchmark(Strict):
     optimisations: SomeDistinct[Optimisation]
     as_written: list[Word]
     cold_start: bool
-    blocks: Annotated[int, Field(ge=3)]  # fewer have no interval
+    blocks: Annotated[int, Field(ge=3)]  # an interval needs three
     calls: Count
     seconds: Positive
     most_seconds: Positive
@@ -35,7 +35,7 @@ class Benchmark(Strict):
 
 
 class Peers(Strict):
-    """Other runtimes beside ONNX Runtime: which graphs are timed with which of them."""
+    """Which graphs are also timed with which other runtimes."""
 
     verbs: Distinct[Word]
     batches: SomeDistinct[Count]
@@ -43,15 +43,15 @@ class Peers(Strict):
 
 
 def benchmark(values, profile, visit=False):
-    """The section `benchmark` in a profile, from all of params.yaml; on a `visit` with the values of that part.
+    """Return the section `benchmark` for a profile. With `visit`, the part `visit` overrides the profile's options.
 
-    Raises InputError.
+    `values` is all of params.yaml. Raises InputError.
     """
     return params.parse(Benchmark, _section(values, "benchmark", profile, visit), "benchmark")
 
 
 def peers(values, profile, visit=False):
-    """The section `peers`, as `benchmark` returns its own. Raises InputError."""
+    """Return the section `peers`; parameters and errors as for `benchmark`."""
     return params.parse(Peers, _section(values, "peers", profile, visit), "peers")
 
 
@@ -61,10 +61,10 @@ def _section(values, key, profile, visit):
 
 
 def settings(values, profile, cores, with_peers=False, visit=False):
-    """What latency is measured with on a machine of so many `cores`, as plain values for a record.
+    """Return the latency settings for a machine with `cores` cores, as plain values for a record.
 
-    `all` threads become the number of cores, which stands beside them as "cores"; "tf32" is that of all computing. With
-    `with_peers` the keys of `peers` are there too, its batches in place of those of `benchmark`.
+    `all` threads become the number of cores, also stored as "cores"; "tf32" is the top-level option. With `with_peers`,
+    the options of `peers` are added and its batches replace those of `benchmark`.
     """
     chosen = benchmark(values, profile, visit).model_dump() | {"tf32": params.load(StrictBool, values, "tf32")}
     if with_peers:

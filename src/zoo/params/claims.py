@@ -1,4 +1,4 @@
-"""`claims` of params.yaml: what is said in words, as comparisons of what was measured; and the grammar of those."""
+"""The section `claims` of params.yaml: verbal claims as comparisons of measurements, and their grammar."""
 
 import contextlib
 import math
@@ -13,16 +13,16 @@ AT_EQUAL_STEPS = "validation_loss"
 
 
 class Measured(NamedTuple):
-    """What an experiment came to, a value a seed: `metric` is verb.metric, or AT_EQUAL_STEPS."""
+    """A metric of an experiment, one value per seed: `metric` is verb.metric or AT_EQUAL_STEPS."""
 
     experiment: str
     metric: str
 
 
 class Comparison(NamedTuple):
-    """That `left` is below (relation "<") or above (">") `right`; a side is `Measured`, or one of them a float.
+    """States that `left` is below (relation "<") or above (">") `right`. At most one side is a number.
 
-    `seeds` is "every" or "some" where that is said of every or of some seed, None where it is said of the means.
+    `seeds` is "every" or "some" if this is claimed for every or for some seed, None if it is claimed for the means.
     """
 
     seeds: str | None
@@ -40,10 +40,10 @@ class Comparison(NamedTuple):
 
 
 def comparison(text):
-    """The `Comparison` that `text` writes as LEFT < RIGHT or LEFT > RIGHT, perhaps with `every` or `some` before it.
+    """Parse `text`, LEFT < RIGHT or LEFT > RIGHT with an optional prefix `every` or `some`, as a `Comparison`.
 
-    A side is a number, or `experiment.verb.metric`, or, on both sides, `experiment.validation_loss`: the validation
-    loss at the last step at which both were validated. Raises ValueError where `text` is none of this.
+    A side is a number or `experiment.verb.metric`. Both sides may be `experiment.validation_loss`: the validation loss
+    at the last step at which both experiments were validated. Raises ValueError for any other text.
     """
     found = re.fullmatch(r"(?:(every|some) )?(\S+) ([<>]) (\S+)", str(text))
     if not found:
@@ -52,9 +52,9 @@ def comparison(text):
     one = Comparison(seeds, _side(left), relation, _side(right))
     at_equal_steps = [side.metric for side in one.measured].count(AT_EQUAL_STEPS)
     if not one.measured:
-        raise ValueError("compares two numbers; one side at least should be experiment.verb.metric")
+        raise ValueError("compares two numbers; at least one side should be experiment.verb.metric")
     if at_equal_steps == 1:
-        raise ValueError(f"{AT_EQUAL_STEPS} can be compared with that of another experiment only")
+        raise ValueError(f"{AT_EQUAL_STEPS} can only be compared with that of another experiment")
     return one
 
 
@@ -68,7 +68,7 @@ def _side(text):
 
 
 class Claim(Strict):
-    """Comparisons that must all hold; a claim may be the reason of figures that it `explains`."""
+    """Comparisons that must all hold. `explains` names the published figures whose deviation the claim explains."""
 
     says: str
     source: str
@@ -76,4 +76,4 @@ class Claim(Strict):
     explains: Distinct[str] = Field(default_factory=list)
 
 
-Claims = dict[Word, Claim]  # the section as a whole
+Claims = dict[Word, Claim]  # the whole section

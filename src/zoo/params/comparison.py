@@ -1,16 +1,16 @@
-"""`compare` of params.yaml: what `zoo compare` calls different."""
+"""The section `compare` of params.yaml: the changes that `zoo compare` reports as differences."""
 
 from zoo.params.fields import Positive, Strict
 
 
 class QualityRule(Strict):
-    """Least relative change of a mean."""
+    """Smallest relative change of a mean."""
 
     relative: Positive
 
 
 class LatencyRule(Strict):
-    """Least change of a median, relative and absolute; how many times the noise; and the drift that is too much."""
+    """Smallest change of a median: relative, absolute and in multiples of the noise; and the largest accepted drift."""
 
     relative: Positive
     microseconds: Positive
@@ -19,7 +19,7 @@ class LatencyRule(Strict):
 
 
 class Rules(Strict):
-    """The section as a whole."""
+    """The whole section."""
 
     quality: QualityRule
     latency: LatencyRule

@@ -1,4 +1,4 @@
-"""`data` of params.yaml: where each data set comes from."""
+"""The section `data` of params.yaml: the source of each data set."""
 
 from typing import Literal
 
@@ -7,16 +7,16 @@ from zoo.params.fields import PerProfile, Strict, Whole, Word
 
 
 class Source(Strict, extra="allow"):
-    """A module of zoo.data; beside it stand the arguments of its `load`: counts and seeds."""
+    """A module of zoo.data; extra keys are the arguments of its `load` (counts and seeds)."""
 
     __pydantic_extra__: dict[str, Whole]
     source: Word
 
 
-Sources = dict[Literal["images", "text"], PerProfile[Source]]  # the section as a whole
+Sources = dict[Literal["images", "text"], PerProfile[Source]]  # the whole section
 
 
 def source(values, key, profile):
-    """The `Source` of one kind of data in a profile, from all of params.yaml. Raises InputError."""
+    """Return the `Source` of a data set in a profile. `values` is all of params.yaml. Raises InputError."""
     params.known_profile(profile)
     return params.load(Source, values, "data", key, profile)

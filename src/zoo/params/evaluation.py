@@ -1,17 +1,17 @@
-"""`evaluate` and `judge` of params.yaml."""
+"""The sections `evaluate` and `judge` of params.yaml."""
 
 from zoo.params.fields import Count, Distinct, PerProfile, Strict, Word
 
 
 class Evaluation(Strict):
-    """`batch` images a call; `importance_samples`: k of the importance-weighted bound."""
+    """`batch`: images per call. `importance_samples`: k of the importance-weighted bound."""
 
     batch: Count
     importance_samples: Count
 
 
 class Judge(Strict):
-    """The classifier `by` which the generators `of` are judged, each on so many `samples`."""
+    """`by`: the judging classifier. `of`: the generators that it judges. `samples`: images per generator and seed."""
 
     by: Word
     of: Distinct[Word]

@@ -1,4 +1,4 @@
-"""`models` of params.yaml: an entry an experiment; and the registry, which is one importlib call."""
+"""The section `models` of params.yaml, one entry per experiment, and the model registry: one importlib call."""
 
 import math
 from types import SimpleNamespace
@@ -13,7 +13,7 @@ from zoo.params.fields import Count, Metric, PerProfile, Positive, Share, SomeDi
 
 
 def parts(moves):
-    """`moves`: "all", names of parts of the network, or a map from those to learning rates. Raises ValueError."""
+    """Validate `moves`: "all", a list of network parts, or a map from parts to learning rates. Raises ValueError."""
     named = isinstance(moves, (list, dict)) and moves and all(isinstance(part, str) for part in moves)
     rates = moves.values() if isinstance(moves, dict) else []
     if moves != "all" and not (named and all(isinstance(rate, float) and 0 < rate < math.inf for rate in rates)):
@@ -29,7 +29,7 @@ class Decay(Strict):
 
 
 class Fit(Strict):
-    """How batches are cut and steps are scaled. A key that is left out is not used; null is no value."""
+    """Batch size, gradient clipping and learning-rate schedule. An omitted option is off; null is not allowed."""
 
     batch: Count
     time: Count = None
@@ -45,7 +45,7 @@ class Fit(Strict):
 
 
 class Player(Strict, extra="allow"):
-    """The optimiser's own options (betas, momentum, ...) stand beside these keys; `zoo.check` knows torch's."""
+    """Weights and their optimiser. Its own options (betas, momentum, ...) are extra keys, checked by `zoo.check`."""
 
     algorithm: Literal["Adagrad", "Adam", "AdamW", "NAdam", "RMSprop", "SGD"]
     lr: Positive
@@ -53,13 +53,13 @@ class Player(Strict, extra="allow"):
 
 
 class Size(Strict, extra="allow"):
-    """What differs by profile besides steps and seeds: keys of the network's constructor, and the labelled images."""
+    """What differs by profile besides steps and seeds: constructor arguments and the number of labelled images."""
 
     labelled: Count = None
 
 
 class Shared(Strict):
-    """What is the same in each profile. `start` is data/KEY.npz, or checkpoints/NAME of which training goes on."""
+    """Options common to both profiles. `start` is data/KEY.npz, or checkpoints/NAME to start from its weights."""
 
     file: Word
     data: Word
@@ -70,31 +70,32 @@ class Shared(Strict):
 
 
 class Entry(Shared):
-    """An experiment as params.yaml has it."""
+    """An experiment as written in params.yaml."""
 
     about: str
     headline: Metric = None
+    family: str  # the report's groups, in the order of params.yaml
     size: PerProfile[Size]
     steps: PerProfile[Whole]
     seeds: PerProfile[SomeDistinct[Whole]]
-    tuned: str = None  # of a tuned entry: what was tried, by what it was chosen, on which split
+    tuned: str = None  # if tuned: what was tried, and the metric and split of the choice
 
     @model_validator(mode="after")
     def _parts_agree(self):
         if self.data == "text" and self.fit.time is None:
-            raise ValueError("fit.time is missing: how many words of text a step reads; add it")
+            raise ValueError("fit.time is missing: the number of words that a step reads; add it")
         if self.data != "text" and self.fit.time is not None:
-            raise ValueError("fit.time counts words of text, which these data are not: remove it")
+            raise ValueError("fit.time counts words, but these data are not text: remove it")
         steps = self.steps.quick, self.steps.full
         if self.players and min(steps) < 1:
-            raise ValueError("steps = {} and {}: players move for 1 step or more; add steps".format(*steps))
+            raise ValueError("steps = {} and {}: players need at least 1 step; add steps".format(*steps))
         if not self.players and max(steps):
-            raise ValueError("steps = {} and {} without players, who move: add a player".format(*steps))
+            raise ValueError("steps = {} and {} without players: add a player".format(*steps))
         return self
 
 
 class Experiment(Shared):
-    """An entry in one profile. `net` is all that the constructor takes: with what `size` has for this profile."""
+    """An entry in one profile. `net` holds all constructor arguments, including those from `size`."""
 
     name: str
     profile: str
@@ -104,50 +105,50 @@ class Experiment(Shared):
 
     @property
     def recipe(self):
-        """All that the weights follow from, data and seed apart, as plain values."""
+        """Everything that determines the weights, except data and seed, as plain values."""
         return self.model_dump(exclude={"name", "profile", "seeds"}, exclude_unset=True)
 
 
 def experiment(values, profile, name):
-    """The `Experiment` of that name, from all of params.yaml.
+    """Return the `Experiment` called `name`. `values` is all of params.yaml.
 
-    Raises InputError for an unknown profile or experiment, or a faulty entry.
+    Raises InputError if the profile or the experiment is unknown, or its entry is invalid.
     """
     params.known_profile(profile)
     if name not in (params.section(values, "models") or {}):
-        raise InputError(f"{params.PATH}: models has no experiment {name!r}: add an entry, or mend the name")
+        raise InputError(f"{params.PATH}: models has no experiment {name!r}: add an entry or fix the name")
     return in_profile(name, params.load(Entry, values, "models", name), profile)
 
 
 def entries(values):
-    """{name: Entry}, the section `models` of all of params.yaml. Raises InputError on the first thing wrong."""
+    """Return {name: Entry}, the section `models` of params.yaml. Raises InputError for the first error."""
     return params.load(dict[Word, Entry], values, "models")
 
 
 def reported(values, profile):
-    """What the report says of each experiment in a profile and no record holds: {name: plain values}, in order."""
+    """Return what the report shows of each experiment beyond its records: {name: plain values}, in order."""
     return {
-        name: {key: getattr(entry, key) for key in ("about", "headline", "tuned", "data")}
+        name: {key: getattr(entry, key) for key in ("about", "headline", "family", "tuned", "data")}
         | {key: getattr(getattr(entry, key), profile) for key in ("steps", "seeds")}
         for name, entry in entries(values).items()
     }
 
 
 def in_profile(name, entry, profile):
-    """The `Experiment` that an `Entry` is in a profile."""
+    """Return the `Experiment` of an `Entry` in a profile."""
     size, steps, seeds = (getattr(of_profile, profile) for of_profile in (entry.size, entry.steps, entry.seeds))
     shared = {key: getattr(entry, key) for key in Shared.model_fields} | {"net": entry.net | size.model_extra}
     return Experiment(**shared, name=name, profile=profile, labelled=size.labelled, steps=steps, seeds=seeds)
 
 
 def build(file, net, facts, where="net"):
-    """The network `Network(data, **net)` of the model file `file`.
+    """Return the network `Network(data, **net)` of the model file `file`.
 
-    `facts` are the data set's: what the data force (`classes` or `vocabulary`) is read from there. Raises InputError,
-    naming `where`, for what makes no network.
+    The network reads what the data determine (`classes` or `vocabulary`) from `facts`, those of the data set. Raises
+    InputError, naming `where`, if the network cannot be built.
     """
     module = code.module(f"models/{file}")
     try:
         return module.Network(SimpleNamespace(**facts), **net)
-    except Exception as error:  # torch raises all kinds for a number that makes no network
-        raise InputError(f"{params.PATH}: {where} = {net}: {' '.join(str(error).split())}; mend it") from None
+    except Exception as error:  # torch raises many kinds of errors for invalid sizes
+        raise InputError(f"{params.PATH}: {where} = {net}: {' '.join(str(error).split())}; fix it") from None

@@ -1,4 +1,4 @@
-"""The kinds of values that sections of params.yaml have in common."""
+"""Field types shared by the sections of params.yaml."""
 
 import re
 from typing import Annotated, Generic, TypeVar
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def matching(pattern, name):
-    """Validate that a text matches `pattern` as a whole; `name` says what such a text is."""
+    """Return a validator of strings that match all of `pattern`; the error message describes them by `name`."""
 
     def validate(text):
         if not re.fullmatch(pattern, text):
@@ -25,15 +25,15 @@ def matching(pattern, name):
     return AfterValidator(validate)
 
 
-# DVC interpolates names into paths, stage names and commands, where a dot would end a key and a shell reads the rest.
+# DVC interpolates names into paths, stage names and shell commands, and reads a dot as the end of a key.
 Word = Annotated[str, matching("[a-z][a-z0-9_]*", "lower-case letters, digits and _, beginning with a letter")]
 Metric = Annotated[str, matching(r"[a-z_]+\.[a-z_]+", "verb.metric")]
 
 
 def distinct(values):
-    """`values`, of which none stands there twice. Raises ValueError."""
+    """Return `values`. Raises ValueError if one is repeated."""
     if len(set(values)) < len(values):
-        raise ValueError("each may stand there once: remove the repeated one")
+        raise ValueError("should be distinct: remove the repeated one")
     return values
 
 
@@ -42,11 +42,11 @@ SomeDistinct = Annotated[list[T], Field(min_length=1), AfterValidator(distinct)]
 
 
 class Strict(BaseModel, extra="forbid", strict=True, frozen=True):
-    """Knows its keys, takes no value of another type, and does not change."""
+    """An immutable model that rejects unknown keys and values of another type."""
 
 
 class PerProfile(Strict, Generic[T]):
-    """A value that each profile has its own of."""
+    """A value for each profile."""
 
     quick: T
     full: T

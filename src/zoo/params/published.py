@@ -1,4 +1,4 @@
-"""`published` and `published_curves` of params.yaml: the figures of the write-ups, and the losses of their logs."""
+"""The sections `published` and `published_curves` of params.yaml: figures and logged losses of the write-ups."""
 
 from typing import Annotated, Literal
 
@@ -9,7 +9,7 @@ from zoo.params.fields import Finite, Positive, Strict, Whole, Word
 
 
 class Figure(Strict):
-    """A published value; `tolerance` is relative and, like the direction, set before ours was measured."""
+    """A published value. The relative `tolerance` and the direction `better` were set before our measurement."""
 
     value: Finite
     better: Literal["lower", "higher"]
@@ -18,7 +18,7 @@ class Figure(Strict):
 
 
 class Curve(Strict):
-    """Losses that a write-up's log prints, by step."""
+    """Losses from the log of a write-up, by step."""
 
     player: Word
     split: Literal["training", "validation"]
@@ -30,7 +30,7 @@ Curves = dict[Word, list[Curve]]  # {experiment: [Curve, ...]}, the section `pub
 
 
 def figures(values):
-    """{experiment: {"verb.metric": Figure}}, the section `published` of all of params.yaml. Raises InputError."""
+    """Return {experiment: {"verb.metric": Figure}} from the section `published`. Raises InputError."""
     found = params.load(dict[Word, dict[Word, dict[Word, Figure]]], values, "published")
     return {
         name: {f"{verb}.{metric}": figure for verb, metrics in verbs.items() for metric, figure in metrics.items()}

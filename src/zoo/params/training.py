@@ -1,4 +1,4 @@
-"""`device`, `threads`, `tf32` and `curve` of params.yaml: what every training has in common."""
+"""`device`, `threads`, `tf32` and `curve` of params.yaml: the options common to all training runs."""
 
 from typing import Literal
 
@@ -7,7 +7,7 @@ from zoo.params.fields import Count, Strict
 
 
 class Curve(Strict):
-    """Rows of the training curve, spread evenly over a run; `validation_items` images or words of validation data."""
+    """Rows of the training curve, evenly spaced over a run. `validation_items` counts images or words."""
 
     training_rows: Count
     validation_items: Count
@@ -15,7 +15,7 @@ class Curve(Strict):
 
 
 class Training(Strict):
-    """Settings of every training in one profile."""
+    """Options of all training runs in one profile."""
 
     device: Literal["auto", "cpu", "cuda"]
     threads: Count
@@ -24,6 +24,6 @@ class Training(Strict):
 
 
 def training(values, profile):
-    """The `Training` of a profile, from all of params.yaml (`params.read`). Raises InputError."""
+    """Return the `Training` options of a profile. `values` is all of params.yaml. Raises InputError."""
     found = {key: params.section(values, key) for key in ("device", "threads", "tf32")}
     return params.parse(Training, found | {"curve": params.of_profile(values, "curve", profile)})
