@@ -220,8 +220,8 @@ def test_quality(sides):
     accuracy = rows["mlp", "classify.accuracy"]
     assert (accuracy.change, accuracy.note) == ("-0.50 points", "1 seed: noise unknown")
     assert rows["cvae", "decode.elbo"].after == "diverged (1 of 1 seeds)"
-    assert rows["cvae", "decode.importance_bound"].note == "another number of importance samples: 50 → 100"
-    assert rows["cvae", "judge.agreement"].note == "another number of judged samples: 100 → 200"
+    assert rows["cvae", "decode.importance_bound"].note == "different number of importance samples: 50 → 100"
+    assert rows["cvae", "judge.agreement"].note == "different number of judged samples: 100 → 200"
     assert rows["lstm", "all"].note == "no record in reports/quick/metrics at v2"
 
 
@@ -234,7 +234,7 @@ def test_latency(sides):
         ("ae", "reconstruct, batch 1: cpu bound, 1 thread"): ("not comparable", "not measured (no such row) at v2"),
         ("ae", "reconstruct, batch 1: cpu graph, 1 thread"): ("not comparable", "not measured (no such row) at v1"),
         ("mlp, mlp_twin", "classify, batch 1: cpu host, 1 thread"): ("same", ""),  # one structure, timed once
-        ("cvae", "decode, batch 1: cpu host, 1 thread"): ("worse", "another structure"),
+        ("cvae", "decode, batch 1: cpu host, 1 thread"): ("worse", "different structure"),
         ("cvae", "encode"): ("not comparable", "no such graph at v2"),
         ("cvae", "generate"): ("not comparable", "no such graph at v1"),
         ("cvae", "reconstruct"): ("not comparable", "the graph's inputs or outputs have changed"),
@@ -247,7 +247,7 @@ def test_latency(sides):
 def test_graphs(sides):
     rows = rows_of(*sides, "Graphs")
     assert {key: (one.verdict, one.note) for key, one in rows.items()} == {
-        ("ae", "reconstruct"): ("same", "other weights or metadata; bytes 1,000 → 1,010"),
+        ("ae", "reconstruct"): ("same", "different weights or metadata; bytes 1,000 → 1,010"),
         ("mlp", "classify"): ("same", ""),
         ("mlp_twin", "classify"): ("same", ""),
         ("cvae", "decode"): ("different", "parameters float 6 → 10; operators Sigmoid 0 → 1"),
@@ -263,7 +263,7 @@ def test_a_stride_is_no_operator_and_makes_a_graph_different(empty):
     before = snapshot("v1")
     write("conv", {}, {"encode": graph("stride 2")})
     one = rows_of(before, compare.side(None), "Graphs")["conv", "encode"]
-    assert (one.verdict, one.note) == ("different", "other attributes, connections or constants")
+    assert (one.verdict, one.note) == ("different", "different attributes, connections or constants")
 
 
 @pytest.mark.parametrize("table", ["Quality", "Latency", "Graphs"])
@@ -286,8 +286,8 @@ def test_a_commit_against_itself_is_the_same(sides, table):
         ([0.2], [0.1], "other", "EPYC", "changed", "1 seed: noise unknown"),
         ([0.1], [0.1005], "other", "EPYC", "same", "1 seed: noise unknown"),
         ([0.1] * 2, [0.2] * 3, "other", "EPYC", "changed", "seeds: 0, 1 → 0, 1, 2; 2 seeds: noise unknown"),
-        ([0.1], [0.2], "other", "Xeon", "not comparable", "trained on another processor, 1 seed"),
-        ([0.1], [0.1005], "other", "Xeon", "not comparable", "trained on another processor, 1 seed"),
+        ([0.1], [0.2], "other", "Xeon", "not comparable", "trained on a different processor, 1 seed"),
+        ([0.1], [0.1005], "other", "Xeon", "not comparable", "trained on a different processor, 1 seed"),
         ([0.1], [0.1], "", "Xeon", "same", "1 seed: noise unknown"),  # the same graph
         ([0.1] * 3, [0.2] * 3, "other", "Xeon", "worse", ""),
         ([0.2] * 3, [0.1] * 3, "other", "Xeon", "better", ""),
@@ -305,13 +305,13 @@ def test_few_seeds_and_processors(empty, before, after, weights, processor, verd
 @pytest.mark.parametrize(
     ("changes", "metric", "note"),
     [
-        ({"source": "mnist"}, "classify.nll", "another data set: digits → mnist"),
+        ({"source": "mnist"}, "classify.nll", "different data set: digits → mnist"),
         ({"data": "x"}, "classify.nll",
-         f"another version of the data: {sha256('data')[:8]} → {sha256('x')[:8]}"),
+         f"different version of the data: {sha256('data')[:8]} → {sha256('x')[:8]}"),
         ({"verbs": {"classify": {"nll": seeds(None)}}}, "classify.nll", "no value at working tree"),
         ({"verbs": {}}, "classify.nll", "not measured at working tree"),
         ({"judge": None}, "judge.agreement", "not measured at working tree"),
-        ({"judge": ("resnet", 100, seeds(0.5))}, "judge.agreement", "another judge: mlp, seed 0 → resnet, seed 0"),
+        ({"judge": ("resnet", 100, seeds(0.5))}, "judge.agreement", "different judge: mlp, seed 0 → resnet, seed 0"),
     ],
 )  # fmt: skip
 def test_quality_that_is_not_comparable(empty, changes, metric, note):
@@ -327,11 +327,11 @@ def test_quality_that_is_not_comparable(empty, changes, metric, note):
 @pytest.mark.parametrize(
     ("changed", "options", "verdict", "note"),
     [
-        (row(10), {"machine": MACHINE | {"gpu": "H200"}}, "not comparable", "another machine, gpu: None → H200"),
+        (row(10), {"machine": MACHINE | {"gpu": "H200"}}, "not comparable", "different machine, gpu: None → H200"),
         (row(10), {"machine": MACHINE | {"onnxruntime": "9.9"}}, "same", "onnxruntime 1.31.1 → 9.9"),
-        (row(10), {"words": 35}, "not comparable", "another number of words a call: 20 → 35"),
+        (row(10), {"words": 35}, "not comparable", "different number of words per call: 20 → 35"),
         (row(10, times=None, not_measured="refused"), {}, "not comparable", "not measured (refused) at working tree"),
-        (row(10, tf32=True), {}, "not comparable", "another setting of TF32: None → True"),
+        (row(10, tf32=True), {}, "not comparable", "different TF32 setting: None → True"),
         (row(10, drift=0.2), {}, "not comparable", "the machine's pace changed by 20% within a measurement"),
         (row(10, reference=12), {}, "not comparable", "the machine's pace changed by 20% between the measurements"),
         (row(10, times=row(10)["times"] | {"p50_low_us": None}), {}, "not comparable",
@@ -434,7 +434,7 @@ def test_the_command(commits, tmp_path):
     markdown = files["--markdown"].read_text()
     times = "| 100 (99–101) | 120 (118.8–121.2) | +20.0 % | **worse** |"
     assert f"| quick | ae | reconstruct, batch 1: cpu host, 1 thread {times}" in markdown
-    assert "| quick | another number of judged samples: 100 → 200 | 1 | cvae |" in markdown
+    assert "| quick | different number of judged samples: 100 → 200 | 1 | cvae |" in markdown
     assert "reconstruct.bce" not in markdown  # the same
     assert "the change exceeds 5 % of the smaller one" in markdown
     html = files["--html"].read_text()
@@ -538,7 +538,7 @@ def test_an_unknown_revision(commits):
 def test_a_folder_that_is_no_repository(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    with pytest.raises(InputError, match="in no git repository"):
+    with pytest.raises(InputError, match="not in a git repository"):
         compare.side("HEAD")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match="git is not installed"):

@@ -3,7 +3,6 @@
 import numpy as np
 import pandas
 import pytest
-from matplotlib.text import Text
 from PIL import Image
 
 from zoo.evaluate import pictures
@@ -28,10 +27,6 @@ PEERS = pandas.DataFrame([
     ("two · encode", 1, "torch", 2.0, 1.0, 4.0),
     ("one · encode", 64, "OpenVINO", 1.5, 1.4, 1.6),
 ], columns=["name", "batch", "runtime", "ratio", "low", "high"])  # fmt: skip
-MODELS = pandas.DataFrame([
-    {"name": f"experiment {index}", "p50_us": 10.0 + index % 3, "quality": 0.9 + index / 1e3, "partial": index == 3}
-    for index in range(8)
-])  # fmt: skip
 
 
 def curve(**changes):
@@ -50,19 +45,12 @@ DRAWINGS = {
     "three_confusions": lambda path: drawing.three_confusions(
         {"tenth": np.eye(3, dtype=int), "all": np.diag([5, 0, 7])}, path
     ),
-    "curves": lambda path: drawing.curves(curve(), path),
-    "curves_published": lambda path: drawing.curves(curve(), path, {"a log": {0: 2.0, 25: 0.5}, "another": {10: 1.0}}),
-    "curves_negative": lambda path: drawing.curves(curve(loss=-1.0), path),
-    "curves_gap": lambda path: drawing.curves(curve(loss=[1.0, np.nan, np.inf, 0.5] * 10), path),
-    "curves_nothing_finite": lambda path: drawing.curves(curve(loss=np.nan), path),
+    "curves": lambda path: drawing.curves(
+        curve(loss=[1.0, np.nan, np.inf, 0.5] * 10), path, {"a log": {0: 2.0, 25: 0.5}, "another": {10: 1.0}}
+    ),
     "latency": lambda path: drawing.latency(LATENCY, path),
     "latency_overview": lambda path: drawing.latency_overview(OVERVIEW, path),
     "peers": lambda path: drawing.peers(PEERS, path, ["gone", "torch", "OpenVINO"]),
-    "quality_of_shares": lambda path: drawing.quality_against_latency(MODELS, path, "accuracy", share=True),
-    "quality_of_all": lambda path: drawing.quality_against_latency(
-        MODELS[:1].assign(quality=1), path, "it", share=True
-    ),
-    "quality_against_latency": lambda path: drawing.quality_against_latency(MODELS, path, "accuracy"),
 }
 
 
@@ -79,6 +67,23 @@ def test_equal_arrays_give_equal_small_files_of_pixels_alone(name, tmp_path):
     assert len(picture.convert("RGB").getcolors(10_000)) > 1
 
 
+@pytest.mark.parametrize("size", [(944, 189), (880, 874), (200, 100), (60, 700)])
+def test_a_thumbnail_is_the_middle_of_a_picture(size, tmp_path):
+    """White but for a grey square in the middle, 60 pixels wide: a twelfth of 270 x 360 pixels or more."""
+    picture = Image.new("L", size, 255)
+    picture.paste(80, tuple(side // 2 + edge for edge in (-30, 30) for side in size))
+    picture.save(tmp_path / "picture.png")
+    drawing.thumbnail(tmp_path / "picture.png", tmp_path / "thumbnail.png")
+    drawn = Image.open(tmp_path / "thumbnail.png").convert("L")
+    assert drawn.size == (160, 120)
+    pixels = np.asarray(drawn)
+    assert pixels[60, 80] < 100
+    dark = np.argwhere(pixels < 160)
+    assert dark.mean(axis=0) == pytest.approx([59.5, 79.5], abs=1)
+    height = min(size[1], 270, size[0] * 3 / 4, 360 * 3 / 4)
+    assert np.ptp(dark, axis=0) + 1 == pytest.approx(np.minimum([120, 160], 60 * 120 / height), abs=3)
+
+
 def drawn_axes(monkeypatch, draw):
     """The axes of the figure that `draw` would save."""
     figures_saved = []
@@ -92,6 +97,22 @@ def test_a_loss_of_many_digits_is_marked_by_powers_of_ten(monkeypatch):
     (axes,) = drawn_axes(monkeypatch, lambda: drawing.curves(curve(loss=losses), "unused"))
     marks = [axes.yaxis.get_major_formatter()(value) for value in (10, 1e6, 1e9, 1e24)]
     assert marks == ["10", "1,000,000", "1e9", "1e24"]
+
+
+@pytest.mark.parametrize(
+    ("losses", "scale", "words"),
+    [
+        ([1.0, np.nan, np.inf, 0.5] * 10, "log", []), (-1.0, "linear", []),
+        (np.nan, "linear", ["no finite loss was recorded"]),
+    ],
+    ids=["gaps", "negative", "nothing"],
+)  # fmt: skip
+def test_losses_that_are_all_positive_are_drawn_on_a_logarithmic_axis(losses, scale, words, monkeypatch):
+    (axes,) = drawn_axes(monkeypatch, lambda: drawing.curves(curve(loss=losses), "unused"))
+    assert axes.get_yscale() == scale
+    assert [text.get_text() for text in axes.texts] == words
+    drawn = [value for line in axes.lines for value in line.get_ydata() if np.isfinite(value)]
+    assert set(drawn) == set(np.ravel(losses)[np.isfinite(np.ravel(losses))])
 
 
 def test_three_confusions_show_a_tenth_of_the_images_all_of_them_and_random_answers(monkeypatch):
@@ -148,21 +169,3 @@ def test_peers_are_dots_at_their_ratios_with_their_intervals_in_a_panel_a_batch(
     assert bars(dots["OpenVINO"]) == pytest.approx(np.array([[0.8, 0, 0.8, 0]]))
     assert {container.get_label(): container.lines[0].get_xydata().tolist() for container in many.containers} == {
         "torch": [], "OpenVINO": [[1.5, 0]]}  # fmt: skip
-
-
-def test_no_name_of_a_point_covers_another_or_leaves_the_plot(monkeypatch):
-    (axes,) = drawn_axes(monkeypatch, lambda: drawing.quality_against_latency(MODELS, "unused", "accuracy"))
-    assert sorted(text.get_text() for text in axes.texts) == list(MODELS["name"])
-    figure, inside = axes.figure, axes.get_window_extent()
-    figure.canvas.draw()
-    boxes = [Text.get_window_extent(text, figure.canvas.get_renderer()) for text in axes.texts]
-    assert all(box.count_overlaps(boxes) == 1 for box in boxes)
-    assert all(inside.x0 <= box.x0 and box.x1 <= inside.x1 for box in boxes)
-
-
-def test_what_had_a_partial_budget_is_hollow(monkeypatch):
-    (axes,) = drawn_axes(monkeypatch, lambda: drawing.quality_against_latency(MODELS, "unused", "accuracy"))
-    whole, partial = axes.collections
-    assert (len(whole.get_offsets()), len(partial.get_offsets())) == (7, 1)
-    assert partial.get_facecolor().tolist() == [[1, 1, 1, 1]]
-    assert whole.get_facecolor().tolist() != [[1, 1, 1, 1]]

@@ -2,19 +2,19 @@
 
 import contextlib
 import html
+import html.parser
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas
 import pytest
 import sample_records as sample
 import scipy.stats
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -23,9 +23,8 @@ from zoo.errors import InputError
 from zoo.evaluate.metrics import terms
 from zoo.graphs.verbs import VERBS
 from zoo.records import Identity, curve, judged, latency, metrics, parity, peers, run
-from zoo.report import charts, latency_results, render, results, wording
+from zoo.report import charts, drawing, latency_results, render, results, wording
 
-ROOT = Path(__file__).parents[2]
 OUTPUTS = ("README.md", "index.html", "summary.csv", "summary.json")
 
 
@@ -46,11 +45,35 @@ def texts():
     return {name: files.report("full", name).read_text(encoding="utf-8") for name in OUTPUTS}
 
 
+def stand_in(patch, first_real=False):
+    """{file: (function, rows, options)} of what is drawn from now on: small pictures, and where asked for a real one.
+
+    What they look like is tested beside the drawing.
+    """
+    calls = {}
+
+    def replace(function, real):
+        def draw(rows, path, **options):
+            drawn = {name for name, *_ in calls.values()}
+            calls[path.name] = function, rows, options
+            if first_real and function not in drawn:
+                real(rows, path, **options)
+            else:
+                Image.new("L", (100, 50)).save(path)
+
+        patch.setattr(drawing, function, draw)
+
+    for function in ("curves", "latency", "latency_overview", "peers", "three_confusions", "thumbnail"):
+        replace(function, getattr(drawing, function))
+    return calls
+
+
 @pytest.fixture(scope="module")
 def once(tmp_path_factory):
     """The folder with the records and the report of the full profile, which no test changes."""
     folder = tmp_path_factory.mktemp("once")
-    with contextlib.chdir(folder):
+    with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:
+        stand_in(patch, first_real=True)
         sample.write("full")
         write(draw=True)
     return folder
@@ -63,34 +86,92 @@ def written(once, monkeypatch):
 
 
 @pytest.fixture
+def page(written):
+    return Page(written["index.html"]).root
+
+
+@pytest.fixture
 def tree(once, tmp_path, monkeypatch):
     """A copy of it all, to change."""
     monkeypatch.chdir(shutil.copytree(once, tmp_path / "copy"))
 
 
+@pytest.fixture
+def drawn(monkeypatch):
+    """{file: (function, rows, options)} of what is drawn."""
+    return stand_in(monkeypatch)
+
+
 def table_rows(markdown):
-    lines = [line for line in markdown.split("## Experiments")[0].splitlines() if line.startswith("| [")]
-    return {re.match(r"\| \[(\w+)\]", line)[1]: line for line in lines}
-
-
-def section(markdown, name):
-    return markdown.split(f"### {name}\n")[1].split("\n### ")[0].split("\n## ")[0]
+    """{experiment: its line} of the table of results."""
+    lines = re.findall(r'^\| (?:<a id="\w+"></a>\*\*|\[)(\w+)(.*)$', markdown.split("## Claims")[0], re.MULTILINE)
+    return dict(lines)
 
 
 def seen(page):
     """The text of a page of HTML, each cell and block on a line of its own."""
-    cells = re.sub(r"</(td|th|tr|p|li|h\d)>|<br>", "\n", page.split("<body>")[1])
+    cells = re.sub(r"</(td|th|tr|p|li|h\d|summary)>|<br>", "\n", page.split("<body>")[1].split("<script>")[0])
     return html.unescape(re.sub(r"\s*\n\s*", "\n", re.sub(r"<[^>]+>", "", cells)))
+
+
+def section(page, name):
+    """The text of an experiment's own part of the page."""
+    return seen("<body>" + page.split(f'class="experiment" id="{name}">')[1].split('class="experiment"')[0])
+
+
+class Element:
+    """One of a page of HTML."""
+
+    def __init__(self, tag, attributes):
+        self.tag, self.attributes, self.text, self.children = tag, dict(attributes), "", []
+
+    def all(self, *tags):
+        """The elements within, of these tags where some are given, in order."""
+        found = []
+        for child in self.children:
+            found += [child] * (not tags or child.tag in tags) + child.all(*tags)
+        return found
+
+
+class Page(html.parser.HTMLParser):
+    """`root` holds the elements of a page, in which every tag that is opened has to be closed in its turn."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.root = Element("", {})
+        self.open = [self.root]
+        self.feed(text)
+        self.close()
+        assert self.open == [self.root]
+
+    def handle_starttag(self, tag, attributes):
+        element = Element(tag, attributes)
+        self.open[-1].children.append(element)
+        if tag not in ("br", "img", "meta", "wbr"):
+            self.open.append(element)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop().tag == tag
+
+    def handle_data(self, data):
+        for element in self.open:
+            element.text += data
+
+
+def tables(page):
+    """[(the headings' cells, [the cells of a row])] of the tables that can be sorted."""
+    found = [table for table in Page(page).root.all("table") if "sortable" in table.attributes["class"]]
+    rows = [[row.all("th", "td") for row in table.all("tr")] for table in found]
+    return [(head, body) for head, *body in rows]
 
 
 # ---- results
 
 
-def test_every_experiment_is_in_the_table_and_has_a_section(written):
+def test_every_experiment_is_in_the_table_and_has_a_part_of_its_own(written):
     assert list(table_rows(written["README.md"])) == list(sample.PLANNED)
     for name in sample.PLANNED:
-        assert f"\n### {name}\n" in written["README.md"]
-        assert written["index.html"].count(f'id="{name}"') == 1
+        assert written["index.html"].count(f'<details class="experiment" id="{name}">') == 1
     assert json.loads(written["summary.json"])["order"] == list(sample.PLANNED)
     assert set(pandas.read_csv(files.report("full", "summary.csv"))["experiment"]) == set(sample.PLANNED)
 
@@ -98,18 +179,18 @@ def test_every_experiment_is_in_the_table_and_has_a_section(written):
 def test_verdicts_follow_from_value_tolerance_and_direction(written):
     rows = table_rows(written["README.md"])
     # 0.0011 lies within 25 % of 0.001; 0.9123 beyond 5 % above 0.8; a perplexity overflowed, and one run diverged.
-    assert rows["autoencoder"].endswith("**reproduced** |")
-    assert rows["classifier"].endswith("**better** |")
-    assert rows["words"].endswith("**not finite** |")
-    assert rows["exploding"].endswith("**diverged** |")
-    assert rows["gan"].endswith("| pictures only | — |")
-    assert rows["operator"].endswith("| — | — |")
+    assert "| **reproduced** |" in rows["autoencoder"]
+    assert "| **better** |" in rows["classifier"]
+    assert "| **not finite** |" in rows["words"]
+    assert "| **diverged** |" in rows["exploding"]
+    assert "| pictures only | — |" in rows["gan"]
+    assert "| — | — |" in rows["operator"]
     verdicts = pandas.read_csv(files.report("full", "summary.csv")).set_index(["experiment", "metric"])["verdict"]
     assert verdicts["autoencoder", "reconstruct.psnr_db"] == "not reproduced"
     assert verdicts["autoencoder", "encode.dead_share"] == "undecided"
     assert verdicts["words", "next_word.floor_perplexity"] == "partial budget"
-    tiles = re.findall(r"<li><b>(\d)</b><span>([\w ]+)</span>", written["index.html"])
-    assert tiles == [("6", "experiments"), *(("1", of) for of in ("reproduced", "better", "not finite", "diverged"))]
+    tiles = [item.text for item in Page(written["index.html"]).root.all("li")]
+    assert tiles == ["6 experiments", "1 reproduced", "1 better", "1 not finite", "1 diverged"]
 
 
 def test_an_interval_is_printed_only_from_three_seeds_on(written):
@@ -121,7 +202,7 @@ def test_an_interval_is_printed_only_from_three_seeds_on(written):
 
 def test_the_interval_of_a_share_of_seeds_is_wilsons(written):
     high = scipy.stats.binomtest(0, 3).proportion_ci(method="wilson").high
-    assert f"| training | diverged | 0.00 (0.00–{high:.2f}) |" in section(written["README.md"], "autoencoder")
+    assert f"\ntraining\ndiverged\n0.00 (0.00–{high:.2f})\n" in section(written["index.html"], "autoencoder")
 
 
 def test_the_budget_says_what_was_cut(written):
@@ -139,17 +220,16 @@ def test_a_floor_stands_beside_what_it_bounds(written):
 
 
 def test_the_set_up_is_the_recipe_that_was_trained(written):
-    text = seen(written["index.html"]).split("\nDeep <and> narrow.\n")[1]
+    text = section(written["index.html"], "classifier")
     for row in (
-        "training\n12.3 s a seed, 512 MiB at most\n",
+        "trained on\ncpu, Test CPU 3000, PyTorch 2.13.0\n",
         "tuned\nthe rate, on validation data\n",
-        "weights\n26,448\n",
+        "weights\n26,448\ndata\nmade up\n",
         "network\nconv_autoencoder.py units: [8, 4]\n",
         "player model\nAdam lr: 0.001 moves: all\n",
         "exported classify\nlargest difference from the network 2.4e-07, allowed 1e-05 (3 calls)\n",
     ):
         assert row in text
-    assert "cpu\nTest CPU 3000\n2.13.0\nmade up\nautoencoder, classifier," in text
 
 
 def test_every_metric_of_the_glossary_is_explained():
@@ -172,10 +252,11 @@ def test_diverged_seeds_are_told_together(steps, words):
 
 def test_divergence_is_told_as_a_result(written):
     assert "seed 0 diverged at step 17" in table_rows(written["README.md"])["exploding"]
-    for text in (written["README.md"], seen(written["index.html"])):
-        assert "With seed 0 a weight stopped being finite at step 17; the gradient's norm was infinite" in text
-        assert "diverged" not in table_rows(written["README.md"])["words"]
-    assert not re.search(r"\b(nan|inf|None)\b", written["README.md"])
+    told = "With seed 0 a weight stopped being finite at step 17; the gradient's norm was infinite"
+    assert told in section(written["index.html"], "exploding")
+    assert "diverged" not in table_rows(written["README.md"])["words"]
+    for page in OUTPUTS[:2]:
+        assert not re.search(r"\b(nan|inf|None)\b", seen("<body>" + written[page]))
 
 
 def test_what_the_curve_says_of_the_training_is_among_the_metrics(written):
@@ -211,15 +292,19 @@ def test_a_published_loss_has_none_of_ours_beside_it_where_a_seed_had_diverged(t
 
 
 def test_a_figure_that_was_not_reproduced_has_its_reason_where_a_claim_that_holds_gives_it(tree):
-    markdown = texts()["README.md"]
-    assert markdown.count("not reproduced: no reason established |") == 2
-    assert "undecided: the interval reaches beyond the tolerance on both sides |" in section(markdown, "autoencoder")
+    page = texts()["index.html"]
+    assert seen(page).count("\nnot reproduced no reason established\n") == 2
+    words = "\nundecided the interval reaches beyond the tolerance on both sides\n"
+    assert words in section(page, "autoencoder")
     reason = sample.claim(
         "it is <b>small</b>", "autoencoder.reconstruct.mse < 1", explains=["autoencoder.reconstruct.psnr_db"]
     )
     write(claims={"reason": reason})
-    assert "| not reproduced: it is <b>small</b> |" in section(texts()["README.md"], "autoencoder")
-    assert "not reproduced it is <b>small</b>\n" in seen(texts()["index.html"])
+    assert "\nnot reproduced it is <b>small</b>\n" in section(texts()["index.html"], "autoencoder")
+    wrong = {"autoencoder": {"reconstruct": {"mse": sample.figure(0.0001, "lower", 0.25)}}}
+    claim = sample.claim("it is small", "autoencoder.reconstruct.mse < 1", explains=["autoencoder.reconstruct.mse"])
+    write(claims={"reason": claim}, published=wrong)
+    assert "| **not reproduced**: it is small |" in table_rows(texts()["README.md"])["autoencoder"]
 
 
 # ---- claims
@@ -324,7 +409,6 @@ def test_a_value_of_another_graph_is_marked_everywhere(tree, changes, mark, sign
         "autoencoder": marked
     }
     assert summary["experiments"]["autoencoder"]["headline"]["graph"] == f"other {mark}"
-    assert claim_rows(render.readme_block(summary)) == claim_rows(pages["README.md"])
 
 
 def test_a_judged_value_names_the_judges_graphs_too(tree):
@@ -361,18 +445,17 @@ def test_nothing_is_marked_where_every_value_is_of_the_present_graphs(written):
 
 def test_a_time_of_other_weights_says_so_once_and_none_of_another_structure_is_shown(tree):
     """Both networks that reconstruct have one structure; the autoencoder's graph was timed."""
-    told = "timed on autoencoder reconstruct, seed 0: a graph of equal structure and other weights"
+    told = "timed on autoencoder reconstruct, seed 0: a graph of the same structure with other weights"
     pages = texts()
-    page = pages["index.html"].split('id="exploding"')[1]
-    assert pages["index.html"].count(told) == page.count(told) == 1
-    assert re.findall(r"\n(\w+) \w+\nCPU(?:\n.*){6}\n1 †", overview(pages["index.html"])) == ["exploding"]
+    assert pages["index.html"].count(told) == section(pages["index.html"], "exploding").count(told) == 1
+    marked = [row[0] for row in overview(pages["index.html"]) if row[-1] == "1 †"]
+    assert marked == ["exploding", "exploding"]
     export_again("exploding", "reconstruct", "0", **OPERATOR)
     write()
-    pages = texts()
-    page = seen(pages["index.html"]).split("Initialised too wide.")[1].split("\nLatency overview\n")[0]
-    assert "reconstruct: not measured: its structure has not been timed" in page
-    assert "machine 1" not in page
-    assert "\nexploding reconstruct\n" not in overview(pages["index.html"])
+    page = texts()["index.html"]
+    assert "reconstruct: not measured: its structure has not been timed" in section(page, "exploding")
+    assert "machine 1" not in section(page, "exploding")
+    assert "exploding" not in {row[0] for row in overview(page)}
 
 
 def test_a_record_under_the_name_of_another_structure_is_not_shown(tree):
@@ -418,8 +501,7 @@ def test_cold_start_and_agreement_stand_apart(written):
 
 def test_every_row_names_its_machine(written):
     page = seen(written["index.html"])
-    for text in (written["README.md"], page):
-        assert "Times of different machines cannot be compared." in text
+    assert "Times of different machines cannot be compared." in page
     for fact in ("Test CPU 3000", "Other CPU 4000", "Test GPU", "commits\nabc1234", "gpu_watts\n80 to 300"):
         assert f"\n{fact}\n" in page
     for place in ("CPU, machine 1\n", "CUDA, machine 2, TF32 off\n"):
@@ -429,16 +511,21 @@ def test_every_row_names_its_machine(written):
 
 
 def overview(page):
-    return seen(page).split("\nThe default and the best found, at")[1].split("\nONNX Runtime beside its peers\n")[0]
+    """The rows of the latencies of all experiments."""
+    (rows,) = (rows for head, rows in tables(page) if head[-1].text == "Machine")
+    return [[cell.text for cell in row] for row in rows]
 
 
 def test_the_overview_has_the_smallest_and_the_largest_batch(written):
-    text = overview(written["index.html"])
-    faster = "bound, 1 thread, optimisation all"
-    assert f"\nwords next_word\nCPU\n1\n40\n20 {faster}\n64\n2,560\n2,560 the default\n1\n" in text
-    best = "30\n7.5 graph, 1 thread, optimisation all"
-    assert f"\nclassifier classify\nCUDA\n1\n{best}\n1\n{best}\n2\n" in text
-    assert text.count("\nCPU\n") == 5
+    rows, faster = overview(written["index.html"]), "bound, 1 thread, optimisation all"
+    assert [row[2:] for row in rows if row[0] == "words"] == [
+        ["next_word", "CPU", "1", "40", "20", faster, "2", "1"],
+        ["next_word", "CPU", "64", "2,560", "2,560", "the default", "1", "1"],
+    ]
+    assert [row[3:] for row in rows if row[:2] == ["classifier", "Classifiers"] and row[3] == "CUDA"] == [
+        ["CUDA", "1", "30", "7.5", "graph, 1 thread, optimisation all", "4", "2"]
+    ]
+    assert len(rows) == 2 * 5 + 1
 
 
 def change_source(name, provider="CPUExecutionProvider", **changes):
@@ -454,32 +541,32 @@ def test_what_was_measured_with_other_settings_is_counted_and_marked(tree):
     assert not latency_results.soundness(results.gather("full", sample.VALUES)["experiments"])["drifted"]
     write()
     pages = texts()
-    counted = "2 of 7 measurements, with an asterisk beside the machine, were made with other settings"
-    for text in (pages["README.md"], seen(pages["index.html"])):
-        assert counted in text
-        assert "(calls, seconds)" in text
+    counted = "2 of 7 measurements, with an asterisk beside the machine, were made with settings that params.yaml no"
+    text = seen(pages["index.html"])
+    assert counted in text
+    assert "(calls, seconds)" in text
     assert f"next_word: commit abc1234; calls 1, now {settings['calls']} *." in text
     assert f"generate: commit abc1234; seconds unset, now {settings['seconds']} *." in text
-    marked = re.findall(r"\n([a-z]+ [a-z_]+)\nCPU(?:\n.*){6}\n1 \*", overview(pages["index.html"]))
-    assert set(marked) == {"words next_word", "gan generate"}
+    assert {row[0] for row in overview(pages["index.html"]) if row[-1] == "1 *"} == {"words", "gan"}
 
 
-def test_a_row_that_drifted_is_marked_and_left_out_of_the_charts(tree):
-    before = outputs()
+def test_a_row_that_drifted_is_grey_and_marked_and_left_out_of_the_charts(tree, drawn):
     source = latency.read("full", sample.structure("gan", "generate")).sources["CPUExecutionProvider"]
     drift = 1.01 * source.settings["most_drift"]
     rows = [row.model_copy(update={"times": row.times.model_copy(update={"drift": drift})}) for row in source.rows]
     change_source("gan", rows=rows)
     write(draw=True)
-    pages = texts()
-    assert "\ngan generate\nCPU\n1\n40 ~\n20 ~ " in overview(pages["index.html"])
-    assert seen(pages["index.html"]).count("40 ~ (38.4–41.6)\n") == 2
-    assert "In 6 of 32 rows, marked ~, the time of the reference graph changed" in pages["README.md"]
-    assert pages["index.html"].count('<tr class="drifted">') == 4 + 6  # the advice, and all configurations
-    after = outputs()
-    assert "gan-latency.png" in before
-    assert "gan-latency.png" not in after
-    assert after["latency-overview.png"] != before["latency-overview.png"]
+    page = texts()["index.html"]
+    assert [row[5:7] for row in overview(page) if row[0] == "gan"] == [["40 ~", "20 ~"], ["2,560 ~", "2,560 ~"]]
+    assert seen(page).count("40 ~ (38.4–41.6)\n") == 2
+    assert "In 6 of 32 rows the time of the reference graph changed" in seen(page)
+    grey = [row for row in Page(page).root.all("tr") if row.attributes.get("class") == "drifted"]
+    assert len(grey) == 2 + 4 + 6  # the overview, the advice, and all configurations
+    assert all("~" in row.text for row in grey)
+    assert "autoencoder-latency.png" in drawn
+    assert "gan-latency.png" not in drawn
+    _, points, _ = drawn["latency-overview.png"]
+    assert not points["name"].str.startswith("gan").any()
 
 
 def test_peers_stand_beside_onnx_runtime(written):
@@ -525,7 +612,7 @@ def test_peers_without_the_reference_are_not_compared(tree):
     rows = [row for row in record.rows if row.runtime != "onnxruntime"]
     peers.write(record.model_copy(update={"rows": rows}), "full")
     write()
-    assert "\nONNX Runtime beside its peers\nEvery runtime" not in seen(texts()["index.html"])
+    assert 'id="section-peers"' not in texts()["index.html"]
 
 
 def test_a_mean_over_graphs_is_geometric_and_says_how_many():
@@ -545,6 +632,7 @@ def test_a_mean_over_graphs_is_geometric_and_says_how_many():
     assert words == ["4", "0.5 (1)", "—"]
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.floats(1, 1e6), st.floats(1, 1e6)), min_size=1, max_size=8))
 def test_a_ratio_is_the_geometric_mean_and_its_interval_holds_it(pairs):
     blocks, reference = (list(column) for column in zip(*pairs, strict=True))
@@ -555,55 +643,186 @@ def test_a_ratio_is_the_geometric_mean_and_its_interval_holds_it(pairs):
     assert latency_results.ratio(reference, blocks)["ratio"] == pytest.approx(1 / mean)
 
 
-# ---- pages and charts
+def timed(name, key, quality, verb, p50, drift=0.0):
+    """An experiment with one metric and one timing."""
+    row = SimpleNamespace(times=SimpleNamespace(p50_us=p50, drift=drift))
+    timing = {"verb": verb, "provider": "CPU", "advice": [{"default": row}]}
+    timing["source"] = SimpleNamespace(settings={"most_drift": 0.05})
+    return {"name": name, "rows": [{"key": key, "mean": quality}], "latency": [timing], "partial": name == "short"}
 
 
-def test_quality_is_set_against_latency_where_two_experiments_have_both(tree):
-    """A generator is judged; where there is none, the decoder is."""
+def test_quality_is_set_against_latency_a_panel_a_metric():
+    """Shares stand at their logits, ln 9 at 0.9 and ln 99 at 0.99, times at logarithms, lower perplexities higher."""
     assert list(charts.QUALITIES["judge.frechet_distance"]) == ["generate", "decode"]
     assert {verb for timed in charts.QUALITIES.values() for verb in timed} <= set(VERBS)
-    path = files.report("full", "charts") / "quality-reconstruct.mse.png"
-    assert not path.exists()
+    accuracies = {"good": (0.99, 1000.0), "coarse": (0.5, 10.0), "short": (0.9, 100.0), "unsteady": (0.8, 500.0)}
+    experiments = [
+        timed(name, "classify.accuracy", share, "classify", p50, 0.06 if name == "unsteady" else 0.0)
+        for name, (share, p50) in accuracies.items()
+    ]
+    experiments += [timed(f"lstm{p50}", "next_word.perplexity", 100.0 + p50, "next_word", p50) for p50 in (20.0, 40.0)]
+    experiments += [
+        timed("not timed", "classify.accuracy", 0.7, "classify", None),
+        timed("overflowed", "next_word.perplexity", None, "next_word", 1.0),
+        timed("encoded", "classify.accuracy", 0.7, "encode", 1.0),
+        timed("alone", "judge.frechet_distance", 1.0, "decode", 1.0),
+    ]
+    accuracy, perplexity = charts.quality_panels(experiments)
+    assert (accuracy["x"], accuracy["y"], accuracy["label"]) == ((10, 1000), (0.5, 0.99), "accuracy")
+    across, up = ([point[axis] for point in accuracy["points"]] for axis in ("across", "up"))
+    assert [point["name"] for point in accuracy["points"]] == [*accuracies]
+    assert across == pytest.approx([1, 0, 0.5, np.log10(50) / 2])
+    assert up == pytest.approx([1, 0, np.log(9) / np.log(99), np.log(4) / np.log(99)])
+    for mark, expected in (("named", ["good", "coarse"]), ("partial", ["short"]), ("drifted", ["unsteady"])):
+        assert [point["name"] for point in accuracy["points"] if point[mark]] == expected
+    assert perplexity["y"] == (140, 120)
+    assert [(point["across"], point["up"], point["named"]) for point in perplexity["points"]] == [
+        (0, 1, True), (1, 0, False)]  # fmt: skip
+
+
+# ---- pages
+
+
+def test_the_first_screen_has_verdicts_a_picture_an_experiment_by_family_a_chart_and_how_to_read(tree, drawn):
     record = metrics.read("full", "exploding")
     verbs = record.verbs | {"reconstruct": {"mse": sample.summary([0.5])}}
     metrics.write(record.model_copy(update={"verbs": verbs}))
     write(draw=True)
-    assert path.is_file()
-    for page in OUTPUTS[:2]:
-        assert "MSE against the median time of a call at the smallest batch (CPU, the default" in texts()[page]
-    points = charts.quality_points(results.gather("full", sample.VALUES)["experiments"], "reconstruct.mse")
-    assert [(one["name"], one["p50_us"], one["quality"], one["partial"]) for one in points] == [
-        ("autoencoder", 40.0, pytest.approx(0.0011), False), ("exploding", 40.0, 0.5, False)]  # fmt: skip
+    text = texts()["index.html"].split("<h2")[0]
+    places = [text.index(of) for of in ("How to read this page.", 'class="tiles"', 'class="gallery"', 'class="panels"')]
+    assert places == sorted(places)
+    root = Page(texts()["index.html"]).root
+    (gallery,) = (one for one in root.all("div") if one.attributes.get("class") == "gallery")
+    families = {one.children[0].text: [link.text.strip() for link in one.all("a")] for one in gallery.children}
+    assert families == {
+        "Autoencoders": ["autoencoder", "exploding"], "Classifiers": ["classifier"], "GANs": ["gan"],
+        "Language models": ["words"], "Operators": ["operator"],
+    }  # fmt: skip
+    for link in gallery.all("a"):
+        name = link.text.strip()
+        assert link.attributes["href"] == f"#{name}"
+        assert [image.attributes["src"] for image in link.all("img")] == (
+            [] if name == "operator" else [f"charts/{name}-thumbnail.png"]
+        )
+    dots = [one.attributes["aria-label"] for one in gallery.all("span")]
+    assert dots == ["reproduced", "diverged", "better", "not finite"]
+    shown = {name: rows.name for name, (function, rows, _) in drawn.items() if function == "thumbnail"}
+    assert shown == {
+        "autoencoder-thumbnail.png": "reconstruct.png", "classifier-thumbnail.png": "classify.png",
+        "gan-thumbnail.png": "generate.png", "words-thumbnail.png": "words.png",
+        "exploding-thumbnail.png": "exploding.png",
+    }  # fmt: skip
+    (panel,) = root.all("svg")
+    assert [link.attributes["href"] for link in panel.all("a")] == ["#autoencoder", "#exploding"]
+    assert [title.text for title in panel.all("title")] == [
+        "autoencoder: MSE 0.001100, 40 µs", "exploding: MSE 0.5000, 40 µs"]  # fmt: skip
+    heights = [float(circle.attributes["cy"]) for circle in panel.all("circle")]
+    assert heights[0] < heights[1]
+
+
+def test_every_number_of_a_table_is_sorted_by_what_it_prints(written):
+    """A cell has its value where its heading is one of numbers, and only there."""
+    for head, rows in tables(written["index.html"]):
+        for row in rows:
+            assert len(row) == len(head)
+            for heading, cell in zip(head, row, strict=True):
+                numeric = heading.attributes.get("class") == "number"
+                assert ("data-n" in cell.attributes) == numeric
+                if numeric:
+                    printed = re.match(r"(-?[\d,]+(?:\.\d+)?(?:e-?\d+)?) ?(%?)", cell.text)
+                    value = cell.attributes["data-n"]
+                    assert bool(value) == bool(printed), cell.text
+                    if value:
+                        number = float(printed[1].replace(",", "")) / (100 if printed[2] else 1)
+                        assert float(value) == pytest.approx(number, rel=0.05, abs=5e-4), cell.text
+
+
+def test_rows_have_what_they_are_filtered_by(page):
+    results, claims, latencies = (one for one in page.all("table") if "data-filtered" in one.attributes)
+    chosen = {row.all("a")[0].text: row.attributes for row in results.all("tr")[1:]}
+    assert {name: of["data-family"] for name, of in chosen.items()} == {
+        name: of["family"] for name, of in sample.PLANNED.items()
+    }
+    assert {name: of.get("data-verdict") for name, of in chosen.items()} == {
+        "autoencoder": "reproduced", "classifier": "better", "words": "not finite", "exploding": "diverged",
+        "gan": None, "operator": None,
+    }  # fmt: skip
+    assert [row.attributes["data-verdict"] for row in claims.all("tr")[1:]] == [of for of, *_ in CLAIMED.values()]
+    assert {row.attributes["data-family"] for row in latencies.all("tr")[1:]} == {
+        "Autoencoders", "Classifiers", "GANs", "Language models"}  # fmt: skip
+
+
+def test_what_training_cost_stands_beside_the_result(written):
+    """12.3, 13.3 and 14.3 seconds; the first seed took most memory."""
+    (rows,) = (rows for head, rows in tables(written["index.html"]) if head[-1].text == "Trained on")
+    costs = {row[0].text.split()[0]: [cell.text for cell in row[-3:]] for row in rows}
+    assert costs["autoencoder"] == ["39.9", "512", "Test CPU"]
+    assert costs["words"] == ["12.3", "512", "Test CPU"]
+
+
+def test_without_a_script_nothing_is_lost(written, page):
+    """Every row is there, what is folded opens by itself, and under each table stands how to read it."""
+    assert not [one for one in page.all("tr", "details", "table", "p") if "hidden" in one.attributes]
+    assert all(details.children[0].tag == "summary" for details in page.all("details"))
+    (script,) = page.all("script")
+    assert script.attributes == {}
+    assert written["index.html"].count('<table class="sortable') == written["index.html"].count("How to read:")
+
+
+def test_no_rule_of_the_style_is_for_a_class_that_is_nowhere(page):
+    (style,) = page.all("style")
+    ruled = set(re.findall(r"\.([a-z][a-z-]*)", style.text))
+    present = {name for one in page.all() for name in one.attributes.get("class", "").split()}
+    elsewhere = {"drifted", "end", "filters", "panels", "partial"}  # of the chart, the script and rows that drifted
+    assert ruled <= present | elsewhere
 
 
 def test_the_best_classifiers_confusion_is_drawn(written):
-    for page in OUTPUTS[:2]:
-        assert "Confusion matrices of classifier, the most accurate classifier" in written[page]
+    assert "Confusion matrices of classifier, the most accurate classifier" in written["index.html"]
 
 
-def test_the_page_links_to_what_lies_beside_it_and_to_nothing_else(written):
-    page, folder = written["index.html"], files.report("full", "")
-    links = re.findall(r"""(?:src|href|url|srcset|action)\s*[=(]\s*["']?([^"'\s>)]+)""", page)
-    anchors, beside = ({link for link in links if link.startswith("#") == own} for own in (True, False))
-    assert {link[1:] for link in anchors} <= set(re.findall(r'id="([^"]+)"', page))
+def test_the_pages_link_to_what_lies_beside_them_and_to_nothing_else(written, page):
+    text, folder = written["index.html"], files.report("full", "")
+    ids = [one.attributes["id"] for one in page.all() if "id" in one.attributes]
+    assert len(ids) == len(set(ids))
+    links = {value for one in page.all() for name, value in one.attributes.items() if name in ("href", "src")}
+    assert {link[1:] for link in links if link.startswith("#")} <= set(ids)
+    beside = {link for link in links if not link.startswith("#")}
     assert beside
-    for link in beside | set(re.findall(r"!\[.*?\]\((.*?)\)", written["README.md"])):
+    for link in beside | set(re.findall(r"\]\((.*?)\)", written["README.md"])):
         assert not Path(link).is_absolute(), link
-        assert (folder / link).is_file(), link
+        assert (folder / link).exists(), link
         assert (folder / link).resolve().is_relative_to(folder.resolve()), link
-    assert not re.search(r"https?:|//|<script|<link|@import|data:", page)
-    assert "deep &lt;and&gt; narrow" in page
+    assert not re.search(r"https?:|//(?! )|<link|@import|data:", text)
+    assert "deep &lt;and&gt; narrow" in text
 
 
-def test_every_picture_of_the_page_has_its_size_its_words_and_waits_to_be_seen(written):
-    pictures = re.findall(r"<figure>\s*(<img [^>]*>)\s*<figcaption>([^<]+)</figcaption>", written["index.html"])
-    assert len(pictures) == written["index.html"].count("<img ") >= 8
-    for tag, caption in pictures:
-        values = dict(re.findall(r'(\w+)="([^"]*)"', tag))
-        assert values["alt"] == caption
-        assert values["loading"] == "lazy"
-        width, height = Image.open(files.report("full", values["src"])).size
-        assert (int(values["width"]), int(values["height"])) == (round(0.8 * width), round(0.8 * height))
+def test_every_picture_of_the_page_has_its_size_its_words_and_waits_to_be_seen(page):
+    pictures = {one.attributes["src"]: one.attributes for one in page.all("img")}
+    assert all(of["loading"] == "lazy" for of in pictures.values())
+    captions = {one.all("img")[0].attributes["src"]: one.all("figcaption")[0].text
+                for one in page.all("figure") if one.all("img")}  # fmt: skip
+    assert captions.keys() == {src for src in pictures if "-thumbnail" not in src}
+    assert len(captions) >= 8
+    for source, caption in captions.items():
+        assert pictures[source]["alt"] == caption
+        width, height = Image.open(files.report("full", source)).size
+        shown = [int(pictures[source][side]) for side in ("width", "height")]
+        assert shown == [round(0.8 * width), round(0.8 * height)]
+    assert captions["figures/gan/generate.png"].endswith(
+        "one row per digit if the network takes a label. Drawn by generate."
+    )
+
+
+def test_the_readme_has_results_and_links_and_no_second_copy(written):
+    """What the page has beside the headline, its metrics, times and pictures, is not there."""
+    rows = table_rows(written["README.md"])
+    assert rows["gan"].endswith("[pictures](figures/gan), [curve](charts/gan.png), [metrics](metrics/gan.json) |")
+    assert rows["operator"].endswith("| [metrics](metrics/operator.json) |")
+    for name in sample.PLANNED:
+        assert written["README.md"].count(f'<a id="{name}"></a>') == 1
+    for words in ("PSNR | 30", "µs", "![", "conv_autoencoder.py"):
+        assert words not in written["README.md"]
 
 
 def test_every_table_of_the_readme_is_rectangular(written):
@@ -614,7 +833,9 @@ def test_every_table_of_the_readme_is_rectangular(written):
         assert not lines or re.fullmatch(r"(\|:?-+:?)+\|", lines[1]), block
 
 
-def test_equal_records_give_equal_bytes(tree):
+def test_equal_records_give_equal_bytes(tree, drawn):
+    """As far as the pages; what is drawn is held to that one by one."""
+    write(draw=True)
     before = outputs()
     write(draw=True)
     assert outputs() == before
@@ -669,15 +890,28 @@ def test_a_missing_record_is_named_but_one_of_latency_or_peers_was_not_measured(
             write()
 
 
-def test_the_readmes_block_is_the_reports_table_and_its_claims(written):
+def test_the_readmes_block_has_rows_of_each_family(written):
     """It is made from summary.json alone, in which nothing infinite can stand."""
     summary = json.loads(written["summary.json"])
     assert [one["verdict"] for one in summary["claims"]] == [verdict for verdict, *_ in CLAIMED.values()]
     assert [one["key"] for one in summary["claims"]] == list(sample.VALUES["claims"])
-    block = render.readme_block(summary)
-    assert claim_rows(block) == claim_rows(written["README.md"])
-    assert list(table_rows(block)) == list(sample.PLANNED)
-    assert "](reports/full/README.md#autoencoder)" in block
+    families = {"autoencoder": "Codes", "exploding": "Codes", "classifier": "Classifiers", "operator": "Operators"}
+    assert "| Autoencoders | [autoencoder]" in render.readme_block(summary, {})
+    for entry in summary["experiments"].values():  # as in a summary of an earlier version
+        del entry["family"]
+    lines = render.readme_block(summary, families).splitlines()
+    assert len(lines) <= 20
+    assert "reproduced 1, better 1, diverged 1, not finite 1. Verbal claims: holds 2, " in lines[0]
+    cells = [[cell.strip() for cell in line.split("|")] for line in lines if "README.md#" in line]
+    assert [(family, name, verdict) for _, family, name, *_, verdict, _ in cells] == [
+        (family, f"[{name}](reports/full/README.md#{name})", verdict)
+        for family, name, verdict in [
+            ("Codes", "autoencoder", "**reproduced**"), ("", "exploding", "**diverged**"),
+            ("Classifiers", "classifier", "**better**"), ("", "words", "**not finite**"),
+            ("Operators", "operator", "—"),
+        ]
+    ]  # fmt: skip
+    block = render.readme_block(summary, {})
     text = f"# Zoo\n{render.START}\nold\n{render.END}\nrest\n"
     rewritten = render.rewrite_block(text, block)
     assert rewritten == f"# Zoo\n{render.START}\n{block.strip()}\n{render.END}\nrest\n"
@@ -694,7 +928,8 @@ def test_the_report_rounds_what_the_readme_rounds(tree):
     page = texts()["README.md"]
     assert "0.085871 ± 0.000051" in table_rows(page)["autoencoder"]
     assert "MSE 0.085871 ± 0.000051 (claimed" in claim_rows(page)["It is low."][2]
-    assert claim_rows(page) == claim_rows(render.readme_block(files.read_json(files.report("full", "summary.json"))))
+    summary = files.read_json(files.report("full", "summary.json"))
+    assert "0.085871\u00a0±\u00a00.000051" in render.readme_block(summary, {})
 
 
 @pytest.mark.parametrize("text", ["", "<!-- results -->", "<!-- /results --> <!-- results -->"])
@@ -720,10 +955,3 @@ def test_numbers_have_four_digits(value, words):
 )
 def test_a_half_width_is_written_like_its_mean(low, high, words):
     assert wording.interval({"mean": (low + high) / 2, "low": low, "high": high}) == words
-
-
-def test_the_stage_names_an_unknown_profile_in_one_line():
-    command = [sys.executable, "stages/report.py", "fast"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode != 0
-    assert len(done.stderr.strip().splitlines()) == 1

@@ -1,1 +1,1 @@
-"""What changed between two commits."""
+"""Compare the records of two commits."""

@@ -12,7 +12,7 @@ def relative_change(before, after, share=False):
     """The change relative to the smaller of the two values: +0.1 for 10 -> 11, and -0.1 for 11 -> 10.
 
     For a `share` (from 0 to 1) it is relative to the smallest of both values and their distances to 1, so that
-    0.99 -> 0.98, twice the errors, is -1. Infinite where that is 0.
+    0.99 -> 0.98, twice the errors, is -1. Infinite if that is 0.
     """
     gap = after - before
     size = min(before, after, 1 - before, 1 - after) if share else min(abs(before), abs(after))
@@ -23,9 +23,9 @@ def quality_change(before, after, term, relative):
     """The verdict on a metric: "better", "worse", "changed" or "same".
 
     `before` and `after` are {seed: value}, None for a seed without a value; `term` is a `zoo.evaluate.metrics.Term`.
-    Two means differ by more than `relative` (of `relative_change`) and `term.rounding`. From three seeds a side on,
-    Welch's 95 % interval of the difference must exclude 0 too, and the verdict is better or worse; with fewer it is
-    "changed". Where seeds have no value, their share is compared instead: fewer is better.
+    Two means differ if the change exceeds `relative` (by `relative_change`) and `term.rounding`. With at least three
+    seeds on each side, Welch's 95 % interval of the difference must also exclude 0, and the verdict is better or worse;
+    with fewer it is "changed". If seeds have no value, the shares of such seeds are compared instead: lower is better.
     """
     sides = [list(side.values()) for side in (before, after)]
     lost = [values.count(None) / len(values) for values in sides]
@@ -46,9 +46,9 @@ def latency_change(before, after, rule):
 
     `before` and `after` are `zoo.records.latency.Times`, `rule` is a `zoo.params.comparison.LatencyRule`. Only the
     faster half of the block medians is compared, because interference slows a call and never speeds it up. Two
-    latencies differ if all of this holds `at_equal_pace`: the relative change of the halves' medians exceeds
-    `rule.relative` and `rule.noise_times` times their noise (relative standard deviations, added in quadrature), the
-    absolute change exceeds `rule.microseconds`, and the intervals of p50 do not overlap.
+    latencies differ if, `at_equal_pace`, the relative change of the halves' medians exceeds `rule.relative` and
+    `rule.noise_times` times their noise (relative standard deviations, added in quadrature), the absolute change
+    exceeds `rule.microseconds`, and the intervals of p50 do not overlap.
     """
     before, after = at_equal_pace(before, after)
     halves = [sorted(times.block_p50_us)[: (len(times.block_p50_us) + 1) // 2] for times in (before, after)]
@@ -63,8 +63,8 @@ def latency_change(before, after, rule):
 def disturbed(before, after, rule):
     """The reason why two latencies are not comparable, or None: the reference graph's latency varied too much.
 
-    Other load slows some graphs more than others: the reference shows it, but not its effect on another graph. At most
-    `rule.drift` is accepted, between the blocks of a measurement and between the measurements.
+    Other load slows some graphs more than others: the reference shows the load, but not its effect on another graph.
+    A change of at most `rule.drift` is accepted between the blocks of a measurement, and between the measurements.
     """
     drift, pace = max(before.drift, after.drift), abs(relative_change(*_paces(before, after)))
     if drift > rule.drift:

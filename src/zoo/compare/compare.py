@@ -1,4 +1,4 @@
-"""Quality, latency and graphs of every experiment at two commits, from the records that stages write.
+"""Compare the quality, latency and graphs of every experiment at two commits, from the records that stages write.
 
 `zoo.compare.changes` gives the verdict on two numbers; this module decides which numbers are comparable.
 """
@@ -38,7 +38,7 @@ class Side(NamedTuple):
 
 
 class Experiment(NamedTuple):
-    """The records of an experiment, latency apart; `judged` is None where no samples are judged."""
+    """The records of an experiment except latency; `judged` is None if no samples are judged."""
 
     metrics: metrics.Metrics
     runs: run.Runs
@@ -47,7 +47,7 @@ class Experiment(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One comparison; `note` is the reason where the verdict is "not comparable"."""
+    """One comparison; `note` gives the reason if the verdict is "not comparable"."""
 
     profile: str
     experiments: tuple
@@ -64,10 +64,10 @@ class NotComparableError(Exception):
 
 
 def compare(before, after, profile, rules):
-    """Compare two `Side`s by `zoo.params.comparison.Rules`; a profile of None compares those that both sides have.
+    """Compare two `Side`s by `zoo.params.comparison.Rules`; a profile of None means every profile that both have.
 
     Returns {"before", "after", "rules", "missing": a sentence for each profile that a side lacks,
-    "tables": {"Quality", "Latency", "Graphs": list of Row}}, without tables where no profile could be compared.
+    "tables": {"Quality", "Latency", "Graphs": list of Row}}; "tables" is empty if no profile can be compared.
     Raises InputError for a damaged record.
     """
     sides, tables = (before, after), {"Quality": [], "Latency": [], "Graphs": []}
@@ -95,7 +95,7 @@ def side(revision):
         about = "the files in this folder, committed or not"
         return Side(WORKING_TREE, about, {path.as_posix(): path.read_bytes() for path in paths})
     if _git("rev-parse", "--git-dir").returncode:
-        raise InputError("this folder is in no git repository: run zoo compare in the project's top folder")
+        raise InputError("this folder is not in a git repository: run zoo compare in the project's top folder")
     found = _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
     if found.returncode:
         raise InputError(
@@ -120,9 +120,9 @@ def _git(*arguments, text=""):
 
 
 def _cached(lock, revision):
-    """{path: bytes} of the records that the text of dvc.lock names, without those that are not in DVC's cache."""
+    """{path: bytes} of the records that dvc.lock names and DVC's cache holds; `lock` is the content of dvc.lock."""
     try:
-        # Numbers stay text, which halves the time of parsing.
+        # Numbers stay strings, which halves the parsing time.
         stages = yaml.load(lock, getattr(yaml, "CBaseLoader", yaml.BaseLoader))["stages"]
         outs = {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
     except (KeyError, TypeError, ValueError, AttributeError, yaml.YAMLError) as error:
@@ -143,14 +143,14 @@ def _cached(lock, revision):
 
 
 def _record(one, kind, profile, key):
-    """The record of a module of zoo.records at a side, or None where it has none. Raises InputError."""
+    """A side's record of a kind (a module of zoo.records), or None. Raises InputError if the record is damaged."""
     text = one.texts.get(kind.path(profile, key).as_posix())
     try:
         return None if text is None else kind.read(profile, key, text)
     except InputError as error:
         if one.name == WORKING_TREE:
             raise
-        problem = f"at {one.name}, {str(error).rpartition(':')[0]}"  # without the remedy, which is for a file
+        problem = f"at {one.name}, {str(error).rpartition(':')[0]}"  # without the advice, which is about a file
         raise InputError(f"{problem}: damaged or of another version; compare with another commit") from None
 
 
@@ -160,7 +160,7 @@ def _names(one, profile):
 
 
 def _profiles(sides, wanted):
-    """The profiles that can be compared, and a sentence for each other one that is wanted or that one side has."""
+    """The profiles that both sides have, and a sentence for each side without one that is wanted or the other has."""
     lacking = {each: [one.name for one in sides if not _names(one, each)] for each in PROFILES}
     profiles = [wanted] if wanted else [each for each in PROFILES if len(lacking[each]) < len(sides)] or ["quick"]
     missing = []
@@ -173,7 +173,7 @@ def _profiles(sides, wanted):
 
 
 def _experiment(one, profile, name):
-    """The `Experiment` at a side. Raises NotComparableError where a record is missing."""
+    """The `Experiment` at a side. Raises NotComparableError if a record is missing."""
     records = {kind: _record(one, kind, profile, name) for kind in (metrics, run, parity, judged)}
     for kind, record in records.items():
         if record is None and kind is not judged:
@@ -182,7 +182,7 @@ def _experiment(one, profile, name):
 
 
 def _row(profile, names, what, judge, *arguments):
-    """The `Row` of `judge(*arguments)`, which returns its columns from `before` on or raises NotComparableError."""
+    """A `Row`; `judge(*arguments)` returns its columns from `before` on or raises NotComparableError."""
     try:
         return Row(profile, names, what, *judge(*arguments))
     except NotComparableError as reason:
@@ -190,25 +190,25 @@ def _row(profile, names, what, judge, *arguments):
 
 
 def _require(sides, problems):
-    """Raise NotComparableError for the first problem of two, one for each side; an empty text is none."""
+    """Raise NotComparableError for the first non-empty text of `problems`, which has one for each side."""
     for one, problem in zip(sides, problems, strict=True):
         if problem:
             raise NotComparableError(problem if problems[0] == problems[1] else f"{problem} at {one.name}")
 
 
 def _differences(old, new, separator=" ", absent=None):
-    """Texts `key: old → new` of the keys for which two dictionaries differ."""
+    """["key old → new"] for the keys whose values differ between two dictionaries."""
     pairs = {key: (old.get(key, absent), new.get(key, absent)) for key in old | new}
     return [f"{key}{separator}{left} → {right}" for key, (left, right) in pairs.items() if left != right]
 
 
 def _require_equal(what, old, new):
     if old != new:
-        raise NotComparableError(f"another {what}: {old} → {new}")
+        raise NotComparableError(f"different {what}: {old} → {new}")
 
 
 def _quality(profile, name, pair, sides, rule):
-    """A row for every metric that has a better direction."""
+    """A row for every metric of which higher or lower is better."""
     measured = [_by_seed(one) for one in pair]
     for key, term in terms().items():
         values = [found.get(key) for found in measured]
@@ -217,7 +217,7 @@ def _quality(profile, name, pair, sides, rule):
 
 
 def _by_seed(one):
-    """{verb.metric: {seed: value}}; of a metric that has a value for each class, the mean over the classes."""
+    """{verb.metric: {seed: value}}; a metric with a value for each class is averaged over the classes."""
     groups = one.metrics.verbs | ({"judge": one.judged.metrics} if one.judged else {})
     values = {}
     for verb, group in groups.items():
@@ -244,14 +244,14 @@ def _metric(key, term, values, pair, sides, rule):
         judges = before.judged.judge, after.judged.judge
         _require_equal("judge", *(f"{judge.experiment}, seed {judge.seed}" for judge in judges))
         _require_equal("number of judged samples", before.judged.samples, after.judged.samples)
-        notes += ["the judge has other weights"] * (judges[0] != judges[1])
+        notes += ["the judge's weights differ"] * (judges[0] != judges[1])
         graphs = [(one.judged.graphs, one.judged.judge) for one in pair]
     seeds = min(map(len, values))
     if seeds < changes.FEWEST_SEEDS:
         few = f"{seeds} seed{'s' * (seeds > 1)}"
         where = [{(seed.processor, seed.device, seed.threads) for seed in one.runs.seeds.values()} for one in pair]
         if where[0] != where[1] and graphs[0] != graphs[1]:  # equal graphs have equal weights, wherever trained
-            raise NotComparableError(f"trained on another processor, {few}")
+            raise NotComparableError(f"trained on a different processor, {few}")
         notes.append(f"{few}: noise unknown")
     summaries = [statistics.summary(value) for value in values]
     texts = [_summary_text(*each, term.share) for each in zip(summaries, pair, strict=True)]
@@ -263,7 +263,7 @@ def _metric(key, term, values, pair, sides, rule):
 
 
 def _no_value(values, one):
-    """The reason why a metric has no value though no seed diverged, or empty."""
+    """The reason why a metric has no value although no seed diverged, or an empty string."""
     if values is None:
         return "not measured"
     steps = {seed: each.diverged_at_step for seed, each in one.runs.seeds.items()}
@@ -284,13 +284,13 @@ def _percent(change):
 
 
 def _first_graphs(pair):
-    """{verb: the `Graph` of its first seed, or None, at both sides}"""
+    """{verb: (before, after)}, each the `Graph` of the first seed or None."""
     old, new = (one.exports for one in pair)
     return {verb: (old.first(verb), new.first(verb)) for verb in old.graphs | new.graphs}
 
 
 def _latency(profile, pairs, sides, rule):
-    """Rows for every pair of structures, each with all experiments that have it."""
+    """Rows for every pair of structures; each row lists all experiments with that pair."""
     groups = {}
     for name, pair in pairs.items():
         for verb, graphs in _first_graphs(pair).items():
@@ -317,7 +317,7 @@ def _call(provider, row):
 
 
 def _timed(profile, graphs, sides):
-    """The `Latency` records of two graphs. Raises NotComparableError."""
+    """The `Latency` records of two graphs. Raises NotComparableError if one is missing or their interfaces differ."""
     _require(sides, ["" if graph else "no such graph" for graph in graphs])
     if (graphs[0].inputs, graphs[0].outputs) != (graphs[1].inputs, graphs[1].outputs):
         raise NotComparableError("the graph's inputs or outputs have changed")
@@ -327,20 +327,20 @@ def _timed(profile, graphs, sides):
 
 
 def _times(verb, found, reasons, sides, rule):
-    """(before, after, change, verdict, note) of two (source, row), (None, None) for a side that has no such row.
+    """(before, after, change, verdict, note) of two (source, row) pairs, (None, None) for a side without the row.
 
-    `reasons` are why a side has none. Raises NotComparableError.
+    `reasons` say why a side has none. Raises NotComparableError.
     """
     (old, before), (new, after) = found
     _require(sides, [_no_median(row, reason) for row, reason in zip((before, after), reasons, strict=True)])
     for key in HARDWARE:
         _require_equal(f"machine, {key}", old.machine.get(key), new.machine.get(key))
-    _require_equal("setting of TF32", before.tf32, after.tf32)
+    _require_equal("TF32 setting", before.tf32, after.tf32)
     if verb == "next_word":
-        _require_equal("number of words a call", old.settings.get("time"), new.settings.get("time"))
+        _require_equal("number of words per call", old.settings.get("time"), new.settings.get("time"))
     if disturbance := changes.disturbed(before.times, after.times, rule):
         raise NotComparableError(disturbance)
-    notes = ["another structure"] * (old.graph.structure_sha256 != new.graph.structure_sha256)
+    notes = ["different structure"] * (old.graph.structure_sha256 != new.graph.structure_sha256)
     notes += _differences(old.machine, new.machine)
     verdict, change = changes.latency_change(before.times, after.times, rule)
     texts = [f"{one.p50_us:.4g} ({one.p50_low_us:.4g}–{one.p50_high_us:.4g})" for one in (before.times, after.times)]
@@ -348,7 +348,7 @@ def _times(verb, found, reasons, sides, rule):
 
 
 def _no_median(row, not_measured):
-    """The reason why a row has no median to compare, or empty."""
+    """The reason why a row has no median to compare, or an empty string."""
     if row is None or row.times is None:
         return f"not measured ({row.not_measured if row else not_measured})"
     unknown = None in (row.times.p50_us, row.times.p50_low_us, row.times.p50_high_us)
@@ -363,15 +363,15 @@ def _graphs(profile, name, pair, sides):
 
 
 def _graph(graphs, hashes, sides):
-    """("", "", "", verdict, note): the same if the structure is, whatever the weights are."""
+    """("", "", "", verdict, note); the verdict is "same" if the structures are equal, whatever the weights."""
     _require(sides, ["" if graph else "no such graph" for graph in graphs])
     facts = [pandas.json_normalize(graph.model_dump(exclude=parity.IDENTITY), sep=" ") for graph in graphs]
     notes = _differences(*(table.map(_text).iloc[0].to_dict() for table in facts), absent="0")
     same = graphs[0].structure_sha256 == graphs[1].structure_sha256
     if same and hashes[0] != hashes[1]:
-        notes.insert(0, "other weights or metadata")
+        notes.insert(0, "different weights or metadata")
     elif not same and all(note.startswith("bytes") for note in notes):
-        notes.insert(0, "other attributes, connections or constants")
+        notes.insert(0, "different attributes, connections or constants")
     return "", "", "", "same" if same else "different", "; ".join(notes)
 
 

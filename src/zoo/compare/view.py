@@ -1,4 +1,4 @@
-"""A comparison on the terminal, in Markdown and as an HTML page, and the exit status of `zoo compare`."""
+"""Show a comparison on the terminal, in Markdown and as an HTML page; decide the exit status of `zoo compare`."""
 
 import itertools
 import sys
@@ -18,15 +18,15 @@ TEMPLATES = Path(__file__).with_name("templates")
 COLOURS = dict(zip(VERDICTS, ("bold red", "green", "magenta", "cyan", None, "yellow"), strict=True))
 WHAT = {"Quality": "metric", "Latency": "call (times in µs)", "Graphs": "graph"}
 LONG = ("note", "not comparable because", "experiments")  # columns whose text is wrapped
-NUMBERS = ("before", "after", "change", "rows")  # columns that are aligned to the right
+NUMBERS = ("before", "after", "change", "rows")  # right-aligned columns
 
 
 def run(revisions, profile, every_row, fail_on, markdown, html):
-    """Compare, print, write the files that are asked for, and return the exit status.
+    """Compare, print, write the requested files, and return the exit status.
 
-    `revisions` is (base, head), head None for the working tree; `every_row` also lists rows that are the same. The
-    status is 1 where `fail_on` names a verdict of a row, 2 where it is given and a side has no records, else 0.
-    Raises InputError for what cannot be read.
+    `revisions` is (base, head); a head of None means the working tree. `every_row` also lists rows that are the same.
+    The status is 1 if `fail_on` names a verdict of a row, 2 if it is given and a side has no records, else 0.
+    Raises InputError for an unknown revision or a damaged record.
     """
     view = prepare(
         compare(*map(side, revisions), profile, params.load(comparison.Rules, params.read(), "compare")), every_row
@@ -46,10 +46,10 @@ def run(revisions, profile, every_row, fail_on, markdown, html):
 
 
 def prepare(compared, every_row):
-    """What `compare` returned, with its tables as text: {name: {"counts": Counter of verdicts, "tally", "parts"}}.
+    """Convert the tables that `compare` returned to text: {name: {"counts": Counter of verdicts, "tally", "parts"}}.
 
-    A part is a list of rows {title of a column: text}: first those that changed, or all of them with `every_row`, the
-    worst first; then the reasons why rows are not comparable, the most frequent first. Empty parts are left out.
+    A part is a list of rows {column title: text}. The first part has the changed rows, or all with `every_row`, worst
+    first; the second the reasons why rows are not comparable, most frequent first. Empty parts are left out.
     """
     tables = {}
     for name, rows in compared["tables"].items():
@@ -70,12 +70,12 @@ def prepare(compared, every_row):
 
 
 def _abridged(names, most=3):
-    """The first of some names, and how many follow."""
+    """The first `most` names, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def show(view):
-    """Print a comparison as tables on the terminal, its rows 160 columns wide elsewhere."""
+    """Print a comparison as tables: as wide as the terminal, or 160 columns if the output is not a terminal."""
     console = Console(highlight=False)
     console.width = console.width if console.is_terminal else 160
     for word in ("before", "after"):
@@ -95,5 +95,5 @@ def show(view):
 
 
 def render(view, template):
-    """A comparison as text, by one of the templates compare.*.j2."""
+    """Render a comparison with one of the templates compare.*.j2."""
     return pages.environment(TEMPLATES).get_template(template).render(view, numbers=NUMBERS)

@@ -1,4 +1,4 @@
-"""Templates -> pages: what the pages of a report and of a comparison have in common."""
+"""The Jinja environment shared by the pages of reports and comparisons."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ SHARED = Path(__file__).with_name("templates")
 
 
 def environment(folder, filters=None):
-    """The Jinja templates of a folder and of SHARED: what is put into HTML is escaped, an undefined name an error."""
+    """Return an environment for the templates in `folder` and SHARED. It escapes HTML; undefined names are errors."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([folder, SHARED]),
         autoescape=lambda name: name is not None and name.endswith(".html.j2"),

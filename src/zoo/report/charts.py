@@ -2,8 +2,11 @@
 
 import operator
 
+import numpy
 import pandas
+import scipy.special
 
+from zoo import files
 from zoo.evaluate.metrics import terms
 from zoo.report import drawing, latency_results
 from zoo.report.results import picture
@@ -28,24 +31,26 @@ def draw(report, folder):
     for entry in experiments:
         if len(entry["curve"]):
             logs = {f"{log['source']}, {log['split']}": log["points"] for log in entry["published_curves"]}
-            crosses = " Crosses are what the write-up's log prints." if logs else ""
-            caption = f"Loss against step, on training batches and on validation data.{crosses}"
+            crosses = " Crosses are values of the write-up's log." if logs else ""
+            caption = f"Loss by step, on training batches and on validation data.{crosses}"
             add(entry["name"], caption, drawing.curves, entry["curve"], published=logs)
+        pictures = [files.report(report["profile"], one["path"]) for one in entry["pictures"]]
+        shown = {path.stem: path for path in [*pictures, folder / f"{entry['name']}.png"] if path.exists()}
+        verbs = [(entry["headline"] or {}).get("verb"), "generate", "decode", *shown]
+        if source := next((shown[verb] for verb in verbs if verb in shown), None):
+            add(f"{entry['name']}-thumbnail", "", drawing.thumbnail, source)
         rows = pandas.DataFrame(_against_batch(entry))
         if len(rows) and rows["batch"].nunique() > 2:
-            caption = (
-                "Median time of a call against batch size, with its 95 % interval: the default number of threads, "
-                "every optimisation."
-            )
+            caption = "Median time of a call by batch size, with its 95 % interval: default threads, all optimisations."
             add(f"{entry['name']}-latency", caption, drawing.latency, rows)
     if (best := _best_classifier(experiments)) and best["confusion"]:
         caption = (
             f"Confusion matrices of {best['name']}, the most accurate classifier (first seed): on a tenth of the test "
-            "images, on all of them, and of random answers."
+            "images, on all of them, and of random predictions."
         )
         add("confusion", caption, drawing.three_confusions, best["confusion"])
     if overview := _overview(experiments):
-        caption = "Median time of a call, each graph at its smallest batch: the default, and the best that was found."
+        caption = "Median time of a call of each graph at its smallest batch: default and fastest configuration."
         add("latency-overview", caption, drawing.latency_overview, pandas.DataFrame(overview))
     rows = latency_results.peer_table(experiments)
     rows = rows.assign(runtime=rows["runtime"].map(latency_results.RUNTIMES))[
@@ -54,21 +59,11 @@ def draw(report, folder):
     others = list(latency_results.runtimes(experiments).values())[1:]
     for (device, mode), part in rows.groupby(["device", "mode"], sort=False):
         caption = (
-            f"{device}, {mode} mode: time of a call over that of ONNX Runtime with one thread, measured in turns in "
-            "the same blocks, with its 95 % interval. Right of 1 is slower. Where the default is the best found, one "
-            "mark lies upon the other."
+            f"{device}, {mode} mode: time of a call relative to ONNX Runtime with one thread, measured in alternation "
+            "in the same blocks, with its 95 % interval. Right of 1 is slower. If the default is the fastest "
+            "configuration, its two marks coincide."
         )
         add(f"peers-{device.lower()}-{mode}", caption, drawing.peers, part, runtimes=others)
-    for key in QUALITIES:
-        points = quality_points(experiments, key)
-        if len(points) > 1:
-            quality, provider = points[0]["label"], points[0]["provider"]
-            caption = (
-                f"{quality[:1].upper()}{quality[1:]} against the median time of a call at the smallest batch "
-                f"({provider}, the default configuration), all experiments that were measured for both."
-            )
-            data, share = pandas.DataFrame(points), key == ACCURACY
-            add(f"quality-{key}", caption, drawing.quality_against_latency, data, quality=quality, share=share)
     return charts
 
 
@@ -100,20 +95,48 @@ def _overview(experiments):
     ]
 
 
-def quality_points(experiments, key):
-    """A point an experiment that has both: its mean of the metric `key`, and its median on the first provider."""
-    points, provider = [], next((timing["provider"] for entry in experiments for timing in entry["latency"]), None)
+def quality_panels(experiments):
+    """Quality against latency on the first provider, a panel a metric that two experiments or more have for it.
+
+    [{"label", "provider", "x": (least, most) µs, "y": (worst, best) quality, "points": [{"name", "p50_us", "quality",
+    "partial", "drifted", "across", "up", "named"}]}]; "across" and "up" are places in the panel, from 0 to 1; the
+    fastest point and the best one are named.
+    """
+    panels, provider = [], next((timing["provider"] for entry in experiments for timing in entry["latency"]), None)
+    for key in QUALITIES:
+        points, term = _quality_points(experiments, key, provider), terms()[key]
+        if len(points) > 1:
+            x, y = (tuple(points[name].agg(["min", "max"])) for name in ("p50_us", "quality"))
+            y = y if term.better == "higher" else y[::-1]
+            points["across"], points["up"] = _places(points["p50_us"], *x), _places(points["quality"], *y, term.share)
+            points["named"] = points.index.isin([points["p50_us"].idxmin(), points["up"].idxmax()])
+            label, points = term.name + (f", {term.unit}" if term.unit else ""), points.to_dict("records")
+            panels.append({"label": label, "provider": provider, "x": x, "y": y, "points": points})
+    return panels
+
+
+def _places(values, start, end, share=False):
+    """Where `values` lie from `start`, 0, to `end`, 1: by logits of shares, by logarithms of ten times or more."""
+    low, high = sorted((start, end))
+    if share and low > 0 and high < 1:
+        values, start, end = map(scipy.special.logit, (values, start, end))
+    elif low > 0 and high > 10 * low:
+        values, start, end = map(numpy.log, (values, start, end))
+    return (values - start) / ((end - start) or 1)
+
+
+def _quality_points(experiments, key, provider):
+    """A row an experiment that has both: its mean of the metric `key`, and its median on the provider."""
+    points = []
     for entry in experiments:
         metric = next((row for row in entry["rows"] if row["key"] == key and row["mean"] is not None), None)
         timings = [timing for timing in entry["latency"] if timing["provider"] == provider]
-        defaults = {timing["verb"]: (timing["advice"][0]["default"], timing) for timing in timings}
-        medians = {verb: default[0].times.p50_us for verb, default in defaults.items() if _sound(*default)}
-        median = next((medians[verb] for verb in QUALITIES[key] if verb in medians), None)
-        if metric and median is not None:
-            label = metric["label"] + (f", {metric['unit']}" if metric["unit"] else "")
-            about = {"name": entry["name"], "provider": provider, "label": label, "partial": entry["partial"]}
-            points.append(about | {"p50_us": median, "quality": metric["mean"]})
-    return points
+        rows = {timing["verb"]: (timing["advice"][0]["default"], timing) for timing in timings}
+        row, timing = next((rows[verb] for verb in QUALITIES[key] if verb in rows), (None, None))
+        if metric and row and row.times.p50_us is not None:
+            drifted = latency_results.is_drifted(row, timing)
+            points.append((entry["name"], row.times.p50_us, metric["mean"], entry["partial"], drifted))
+    return pandas.DataFrame(points, columns=["name", "p50_us", "quality", "partial", "drifted"])
 
 
 def _best_classifier(experiments):

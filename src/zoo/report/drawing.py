@@ -8,18 +8,12 @@ from types import MappingProxyType
 
 import numpy as np
 import pandas
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.text import Text
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-from matplotlib.transforms import Bbox
+from matplotlib.ticker import FuncFormatter, NullLocator
+from PIL import Image, ImageOps
 
-from zoo.evaluate.pictures import CLOSED, COLOURS, DOTS_PER_INCH, INK, class_shares, drawn, series_style
+from zoo.evaluate.pictures import CLOSED, COLOURS, INK, class_shares, drawn, series_style
 
-SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
 MODES = {"host": "-", "bound": "--", "graph": ":"}
-# Where a point's name may stand, in points from it, nearest first.
-REACHES, ANGLES = np.meshgrid([5, 10, 16, 24, 34, 46, 60], np.linspace(0, 2 * np.pi, 16, endpoint=False), indexing="ij")
-PLACES = np.stack([REACHES * np.cos(ANGLES), REACHES * np.sin(ANGLES)], axis=-1).round(1).reshape(-1, 2)
 
 
 def three_confusions(counts: Mapping[str, Sequence[Sequence[int]]], path: Path) -> None:
@@ -70,7 +64,7 @@ def curves(frame: pandas.DataFrame, path: Path, published: Mapping[str, Mapping[
         axes.set(xlabel="step", ylabel="loss")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         axes.grid(True)
-        title = f"a line a seed ({seeds} seeds)" if seeds > 1 else None
+        title = f"one line per seed ({seeds} seeds)" if seeds > 1 else None
         if named:
             axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), title=title, alignment="left")
         if not len(finite):
@@ -149,39 +143,18 @@ def peers(rows: pandas.DataFrame, path: Path, runtimes: Sequence[str]) -> None:
             _name_rows(axes, names)
         _plain_numbers(grid[0].xaxis, [1.0, *rows["ratio"]])
         figure = grid[0].figure
-        figure.supxlabel("times ONNX Runtime's with one thread (logarithmic; right of 1 is slower)", fontsize=9.5)
-        figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper left", ncols=4, handletextpad=0.1)
+        figure.supxlabel(
+            "time relative to ONNX Runtime with one thread (logarithmic; right of 1 is slower)", fontsize=9.5
+        )
+        figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper left", ncols=2, handletextpad=0.1)
 
 
-def quality_against_latency(points: pandas.DataFrame, path: Path, quality: str, share: bool = False) -> None:
-    """Scatter `quality` (the axis's name) against latency, a named point an experiment.
-
-    points: columns name, p50_us, quality, partial (drawn hollow: trained for less than planned). An axis is
-    logarithmic where its values are all positive and span a factor of ten; where quality is a `share`, its axis is
-    stretched towards 0 and 1 (logit), unless a value is one of them.
-    """
-    stretched = share and points["quality"].between(0, 1, inclusive="neither").all()
-    with drawn(path, 7.4, 5.6) as axes:
-        for partial, label in ((False, "whole budget"), (True, "partial budget")):
-            part, fill = points[points["partial"] == partial], "white" if partial else COLOURS[0]
-            axes.scatter(
-                part["p50_us"], part["quality"], s=26, zorder=3, color=COLOURS[0], facecolors=fill, label=label
-            )
-        axes.set(xlabel="p50 of a call at the smallest batch (µs)", ylabel=quality)
-        for axis, scale, key in ((axes.xaxis, axes.set_xscale, "p50_us"), (axes.yaxis, axes.set_yscale, "quality")):
-            low, high = points[key].agg(["min", "max"])
-            if low > 0 and high / low > 10 and not (share and key == "quality"):
-                scale("log")
-                _plain_numbers(axis, points[key])
-        if stretched:
-            axes.set(yscale="logit", ylabel=f"{quality} (logit)")
-            axes.yaxis.set(major_locator=FixedLocator(SHARES), minor_locator=NullLocator())
-            axes.yaxis.set_major_formatter(FuncFormatter(_number))
-        axes.margins(0.12)
-        axes.grid(True)
-        if points["partial"].nunique() > 1:
-            axes.figure.legend(loc="outside upper left", ncols=2, handletextpad=0.1)
-        _name_points(axes, list(points[["p50_us", "quality", "name"]].itertuples(index=False, name=None)))
+def thumbnail(picture: Path, path: Path) -> None:
+    """Draw the middle of a PNG file, as much as a few images of a grid take, with 160 x 120 pixels."""
+    with Image.open(picture) as image:
+        left, top = (max(0, (side - most) // 2) for side, most in zip(image.size, (360, 270), strict=True))
+        middle = image.convert("RGB").crop((left, top, image.width - left, image.height - top))
+    ImageOps.fit(middle, (160, 120)).quantize(32, dither=Image.Dither.NONE).save(path, "PNG", optimize=True)
 
 
 def _reach(rows: pandas.DataFrame, value: str, low: str, high: str) -> list[pandas.Series]:
@@ -194,30 +167,6 @@ def _name_rows(axes, names: Sequence[str]) -> None:
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(True)
-
-
-def _name_points(axes, points: Sequence[tuple[float, float, str]]) -> None:
-    """Write each point's name beside it, at the nearest of a few places where it covers no point and no other name."""
-    canvas, scale = FigureCanvasAgg(axes.figure), DOTS_PER_INCH / 72
-    axes.figure.set_dpi(DOTS_PER_INCH)
-    canvas.draw()  # settles the layout: from here on, where a point lies in pixels stays
-    axes.figure.set_layout_engine("none")
-    inside, points = axes.get_window_extent(), sorted(points)
-    pixels = axes.transData.transform([xy for *xy, _ in points])
-    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in pixels]
-    for (*xy, name), pixel in zip(points, pixels, strict=True):
-        text = axes.annotate(
-            name, xy, (0, 0), textcoords="offset points", va="bottom", fontsize=7.5,
-            arrowprops={"arrowstyle": "-", "color": "#8c959f", "linewidth": 0.7, "shrinkA": 0, "shrinkB": 3},
-        )  # fmt: skip
-        size = Text.get_window_extent(text, canvas.get_renderer()).size / scale  # of the words, without the line
-        corners = PLACES - size * (1 - np.sign(PLACES)) / 2
-        boxes = [Bbox.from_bounds(*(pixel + corner * scale), *(size * scale)) for corner in corners]
-        outside = [not (inside.contains(*box.min) and inside.contains(*box.max)) for box in boxes]
-        best = np.argmin([box.count_overlaps(taken) + 3 * out for box, out in zip(boxes, outside, strict=True)])
-        text.set_position(corners[best])
-        text.arrow_patch.set_visible(math.hypot(*PLACES[best]) > 8)
-        taken.append(boxes[best].padded(2))
 
 
 def _plain_numbers(axis, values) -> None:

@@ -1,5 +1,6 @@
 """What was gathered -> one report: pages, summary and charts, written together or not at all."""
 
+import collections
 import contextlib
 import inspect
 import re
@@ -12,9 +13,11 @@ from zoo.errors import InputError
 from zoo.report import charts, gpu, latency_results, wording
 
 TEMPLATES = Path(__file__).with_name("templates")
-FILTERS = dict(inspect.getmembers(wording, inspect.isfunction)) | wording.FORMATS
+PAGES = pages.environment(TEMPLATES, dict(inspect.getmembers(wording, inspect.isfunction)) | wording.FORMATS)
 START, END = "<!-- results -->", "<!-- /results -->"
 OTHERS = {"verb", "class"}  # what summary.json has no need of
+ROWS = 13  # of the top README's table
+VERDICTS = ("reproduced", "better", "not reproduced", "undecided", "partial budget", "diverged", "not finite")
 COLUMNS = ["experiment", "metric", "mean", "low", "high", "seeds", "steps", "published", "verdict", "graph"]
 
 
@@ -23,6 +26,7 @@ def summarise(report):
     experiments = {
         entry["name"]: {
             "about": entry["about"],
+            "family": entry["family"],
             "headline": entry["headline"]
             and {key: entry["headline"][key] for key in entry["headline"].keys() - OTHERS},
             "budget": entry["budget"],
@@ -66,22 +70,22 @@ def write(report):
         drawn = charts.draw(report, folder)
         files.write_json(summary, summarise(report))
         kept = files.read_json(summary)  # the digits that the top README is made from
-        experiments = report["experiments"]
+        experiments, families = report["experiments"], {}
+        for entry in experiments:
+            families.setdefault(entry["family"], []).append(entry)
         view = report | {
             "charts": drawn,
-            "qualities": any(name.startswith("quality-") for name in drawn),
-            "overview": [(entry["name"], timing) for entry in experiments for timing in entry["latency"]],
+            "families": families,
+            "panels": charts.quality_panels(experiments),
             "peers": [row for row in latency_results.geometric_means(experiments) if len(row["ratios"]) > 1],
             "runtimes": latency_results.runtimes(experiments),
             "soundness": latency_results.soundness(experiments),
-            "rows": _table_rows(kept),
+            "rows": [row | {"entry": of} for row, of in zip(_table_rows(kept), experiments, strict=True)],
             "claims": kept["claims"],
             "gpu": gpu.gather(),
-            "folder": "",
         }
-        templates = pages.environment(TEMPLATES, FILTERS)
-        readme.write_text(templates.get_template("report.md.j2").render(view), encoding="utf-8")
-        page.write_text(templates.get_template("report.html.j2").render(view), encoding="utf-8")
+        readme.write_text(PAGES.get_template("report.md.j2").render(view), encoding="utf-8")
+        page.write_text(PAGES.get_template("report.html.j2").render(view), encoding="utf-8")
         table(report).to_csv(sheet, index=False, float_format="%.6g", lineterminator="\n")
 
 
@@ -89,17 +93,35 @@ def _table_rows(summary):
     return [{"name": name} | summary["experiments"][name] for name in summary["order"]]
 
 
-def readme_block(summary, folder="reports/full/README.md"):
-    """The tables of results and claims in summary.json in Markdown, for the top README; links lead to `folder`.
+def readme_block(summary, families, folder="reports/full/"):
+    """The results for the top README, at most 20 lines of Markdown: counts of verdicts and rows of each family.
 
-    Raises InputError for a summary that an earlier version wrote.
+    `families`, {experiment: family}, serves a summary that lacks them. A family shows its experiments with a published
+    figure, or else its first. `folder` has the report; if that says that its figures are those of an earlier commit, so
+    does the block. Raises InputError for a summary that an earlier version wrote.
     """
     for key in ("claims", "experiments", "order", "profile"):
         if key not in summary:
             raise InputError(f"summary.json lacks {key}: run `dvc repro full/dvc.yaml`, which writes it anew")
-    view = {"rows": _table_rows(summary), "folder": folder, "profile": summary["profile"], "claims": summary["claims"]}
-    templates = pages.environment(TEMPLATES, FILTERS)
-    return "\n".join(templates.get_template(name).render(view) for name in ("table.md.j2", "claims.md.j2"))
+    groups = {}
+    for row in _table_rows(summary):
+        if row["headline"]:
+            family = row.get("family") or families.get(row["name"], "")
+            groups.setdefault(family, []).append(row | {"family": family})
+    groups = [[row for row in group if row["headline"]["published"]] or group[:1] for group in groups.values()]
+    each = next(n for n in range(ROWS, 0, -1) if n == 1 or sum(len(group[:n]) for group in groups) <= ROWS)
+    counts = collections.Counter(row["headline"]["verdict"] for group in groups for row in group)
+    report = Path(folder, "README.md")
+    earlier = re.search(r"those of commit (\w+)", report.read_text(encoding="utf-8")) if report.exists() else None
+    view = {
+        "claims": summary["claims"],
+        "commit": earlier and earlier[1],
+        "count": len(summary["order"]),
+        "folder": folder,
+        "rows": [row for group in groups for row in group[:each]],
+        "verdicts": ", ".join(f"{verdict} {counts[verdict]}" for verdict in VERDICTS if counts[verdict]),
+    }
+    return PAGES.get_template("readme.md.j2").render(view)
 
 
 def rewrite_block(text, block):

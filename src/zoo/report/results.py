@@ -21,22 +21,22 @@ from zoo.params.claims import AT_EQUAL_STEPS
 from zoo.records import cost, curve, judged, metrics, parity, run
 from zoo.records.metrics import Summary
 from zoo.report import claims, latency_results
-from zoo.report.wording import exported, number, plain, seed_list, training_cost
+from zoo.report.wording import exported, number, plain, seed_list
 
 ORDER = (*VERBS, "judge", "training")
 CAPTIONS = {
-    "reconstruct": "Test images and what the network returns for them.",
-    "encode": "What the encoder makes of test images.",
-    "generate": "Samples drawn from noise; where the network takes a label, a row for each digit asked for.",
-    "generate-progress": "Ten draws from one noise while the generator was trained: a row a step.",
+    "reconstruct": "Test images and their reconstructions.",
+    "encode": "Codes of test images.",
+    "generate": "Samples drawn from noise; one row per digit if the network takes a label.",
+    "generate-progress": "Ten samples drawn from the same noise during training, one row per step.",
     "decode": (
-        "Images that the decoder draws from random codes, a row a digit where it is told which. A code of two "
-        "dimensions is drawn as a grid over the plane instead, (0, 0) in its middle; a longer one without a prior is "
-        "interpolated, along a row, from one test image's code to the next one's."
+        "Images decoded from random codes, one row per digit if the decoder takes a label. Codes of two dimensions are "
+        "shown as a grid over the plane, centred on (0, 0). Longer codes without a prior are interpolated along each "
+        "row, from the code of one test image to that of the next."
     ),
     "classify": "Confusion matrix on the test set.",
-    "next_word": "How well words are predicted along a line of the test text.",
-    "apply": "What the operator makes of test images, or of their middle where it takes fewer pixels.",
+    "next_word": "Loss along the lines of the test text.",
+    "apply": "Output of the operator on test images, or on their centre if it takes fewer pixels.",
 }
 READ = {"decode": ["encode", "decode"]}  # verbs whose graphs a verb is scored with, where those are not its own alone
 OTHER_STRUCTURE, OTHER_WEIGHTS = "other structure", "other weights"  # in this order the first counts
@@ -70,7 +70,6 @@ def gather(profile, values):
         "judge": judge.by,
         "glossary": [(key, term) for key, term in terms().items() if key in used],
         "machines": latency_results.machines(experiments),
-        "training": _trained_on(experiments),
         "counts": _counts(experiments),
         "claims": weighed,
         "marks": {mark: sum(row["graph"] == mark for _, row in rows) for mark in (OTHER_WEIGHTS, OTHER_STRUCTURE)},
@@ -82,6 +81,7 @@ def _experiment(profile, name, plan, exports, judge, figures, logs):
     samples = judged.read(profile, name) if name in judge.of else None
     losses = curve.read(profile, name)
     recipe, costs = trained.recipe, list(cost.read(profile, name).training.values())
+    computed = [f"{of.device}, {of.processor}, PyTorch {trained.versions['torch']}" for of in trained.seeds.values()]
     graphs = exports[name].graphs
     budget = _budget(recipe["steps"], trained.seeds, plan)
     diverged = {s: one.diverged_at_step for s, one in trained.seeds.items() if one.diverged_at_step is not None}
@@ -101,17 +101,19 @@ def _experiment(profile, name, plan, exports, judge, figures, logs):
     return {
         "name": name,
         "about": plan["about"],
+        "family": plan["family"],
         "headline": _named(rows, headline, f"models.{name}.headline", name) if headline else None,
         "run": trained,
         "source": scored.source,
         "plan": plan,
         "partial": partial,
         "budget": budget,
+        "costs": costs,
         "diverged": diverged,
         "divergence": [_divergence(seed, trained.seeds[seed], losses) for seed in diverged],
         "setup": [
             ("budget", budget, []),
-            *([("training", training_cost(costs), [])] if costs else []),
+            ("trained on", "; ".join(dict.fromkeys(computed)), []),
             *([("tuned", plan["tuned"], [])] if plan["tuned"] else []),
             ("weights", number(trained.parameters), []),
             ("data", scored.source, []),
@@ -304,16 +306,6 @@ def _options(recipe):
         (what, kind, [f"{key}: {plain(value)}" for key, value in options.items() if value is not None])
         for what, kind, options in rows
     ]
-
-
-def _trained_on(experiments):
-    """{(device, processor, version of PyTorch, source of the data): names of the experiments}."""
-    trained = [
-        (seed.device, seed.processor, entry["run"].versions.get("torch", ""), entry["source"], entry["name"])
-        for entry in experiments
-        for seed in entry["run"].seeds.values()
-    ]
-    return pandas.DataFrame(trained).drop_duplicates().groupby([0, 1, 2, 3], sort=False)[4].agg(", ".join)
 
 
 def _counts(experiments):

@@ -160,7 +160,7 @@ def circumstances(timing):
     words = [f"commit {source.commit or 'unknown'}"]
     if graph:
         where = f"{graph.experiment} {graph.verb}, seed {graph.seed}"
-        words.insert(0, f"timed on {where}: a graph of equal structure and other weights †")
+        words.insert(0, f"timed on {where}: a graph of the same structure with other weights †")
     for key, (before, now) in timing["outdated"].items():
         told = ["unset" if value is None else plain(value) for value in (before, now)]
         words.append(f"{key} {told[0]}, now {told[1]} *")
@@ -217,12 +217,9 @@ def exported(graphs):
     return words + ("" if finite else "; not all outputs are finite, and both agree on which")
 
 
-def training_cost(runs):
-    """What the trainings of an experiment took, over its seeds: `12.3 s to 14.1 s a seed, 512 MiB at most`."""
-    seconds = [run.seconds for run in runs]
-    span = " to ".join(dict.fromkeys(f"{duration(end)} s" for end in (min(seconds), max(seconds))))
-    resumed = ", some since they were resumed" if any(run.resumed_at_step for run in runs) else ""
-    return f"{span} a seed{resumed}, {duration(max(run.memory_peak_mib for run in runs))} MiB at most"
+def wrapped(name):
+    """A name that may be broken after an underscore, as HTML."""
+    return Markup("_<wbr>").join(name.split("_"))
 
 
 def marked(text):
@@ -236,7 +233,8 @@ FORMATS = {
     "drifted": latency_results.is_drifted,
     "percent": lambda value: f"{100 * value:.1f} %",
     "published": "{:,.6g}".format,
-    "seed_head": "Seed {}".format,
+    "number_head": "#{}".format,
+    "seed_head": "#Seed {}".format,
     "sentence": lambda text: f"{text[:1].upper()}{text[1:]}.",
     "share": lambda value: "—" if value is None else f"{value:.3f}",
     "small": lambda value: "—" if value is None else f"{value:.2g}",
