@@ -3,7 +3,7 @@ PYTHON ?= python3
 IN = PATH="$(CURDIR)/.venv/bin:$$PATH"
 # How many stages run at a time, as in make repro JOBS=2; default: the number of usable cores.
 AT_A_TIME = $(if $(JOBS),--jobs $(JOBS))
-COMPILE = .venv/bin/uv pip compile pyproject.toml --extra dev --extra ray --quiet --no-header --no-annotate --no-emit-index-url
+COMPILE = .venv/bin/uv pip compile pyproject.toml --extra dev --quiet --no-header --no-annotate --no-emit-index-url
 
 .PHONY: help setup repro full benchmark compare test lint format lock
 
@@ -37,6 +37,7 @@ lint: setup  ## check style and formatting
 format: setup  ## mend style and formatting
 	$(IN) ruff check --fix
 	$(IN) ruff format
+	$(IN) python -c 'from dvc.utils.hydra import apply_overrides; apply_overrides("params.yaml", [])'
 
 # The stamp goes first and comes last: whatever an interrupted setup left behind is cleared by the next one.
 # The variables (old and new pip) pin what builds antlr4-python3-runtime, which has no wheel.

@@ -1,4 +1,4 @@
-"""Time one graph of every structure with every provider: graphs -> latencies, one file a structure."""
+"""Time one graph of every structure with every provider: graphs -> latencies, one file per structure."""
 
 import _checkout  # noqa: F401, the stage runs this checkout's code
 import numpy
@@ -12,10 +12,10 @@ from zoo.stage import run
 
 
 def benchmark(profile, again=False, control=False, visit=False):
-    """Time one graph of every structure that was not measured on this machine yet; with --again, of every structure.
+    """Time one graph of every structure not yet measured on this machine; with --again, of every structure.
 
-    --control writes nothing: it times graphs of equal structure separately and prints how far they differ. --visit
-    takes the settings of a short visit to a machine with a GPU.
+    --control writes nothing: it times graphs of equal structure separately and prints how much they differ. --visit
+    uses the settings for a short visit to a machine with a GPU.
     """
     settings = section.settings(params.read(), profile, sessions.cores(), visit=visit)
     groups = structures.graphs(profile)
@@ -38,8 +38,8 @@ def benchmark(profile, again=False, control=False, visit=False):
 
 
 def print_control(profile, groups, settings):
-    """Print how far the times of graphs of equal structure differ, by number of threads."""
-    print(f"{sum(map(len, groups))} graphs of {len(groups)} structures that several graphs have", flush=True)
+    """Print how much the times of graphs of equal structure differ, by number of threads."""
+    print(f"{sum(map(len, groups))} graphs in {len(groups)} structures with several graphs", flush=True)
     for threads, differences in sorted(measure.control(profile, groups, settings).items()):
         within, p90 = numpy.mean(numpy.array(differences) <= 0.05), numpy.quantile(differences, 0.9)
         print(f"threads {threads}: {within:.0%} of {len(differences)} pairs of rows within 5 %, p90 {p90:.1%}")

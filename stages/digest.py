@@ -1,4 +1,4 @@
-"""Write what each stage computes, as digests of its code, and what the report says of each experiment: code/."""
+"""Write code/: digests of the code that each stage runs, and what the report shows of each experiment."""
 
 import json
 
@@ -10,7 +10,7 @@ from zoo.stage import run
 
 
 def digest():
-    """Write one file a unit, and of each profile the experiments; a unit that is gone loses its file."""
+    """Write one file per unit and one per profile with its experiments; delete the files of removed units."""
     values = params.read()
     with files.replacing(code.FOLDER) as folder:
         for unit in code.units():
@@ -18,7 +18,7 @@ def digest():
         (folder / "experiments").mkdir()
         for profile in params.PROFILES:
             text = json.dumps(experiments.reported(values, profile), ensure_ascii=False, indent=2)
-            # In the order of params.yaml, which is the report's.
+            # In the order of params.yaml, which the report keeps.
             (folder / "experiments" / f"{profile}.json").write_text(text + "\n", encoding="utf-8")
 
 

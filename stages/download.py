@@ -1,4 +1,4 @@
-"""Get one data set, from its source in params.yaml, and say what a reader can check of it."""
+"""Fetch one data set from its source in params.yaml, and print facts that a reader can check."""
 
 import _checkout  # noqa: F401, the stage runs this checkout's code
 
@@ -9,7 +9,7 @@ from zoo.stage import run
 
 
 def download(profile, key):
-    """Write the data set of a key (images or text) for a profile."""
+    """Write the data set `key` (images or text) of a profile."""
     arrays, facts = data.load(source(params.read(), key, profile))
     path = files.data(profile, key)
     archive.write(path, arrays, facts)

@@ -53,7 +53,7 @@ def evaluate(profile, name):
 
 
 def confusion(items, classes):
-    """Counts, actual class by predicted class, of a tenth of the test images and of all of them."""
+    """Return counts by actual and predicted class, for a tenth of the test images and for all of them."""
     actual, predicted = (items[column].to_numpy(numpy.int64) for column in ("actual", "predicted"))
     tenth = slice(0, max(len(actual) // 10, 1))
     parts = {"tenth": tenth, "all": slice(None)}

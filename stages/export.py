@@ -1,6 +1,7 @@
-"""Export every verb of every seed of one experiment as ONNX, and prove each graph equal to its network."""
+"""Export every verb of every seed of one experiment as ONNX, and check each graph against its network."""
 
 import _checkout  # noqa: F401, the stage runs this checkout's code
+import _exporter  # noqa: F401, it sets up torch's exporter once
 
 from zoo import files, records
 from zoo.errors import InputError
@@ -12,7 +13,7 @@ from zoo.train import checkpoints
 
 
 def export_graphs(profile, name):
-    """Export one experiment: checkpoints -> graphs, what identifies them, and their parity with torch."""
+    """Export one experiment: checkpoints -> graphs, their identities, and their parity with torch."""
     exported, seeds = {}, checkpoints.seeds(files.checkpoints(profile, name))
     if not seeds:
         raise InputError(f"{files.checkpoints(profile, name)} has no checkpoints: run `dvc repro`, which trains them")

@@ -1,4 +1,4 @@
-"""Let our own classifier judge the samples of one generator, without torch."""
+"""Judge the samples of one generator by our own classifier, without torch."""
 
 import _checkout  # noqa: F401, the stage runs this checkout's code
 import numpy
@@ -24,7 +24,7 @@ def judge(profile, name):
     judges = parity.read(profile, settings.by)
     first, identities = judges.seeds[0], judges.identities(judges.seeds[0])
     if not {"classify", "encode"} <= identities.keys():
-        raise InputError(f"params.yaml: judge.by = {settings.by}: a judge has to classify and encode; name another")
+        raise InputError(f"params.yaml: judge.by = {settings.by}: a judge needs classify and encode; name another")
     judging_graphs = {verb: identities[verb] for verb in ("classify", "encode")}
     classifier = sessions.open_all(profile, settings.by, first, judging_graphs, threads)
     exported, graphs, measured = parity.read(profile, name), {}, {}

@@ -1,4 +1,4 @@
-"""Time ONNX Runtime beside its peers: graphs, checkpoints and advice -> latencies, one file a structure."""
+"""Time ONNX Runtime and other runtimes: graphs, checkpoints and advice -> latencies, one file per structure."""
 
 import _checkout  # noqa: F401, the stage runs this checkout's code
 
@@ -12,9 +12,9 @@ from zoo.stage import run
 
 
 def time_peers(profile, again=False, visit=False):
-    """Time one graph of every structure that was not measured on this machine yet; with --again, of every structure.
+    """Time one graph of every structure not yet measured on this machine; with --again, of every structure.
 
-    Measurements on a GPU are kept on a machine without one. --visit takes the settings of a short visit to one with it.
+    A machine without a GPU keeps saved GPU measurements. --visit uses the settings for a short visit to one with a GPU.
     """
     settings = section.settings(params.read(), profile, sessions.cores(), with_peers=True, visit=visit)
     devices, kept = peers.devices(settings), []

@@ -1,4 +1,4 @@
-"""Draw the report of a profile: index.html, README.md, summary.csv, summary.json, charts/."""
+"""Render the report of a profile: index.html, README.md, summary.csv, summary.json, charts/."""
 
 import _checkout  # noqa: F401
 
@@ -8,7 +8,7 @@ from zoo.stage import run
 
 
 def report(profile):
-    """Report every experiment of a profile, from the records of the stages before."""
+    """Report every experiment of a profile from the records of earlier stages."""
     params.known_profile(profile)
     render.write(results.gather(profile, params.read()))
 

@@ -1,4 +1,4 @@
-"""Train every seed of one experiment: data -> checkpoints, the training curve, and records of the runs."""
+"""Train every seed of one experiment: data -> checkpoints, training curve, and records of the runs."""
 
 import contextlib
 import functools
@@ -54,7 +54,7 @@ def train(profile, name):
 
 
 def show(label, bar, step, losses):
-    """Move the progress bar; where there is no terminal, print ten plain lines a run instead."""
+    """Advance the progress bar; without a terminal, print ten lines per run instead."""
     done = step + 1
     if bar.disable and done * 10 // bar.total > bar.n * 10 // bar.total:
         shown = ", ".join(f"{player} {loss:.5g}" for player, loss in losses.items())

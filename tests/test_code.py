@@ -1,13 +1,19 @@
 """What a stage computes is a matter of its code, not of its text; and the code that is hashed is the code that runs."""
 
+import contextlib
+import functools
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import yaml
+from dvc.repo import Repo
+from dvc_projects import inside, keep_experiments, write_stages
 
 from zoo import code
 from zoo.errors import InputError
@@ -165,37 +171,123 @@ def test_no_import_is_relative(root):
         assert not re.search(r"^\s*from \.", path.read_text(), re.MULTILINE), path
 
 
-# Imports modules, has them read their data files, and prints what was opened or imported of src and stages.
+def read(path):
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def units():
+    return {name: code.unit(name) for name in code.units()}
+
+
+@pytest.fixture
+def edited(monkeypatch, units):
+    """A function: the units that differ where one file of this repository has another text."""
+
+    def differing(file, old, new):
+        text = read(code.ROOT / file)
+        assert old in text
+        with monkeypatch.context() as patch:
+            content = functools.partial(replaced, Path.read_text, code.ROOT / file, text.replace(old, new, 1))
+            patch.setattr(Path, "read_text", lambda path, *arguments, **options: content(path, *arguments, **options))
+            return {name for name, unit in units.items() if code.unit(name) != unit}
+
+    return differing
+
+
+def replaced(read_text, file, text, path, *arguments, **options):
+    return text if path == file else read_text(path, *arguments, **options)
+
+
+def test_a_statement_in_layers_changes_the_models_that_import_it(edited, units):
+    path = "src/zoo/models/layers.py"
+    using = {
+        name for name in units if name.startswith("models/") and "layers" in read(code.ROOT / f"src/zoo/{name}.py")
+    }
+    assert 0 < len(using) < len([name for name in units if name.startswith("models/")])
+    assert edited(path, "\n\n\n", "\n\n\nUNUSED = 1\n\n\n") == using
+    assert edited(path, "\n\n\n", "\n\n\n# Unused.\n\n\n") == set()
+
+
+def test_a_colour_of_a_chart_changes_the_report_alone(edited):
+    assert edited("src/zoo/report/drawing.py", "alpha=0.95", "alpha=0.94") == {"report"}
+
+
+# For each line of JSON, [modules to import first, [modules of each unit]]: a process for every unit, forked after those
+# imports, imports the unit, has it read its data files, and prints [whether torch was imported, the files of src and
+# stages that were opened or imported].
 OPENED = """
-import importlib, sys
-root, *names = sys.argv[1:]
-folders, opened = (f"{root}/src/", f"{root}/stages/"), set()
+import contextlib, importlib, json, os, sys
+folders, opened = (f"{sys.argv[1]}/src/", f"{sys.argv[1]}/stages/"), set()
 def note(event, arguments):
     if event == "open":
         opened.add(str(arguments[0]))
-sys.addaudithook(note)
-sys.path.insert(0, folders[1])
-for name in names:
-    importlib.import_module(name)
-if "zoo.evaluate.metrics" in sys.modules:
-    sys.modules["zoo.evaluate.metrics"].terms()
-if "zoo.report.render" in sys.modules:
-    for folder in (sys.modules["zoo.report.render"].TEMPLATES, sys.modules["zoo.pages"].SHARED):
-        print(*(path.read_text() and path for path in folder.rglob("*") if path.is_file()), sep="\\n")
-opened |= {str(getattr(module, "__file__", None)) for module in list(sys.modules.values())}
-print(*(path for path in opened if path.startswith(folders) and "__pycache__" not in path), sep="\\n")
+def look(names):
+    sys.addaudithook(note)
+    sys.path[:0] = folders
+    for name in names:
+        importlib.import_module(name)
+    if "zoo.evaluate.metrics" in sys.modules:
+        sys.modules["zoo.evaluate.metrics"].terms()
+    if "zoo.report.render" in sys.modules:
+        for folder in (sys.modules["zoo.report.render"].TEMPLATES, sys.modules["zoo.pages"].SHARED):
+            opened.update(str(path) for path in folder.rglob("*") if path.is_file() and path.read_bytes())
+    paths = opened | {str(getattr(module, "__file__", None)) for module in list(sys.modules.values())}
+    paths = [path for path in paths if path.startswith(folders) and "__pycache__" not in path]
+    print(json.dumps(["torch" in sys.modules, paths]), flush=True)
+for line in sys.stdin:
+    first, units = json.loads(line)
+    for name in first:
+        with contextlib.suppress(ImportError):  # what a module defines
+            importlib.import_module(name)
+    for names in units:
+        if not (child := os.fork()):
+            status = 1
+            try:
+                look(names)
+                status = 0
+            finally:
+                sys.stderr.flush()
+                os._exit(status)
+        if os.waitpid(child, 0)[1]:
+            sys.exit(f"{names} cannot be imported")
 """
-FOUND_BY_NAME = [name for name in code.units() if "/" in name]
+STAGES = [name for name in code.units() if "/" not in name]
+WITH_TORCH = ("train", "export", "peers")
+FOUND_BY_NAME = tuple(name for name in code.units() if "/" in name)
 
 
-@pytest.mark.parametrize("names", [*([name] for name in code.units() if "/" not in name), FOUND_BY_NAME], ids=len)
-def test_no_file_is_read_that_no_unit_lists(names, root):
-    """Modules that imports find, and data files by way of what opens them; all models and data sources at once."""
-    modules = [f"zoo.{name.replace('/', '.')}" if "/" in name else name for name in names]
-    done = subprocess.run([sys.executable, "-c", OPENED, root, *modules], capture_output=True, text=True)
+@pytest.fixture(scope="module")
+def opened(units):
+    """{unit: [whether torch was imported, files]} of every stage, and of all models and data sources at once."""
+    without = [(name,) for name in STAGES if name not in WITH_TORCH]
+    lines, keys = [], []
+    for group in (without, [*((name,) for name in WITH_TORCH), FOUND_BY_NAME]):
+        files = {path for names in group for name in names for path in units[name]["modules"]}
+        imports = {imported for path in files for imported in code.examine(read(code.ROOT / path))[1]}
+        ours = ("zoo", "_checkout", "torch._")  # and what is private to torch is imported late
+        others = sorted(name for name in imports if not name.startswith(ours))
+        modules = [[f"zoo.{name.replace('/', '.')}" if "/" in name else name for name in names] for names in group]
+        lines.append(json.dumps([others, modules]))
+        keys += group
+    command = [sys.executable, "-c", OPENED, code.ROOT]
+    done = subprocess.run(command, input="\n".join(lines), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    listed = {str(root / path) for name in names for kind in ("modules", "data") for path in code.unit(name)[kind]}
-    assert set(done.stdout.split()) <= listed
+    return dict(zip(keys, map(json.loads, done.stdout.splitlines()), strict=True))
+
+
+@pytest.mark.parametrize("names", [*((name,) for name in STAGES), FOUND_BY_NAME], ids=[*STAGES, "found by name"])
+def test_no_file_is_read_that_no_unit_lists(names, opened, units):
+    """Modules that imports find, and data files by way of what opens them."""
+    listed = {str(code.ROOT / path) for name in names for kind in ("modules", "data") for path in units[name][kind]}
+    assert set(opened[names][1]) <= listed
+    own = {f"src/zoo/{name}.py" if "/" in name else f"stages/{name}.py" for name in names}
+    assert {str(code.ROOT / path) for path in own} <= set(opened[names][1])
+
+
+def test_stages_after_export_import_no_torch(opened):
+    """Nothing that they import, ours or not, imports torch. Peers runs torch itself."""
+    assert {names[0] for names, (torch, _) in opened.items() if len(names) == 1 and torch} == set(WITH_TORCH)
 
 
 # ---- the stage code
@@ -209,13 +301,15 @@ def run(folder, *command):
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
-    """A `git clone --shared` of this repository as it lies here, used with the environment of the first."""
+    """A `git clone --shared` of this repository as it lies here, with one stage, and the environment of the first."""
     root, folder = code.ROOT, tmp_path_factory.mktemp("copy") / "clone"
     run(root, "git", "clone", "--quiet", "--shared", "--no-checkout", str(root), str(folder))
     for name in ("src", "stages"):
         shutil.copytree(root / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("constraints.txt", "dvc.yaml", "params.yaml", ".dvcignore", ".gitignore"):
+    for name in ("constraints.txt", "params.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(root / name, folder / name)
+    write_stages(folder, {"code": yaml.safe_load(read(root / "dvc.yaml"))["stages"]["code"]})
+    keep_experiments(folder, ("ae_dense32", "probe_frozen", "lstm"), {"by": "probe_frozen", "of": []})
     (folder / ".dvc").mkdir(exist_ok=True)
     shutil.copy(root / ".dvc" / "config", folder / ".dvc" / "config")
     return folder
@@ -223,40 +317,46 @@ def copy(tmp_path_factory):
 
 def test_the_stage_writes_what_there_is(copy):
     """A file a unit, byte for byte the same again; of a model that is gone, none."""
-    assert run(copy, "python", "stages/digest.py").returncode == 0
-    written = {str(path.relative_to(copy / "code")): path.read_bytes() for path in (copy / "code").rglob("*.json")}
-    assert {name.removesuffix(".json") for name in written} == {
-        *code.units(copy), "experiments/quick", "experiments/full"}  # fmt: skip
-    assert json.loads(written["train.json"]) == code.unit("train", copy)
-    probe = copy / "src/zoo/models/probe.py"
-    text = probe.read_text()
+    probe, record = copy / "src/zoo/models/probe.py", copy / "code/models/probe.json"
+    text = probe.read_bytes()
+    record.parent.mkdir(parents=True)
+    record.write_text("{}")
     probe.unlink()
     assert run(copy, "python", "stages/digest.py").returncode == 0
-    assert not (copy / "code/models/probe.json").exists()
-    probe.write_text(text)
-    assert run(copy, "python", "stages/digest.py").returncode == 0
-    assert all((copy / "code" / name).read_bytes() == text for name, text in written.items())
-
-
-@pytest.mark.parametrize("command", ["dvc", "zoo"])
-def test_a_copy_runs_its_own_code(copy, command):
-    """With the environment of the first checkout, whose code the installed package is."""
-    for text in ("MARK = 1\n", "MARK = 2\n"):
-        (copy / "src/zoo/models/marked.py").write_text(f"class Network:\n    pass\n\n{text}")
-        done = run(copy, command, "repro", "code")
-        assert done.returncode == 0, done.stderr
-        record = json.loads((copy / "code/models/marked.json").read_text())
-        assert record == code.unit("models/marked", copy)
-    (copy / "src/zoo/models/marked.py").unlink()
-
-
-def test_a_docstring_runs_the_stage_and_leaves_its_output(copy):
-    assert run(copy, "dvc", "repro", "code").returncode == 0
+    assert not record.exists()
     before = {path: path.read_bytes() for path in (copy / "code").rglob("*.json")}
-    path = copy / "src/zoo/models/layers.py"
-    path.write_text(path.read_text().replace('"""', '"""Again: ', 1))
-    assert "Running stage 'code'" in run(copy, "dvc", "repro", "code").stdout
-    assert before == {path: path.read_bytes() for path in (copy / "code").rglob("*.json")}
+    probe.write_bytes(text)
+    assert run(copy, "python", "stages/digest.py").returncode == 0
+    after = {path: path.read_bytes() for path in (copy / "code").rglob("*.json")}
+    names = {path.relative_to(copy / "code").with_suffix("").as_posix() for path in after}
+    assert names == {*code.units(copy), "experiments/quick", "experiments/full"}
+    assert json.loads(after[copy / "code/train.json"]) == code.unit("train", copy)
+    assert after == before | {record: after[record]}
+
+
+def test_a_copy_runs_its_own_code(copy, monkeypatch):
+    """With the environment of the first checkout, whose code the installed package is. Words run the stage in vain."""
+    monkeypatch.setenv("PATH", f"{os.path.dirname(sys.executable)}:/usr/bin:/bin")
+
+    def mark(value):
+        (copy / "src/zoo/models/marked.py").write_text(f"class Network:\n    pass\n\nMARK = {value}\n")
+
+    def assert_marked():
+        assert json.loads((copy / "code/models/marked.json").read_text()) == code.unit("models/marked", copy)
+
+    mark(1)
+    done = run(copy, "zoo", "repro", "code")
+    assert done.returncode == 0, done.stderr
+    assert_marked()
+    with inside(copy), contextlib.closing(Repo()) as repo:
+        mark(2)
+        assert repo.reproduce("code")
+        assert_marked()
+        before = {path: path.read_bytes() for path in (copy / "code").rglob("*.json")}
+        path = copy / "src/zoo/models/layers.py"
+        path.write_text(read(path).replace('"""', '"""Again: ', 1), encoding="utf-8")
+        assert repo.reproduce("code")
+        assert before == {path: path.read_bytes() for path in (copy / "code").rglob("*.json")}
 
 
 # ---- the code that is hashed is the code that runs
@@ -298,13 +398,13 @@ def test_reworded_while_it_runs(checkout):
 @pytest.mark.parametrize("when", ["before", "during"])
 def test_edited_while_it_runs(checkout, when):
     stage(checkout, **{when: EDIT.format("VALUE = 2\n")})
-    refused(checkout, "src/zoo/helper.py is not as code/small.json has it", "dvc repro")
+    refused(checkout, "src/zoo/helper.py differs from code/small.json", "dvc repro")
 
 
 def test_edited_before_it_starts(checkout):
     stage(checkout)
     (checkout / "src/zoo/helper.py").write_text("VALUE = 2\n")
-    refused(checkout, "src/zoo/helper.py is not as code/small.json has it")
+    refused(checkout, "src/zoo/helper.py differs from code/small.json")
 
 
 def test_not_hashed(checkout):
@@ -335,7 +435,7 @@ def test_a_unit_that_params_yaml_names(checkout):
     assert outcome(checkout) == (0, "", "new")
     (checkout / "made").write_text("old")
     (checkout / "src/zoo/models/probe.py").write_text("raise ValueError\nclass Network:\n    pass\n")
-    refused(checkout, "src/zoo/models/probe.py is not as code/models/probe.json has it")
+    refused(checkout, "src/zoo/models/probe.py differs from code/models/probe.json")
 
 
 def test_a_python_without_the_packages(checkout):
@@ -343,7 +443,7 @@ def test_a_python_without_the_packages(checkout):
     stage(checkout)
     done = run(checkout, "python", "-S", "stages/small.py")
     assert done.returncode == 1
-    assert "none of this project's packages" in done.stderr
+    assert "does not have this project's packages" in done.stderr
     assert "activate" in done.stderr
     assert done.stderr.count("\n") == 1
     assert (checkout / "made").read_text() == "old"

@@ -1,11 +1,11 @@
-"""What each stage computes, as digests of its code; and the check that the code that runs is the code that was hashed.
+"""Digests of the code that each stage runs, and the check that the running code is the code that DVC hashed.
 
-A *unit* is a stage script, a model file or a data source. Its record, code/<unit>.json, lists the modules that the file
-imports, directly or through others, each with a digest that comments, docstrings and layout leave alone; the data files
-that those modules name as `Path(__file__).with_name(...)`; and the pinned versions of the packages that decide numbers.
-DVC compares these records, so that a stage runs again when it computes something else, and only then.
+A *unit* is a stage script, a model file or a data source. Its record, code/<unit>.json, lists the modules that the unit
+imports, directly or indirectly, each with a digest that ignores comments, docstrings and layout; the data files that
+those modules name as `Path(__file__).with_name(...)`; and the pinned versions of the packages that affect results. DVC
+tracks these records, so a stage runs again if it would compute something else, and only then.
 
-This module needs the standard library alone: a stage imports it before anything else of zoo.
+This module uses only the standard library: a stage imports it before anything else of zoo.
 """
 
 import ast
@@ -20,20 +20,20 @@ from zoo.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = "code"
-# Packages that decide numbers, by the name under which they are imported: the distribution that constraints.txt pins.
+# Packages that affect results: {import name: distribution that constraints.txt pins}.
 DISTRIBUTIONS = {name: name for name in ("numpy", "onnx", "onnxscript", "openvino", "scipy", "torch")}
 DISTRIBUTIONS |= {"onnxruntime": "onnxruntime-gpu", "sklearn": "scikit-learn"}
-# A module of these folders that defines this is a unit: params.yaml names it, so that no import statement shows it.
+# {folder: name that makes a module a unit}. params.yaml refers to these modules, so no import statement shows them.
 DEFINITIONS = {"models": "Network", "data": "load"}
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 AGAIN = "run `dvc repro` again, which begins with the stage `code`"
-_held = set()  # the units that agreed with their records
+_held = set()  # the units that matched their records
 
 
 def unit(name, root=ROOT):
-    """The record of a unit: {"modules": {path: digest}, "data": {path: sha256}, "packages": {distribution: version}}.
+    """Return the record {"modules": {path: digest}, "data": {path: sha256}, "packages": {distribution: version}}.
 
-    Raises InputError where a file is missing or is not Python.
+    Raises InputError if a file is missing or not valid Python.
     """
     modules, data, packages = {}, {}, set()
     todo = _files(f"zoo.{name.replace('/', '.')}", root) if "/" in name else [root / "stages" / f"{name}.py"]
@@ -63,7 +63,7 @@ def unit(name, root=ROOT):
 
 
 def units(root=ROOT):
-    """The names of all units: train, models/gan, data/mnist and so on. The script that writes the records is none."""
+    """Return the names of all units (train, models/gan, data/mnist, ...) except digest, which writes the records."""
     stages = [path.stem for path in sorted((root / "stages").glob("[a-z]*.py")) if path.stem != "digest"]
     return stages + [
         f"{folder}/{path.stem}"
@@ -74,10 +74,10 @@ def units(root=ROOT):
 
 
 def hold(name):
-    """Check that the unit of this checkout is what DVC hashed, and remember it for `verify`.
+    """Check that the unit in this checkout is the one that DVC hashed, and remember it for `verify`.
 
-    Raises InputError where code/<name>.json is missing, the code or a data file differs from it, or an installed
-    package has another version than the pin.
+    Raises InputError if code/<name>.json is missing, if the code or a data file differs from it, or if an installed
+    package does not have the pinned version.
     """
     for distribution, pinned in _as_hashed(name)["packages"].items():
         try:
@@ -91,23 +91,23 @@ def hold(name):
 
 
 def module(name):
-    """Import the module of a unit that params.yaml names, such as models/gan. A stage is held to its record first."""
+    """Import the module of a unit that params.yaml names, such as models/gan. In a stage, `hold` checks it first."""
     if _held:
         hold(name)
     return importlib.import_module(f"zoo.{name.replace('/', '.')}")
 
 
 def verify():
-    """Check again all that `hold` checked, before outputs are renamed into place.
+    """Repeat the checks of `hold` before outputs are renamed into place.
 
-    Raises InputError where a file was edited since and now computes something else. Does nothing outside of a stage.
+    Raises InputError if a file has since been edited and now computes something else. Does nothing outside a stage.
     """
     for name in _held:
         _as_hashed(name)
 
 
 def identity(names):
-    """One sha256 over the records of several units: the saved state of a training is valid for equal code only."""
+    """Return one sha256 over the records of several units: a saved training state is valid only for equal code."""
     records = {name: unit(name) for name in names}
     return hashlib.sha256(json.dumps(records, sort_keys=True).encode()).hexdigest()
 
@@ -122,55 +122,57 @@ def _as_hashed(name):
         raise InputError(f"{record} is damaged ({error}): delete it, and {AGAIN}") from None
     for kind, digests in found.items():
         if differing := dict(hashed.get(kind, {}).items() ^ digests.items()):
-            raise InputError(f"{min(differing)} is not as {record} has it: {AGAIN}")
+            raise InputError(f"{min(differing)} differs from {record}: {AGAIN}")
     if hashed != found:
         raise InputError(f"{record} has unknown keys: {AGAIN}")
     return found
 
 
-@functools.cache  # by its text: many units share a module
+@functools.cache  # keyed by source text: many units share a module
 def examine(source):
-    """(digest, imports, data files) of a module's source. Raises SyntaxError.
+    """Return (digest, imports, data files) of a module's source. Raises SyntaxError.
 
-    The digest is the sha256 of the syntax tree, without docstrings, comments, layout and positions. The imports are the
-    full names of all that is imported, anywhere in it; `from zoo import files` gives zoo and zoo.files. The data files,
-    or folders of them, are those that it names as `Path(__file__).with_name("...")`.
+    The digest is the sha256 of the syntax tree without docstrings, comments, layout and positions. The imports are the
+    full names of everything imported anywhere in it; `from zoo import files` gives zoo and zoo.files. The data files,
+    or folders of them, are those named as `Path(__file__).with_name("...")`.
     """
-    tree = ast.parse(source)
     imports, names = [], []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            imports += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            imports += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        elif isinstance(node, ast.Call) and getattr(node.func, "attr", None) == "with_name":
-            names += map(ast.literal_eval, node.args if ast.unparse(node.func.value) == "Path(__file__)" else [])
-    return hashlib.sha256(_syntax(tree).encode()).hexdigest(), imports, names
+    syntax = _syntax(ast.parse(source), imports, names)
+    return hashlib.sha256(syntax.encode()).hexdigest(), imports, names
 
 
-def _syntax(node):
-    """A syntax tree as text: types, fields that hold something and constants, without positions and docstrings.
+def _syntax(node, imports, names):
+    """Return a syntax tree as text: node types, non-empty fields and constants, without positions and docstrings.
 
-    Equal on Python 3.11 to 3.13, whose trees differ in empty fields and empty text.
+    The text is the same on Python 3.11 to 3.13, whose trees differ in empty fields and strings. Imports and the names
+    of data files are appended to `imports` and `names`. Every stage starts with this, so it is written to be fast.
     """
-    if isinstance(node, ast.AST):
-        fields = dict(ast.iter_fields(node))
-        if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
-            fields["body"] = node.body[1:]
-        if isinstance(node, ast.JoinedStr):  # Python 3.12 puts empty text beside f"{x:{width}}"
-            fields["values"] = [value for value in node.values if getattr(value, "value", None) != ""]
-        kept = [f"{name}={_syntax(value)}" for name, value in fields.items() if value not in (None, [])]
-        # A constant may be None, which is not the same as no value.
-        if isinstance(node, ast.Constant):
-            kept = [f"value={type(node.value).__name__} {node.value!r}"]
-        return f"{type(node).__name__}({', '.join(kept)})"
     if isinstance(node, list):
-        return f"[{', '.join(map(_syntax, node))}]"
-    return repr(node)
+        return f"[{', '.join([_syntax(item, imports, names) for item in node])}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    kind, kept = type(node), []
+    if kind is ast.Constant:  # a constant None differs from a field without a value
+        return f"Constant(value={type(node.value).__name__} {node.value!r})"
+    if kind is ast.Import:
+        imports += [alias.name for alias in node.names]
+    elif kind is ast.ImportFrom and not node.level:
+        imports += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    elif kind is ast.Call and getattr(node.func, "attr", None) == "with_name":
+        names += map(ast.literal_eval, node.args if ast.unparse(node.func.value) == "Path(__file__)" else [])
+    for name in kind._fields:
+        value = getattr(node, name, None)
+        if name == "body" and kind in DOCUMENTED and ast.get_docstring(node, clean=False) is not None:
+            value = value[1:]
+        elif name == "values" and kind is ast.JoinedStr:  # Python 3.12 adds empty strings in f"{x:{width}}"
+            value = [part for part in value if getattr(part, "value", None) != ""]
+        if value is not None and value != []:
+            kept.append(f"{name}={_syntax(value, imports, names)}")
+    return f"{kind.__name__}({', '.join(kept)})"
 
 
 def _files(imported, root):
-    """The project's files that an import executes: those of the packages above it, too; none for another package."""
+    """Return the project's files that an import executes, parent packages included; none for other packages."""
     parts = imported.split(".")
     if parts[0] != "zoo":
         beside = root / "stages" / f"{imported}.py"

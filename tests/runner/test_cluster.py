@@ -63,7 +63,6 @@ def shared(tmp_path):
 
 @pytest.fixture
 def address(tmp_path, monkeypatch):
-    pytest.importorskip("ray", reason="Ray is not installed: pip install -c constraints.txt -e '.[ray]'")
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("ZOO_NOTES", str(tmp_path / "notes"))

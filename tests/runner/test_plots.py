@@ -2,17 +2,17 @@
 
 import html.parser
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
 
 import dvc_projects
 import pytest
 import vl_convert
+from dvc_projects import dvc, inside
 from PIL import Image
 
+from zoo.errors import InputError
 from zoo.runner import plots
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -48,16 +48,6 @@ def outputs(loss):
     }
 
 
-def dvc(folder, *arguments, status=0):
-    """What `dvc` printed to its output; with another exit status, to its errors."""
-    command = [sys.executable, "-m", "dvc", *arguments]
-    done = subprocess.run(
-        command, cwd=folder, env=os.environ | {"DVC_NO_ANALYTICS": "1"}, capture_output=True, text=True
-    )
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stderr if status else done.stdout
-
-
 @pytest.fixture(scope="module")
 def project(tmp_path_factory, request):
     """A DVC project whose stage wrote a loss of 0.5, committed, and then 0.25; with the template installed."""
@@ -71,9 +61,8 @@ def project(tmp_path_factory, request):
     subprocess.run([*git, "commit", "--quiet", "--message", "first"], check=True)
     for name, text in outputs(0.25).items():
         (folder / name).write_text(text)
-    done = dvc_projects.zoo(folder, "plots")
-    assert done.communicate(timeout=120)[1] == ""
-    assert done.returncode == 0
+    with inside(folder):
+        plots.install()
     return folder
 
 
@@ -185,16 +174,16 @@ def test_a_clone_without_the_template_makes_pages_as_dvc_does(project, tmp_path)
 
 
 def test_outside_a_project(tmp_path):
-    done = dvc_projects.zoo(tmp_path, "plots")
-    assert done.communicate(timeout=60)[1] == "zoo: .dvc is missing: run this from the project's top folder\n"
-    assert done.returncode == 1
+    with (
+        inside(tmp_path),
+        pytest.raises(InputError, match=r"^\.dvc is missing: run this from the project's top"),
+    ):
+        plots.install()
 
 
 def test_a_configuration_that_dvc_cannot_read(tmp_path):
     folder = dvc_projects.project(tmp_path / "project")
     (folder / ".dvc" / "config.local").write_text("[plots\n")
-    done = dvc_projects.zoo(folder, "plots")
-    errors = done.communicate(timeout=60)[1]
-    assert errors.startswith("zoo: .dvc: DVC does not take the template: ")
-    assert len(errors.splitlines()) == 1
-    assert done.returncode == 1
+    with inside(folder), pytest.raises(InputError, match=r"^\.dvc: DVC rejects the template: ") as refused:
+        plots.install()
+    assert "\n" not in str(refused.value)

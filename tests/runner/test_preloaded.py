@@ -84,6 +84,20 @@ def test_modules_are_there_before_the_program_begins_but_none_of_ours(preloaded,
     assert ended(forked(preloaded, tmp_path), tmp_path / "forked.log") == (0, "True False\n")
 
 
+def test_scripts_run_before_the_program_begins(tmp_path):
+    """Named by their path. Where one starts a thread, which a fork would lose, nothing is forked."""
+    script = tmp_path / "before.py"
+    script.write_text("import colorsys\nif __name__ == '__main__': colorsys.warm = True")
+    write(tmp_path, "import colorsys, sys\nprint(colorsys.warm, 'before' in sys.modules)")
+    with contextlib.closing(Preloaded([str(script)])) as process:
+        wait_for(process.ready)
+        assert ended(forked(process, tmp_path), tmp_path / "forked.log") == (0, "True False\n")
+    script.write_text("import threading, time\nthreading.Thread(target=time.sleep, args=[60], daemon=True).start()")
+    with contextlib.closing(Preloaded([str(script)])) as process:
+        process._process.wait()
+        assert not process.ready()
+
+
 def test_the_code_that_lies_there_runs(preloaded, tmp_path):
     write(tmp_path, "import beside\nprint(beside.VALUE)")
     for value in (1, 22):

@@ -6,13 +6,15 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
+import threading
 import time
 
+import dvc.lock
 import dvc_projects
 import psutil
 import pytest
+from dvc.exceptions import ReproductionError
 from dvc.repo import Repo
 from dvc_projects import inside, lock, wait_for, write_stages, zoo
 from rich.console import Console
@@ -82,12 +84,14 @@ def test_what_runs_alone_overlaps_with_nothing(tmp_path):
     assert is_settled(folder)
 
 
-def test_foreach_stages_keep_their_meta(root):
-    """The pipeline's own rule: what measures time is alone, in either profile, and nothing else."""
-    with dvc_graph.opened(["dvc.yaml", "full/dvc.yaml"]) as pipeline:
-        alone = {step.group for step in pipeline.steps.values() if step.alone}
-        assert alone == {"benchmark", "peers", "full/dvc.yaml:benchmark", "full/dvc.yaml:peers"}
-        assert {step.group.rpartition(":")[2] for step in pipeline.steps.values()} >= {"train", "export", "report"}
+def test_foreach_stages_keep_their_meta(tmp_path):
+    each = {"foreach": ["a", "b"], "do": {"cmd": "true", "meta": {"alone": True, "imports": ["json"]}}}
+    folder = dvc_projects.project(tmp_path / "project", {"each": each, "together": {"cmd": "true"}})
+    with inside(folder), dvc_graph.opened() as pipeline:
+        found = {name: (step.group, step.alone, step.imports) for name, step in pipeline.steps.items()}
+    assert found == {
+        "each@a": ("each", True, ("json",)), "each@b": ("each", True, ("json",)), "together": ("together", False, ()),
+    }  # fmt: skip
 
 
 # ---- two runs at a time
@@ -138,7 +142,7 @@ def test_what_runs_first_does_not_change_under_another_run(profiles):
     assert finish(zoo(profiles, "repro", "full/dvc.yaml", "--dry"))[1][0].startswith("code: would run\n")
     statuses, _, errors = finish(zoo(profiles, "repro", "full/dvc.yaml"))
     assert statuses == [1]
-    assert errors[0].startswith(f"zoo: process {quick.pid} (zoo repro) is at work on these stages: wait ")
+    assert errors[0].startswith(f"zoo: process {quick.pid} (zoo repro) is running these stages: wait ")
     assert errors[0].count("\n") == 1
     assert (profiles / "code" / "a").read_text() == "1\n"
     (profiles / ".go").touch()
@@ -366,23 +370,28 @@ def test_started_twice_the_second_names_the_first(started):
     assert second.returncode == 1
     assert len(errors.splitlines()) == 1, errors
     assert f"process {process.pid} " in errors
-    plain = subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=folder, capture_output=True, text=True)
-    assert f"PID {process.pid}" in plain.stderr
+    with inside(folder), contextlib.closing(Repo()) as repo, pytest.raises(ReproductionError) as refused:
+        repo.reproduce()
+    assert f"PID {process.pid}" in str(refused.value.__cause__)
 
 
 def test_dvcs_lock_held_for_long_by_another_names_it(chain, monkeypatch):
     monkeypatch.setattr(dvc_graph, "PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(dvc.lock, "DEFAULT_TIMEOUT", 0.05)
     refused = pytest.raises(InputError, match=f"process {os.getpid()} ")
     with inside(chain), contextlib.closing(Repo()) as repo, repo.lock, refused:
         reproduce()
 
 
-def test_dvcs_lock_held_for_a_moment_is_waited_for(chain):
-    with inside(chain), contextlib.closing(Repo()) as repo:
-        with repo.lock:
-            run = zoo(chain, "repro")
-            time.sleep(5)  # longer than DVC waits
-        assert finish(run)[0] == [0]
+def test_dvcs_lock_held_for_a_moment_is_waited_for(chain, monkeypatch):
+    monkeypatch.setattr(dvc.lock, "DEFAULT_TIMEOUT", 0.05)
+    with inside(chain) as printed, contextlib.closing(Repo()) as repo:
+        repo.lock.lock()
+        let_go = threading.Timer(0.5, repo.lock.unlock)  # longer than DVC waits
+        let_go.start()
+        assert reproduce() == 0
+        let_go.join()
+    assert "3 ran" in printed.getvalue()
 
 
 # ---- the command

@@ -1,1 +1,1 @@
-"""Runs a DVC pipeline several stages at a time; knows nothing of experiments."""
+"""Run the stages of a DVC pipeline in parallel, independent of what they compute."""

@@ -1,8 +1,8 @@
-"""Stages on the nodes of a Ray cluster: no shared disk, each node works in a clone of its own.
+"""Run stages on the nodes of a Ray cluster. No shared disk is needed: each node works in a clone of its own.
 
-A node needs this environment with the extra `ray`, and the DVC remote. It gets the driver's commit as a git bundle,
-a stage's inputs from the remote, and pushes what comes out there; the driver fetches that and alone writes dvc.lock.
-What the run-cache could not carry (latencies, the report) runs on the driver.
+A node needs this environment with the extra `ray`, and access to the DVC remote. It gets the driver's commit as a git
+bundle, pulls a stage's inputs from the remote, and pushes the outputs to it. The driver pulls these and alone writes
+dvc.lock. Stages that the run-cache cannot restore (latencies, the report) run on the driver.
 """
 
 import concurrent.futures
@@ -21,23 +21,23 @@ from zoo.runner import dvc_graph
 from zoo.runner.dvc_graph import StageFailed
 from zoo.runner.processes import Local
 
-RETRIES = 3  # for a stage whose node died; one that fails by itself is not tried again
+RETRIES = 3  # for a stage whose node died; a stage that fails is not retried
 LOG_BYTES = 1 << 20
 
 
 @contextlib.contextmanager
 def connected(address, pipeline, jobs, logs):
-    """Yield a runner of stages on the cluster at `address`, `jobs` at a time (its number of CPUs, if None)."""
+    """Yield a `Cluster` for the cluster at `address` that runs `jobs` stages at a time (default: its CPUs)."""
     try:
         import ray
     except ImportError:
         raise InputError("--ray needs Ray: pip install -c constraints.txt -e '.[ray]'") from None
     if not pipeline.repo.config["core"].get("remote"):
-        raise InputError("--ray needs a DVC remote that every node reaches: dvc remote add -d NAME ADDRESS")
+        raise InputError("--ray needs a DVC remote that every node can reach: dvc remote add -d NAME ADDRESS")
     commit, bundle = bundled(pipeline)
     try:
         host, _, port = address.rpartition(":")
-        if port.isdecimal() and "://" not in host:  # Ray itself would try for minutes
+        if port.isdecimal() and "://" not in host:  # Ray itself would retry for minutes
             socket.create_connection((host, int(port)), timeout=5).close()
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (OSError, ValueError, RuntimeError) as error:
@@ -53,7 +53,7 @@ def connected(address, pipeline, jobs, logs):
 
 
 def bundled(pipeline):
-    """(the commit, its git bundle); raises InputError where the run reads a file that is not as committed."""
+    """(commit, its git bundle). Raises InputError if the run reads a file with uncommitted changes."""
     root, read = pipeline.repo.root_dir, sorted(pipeline.from_git())
     for name, step in pipeline.steps.items():
         if step.first and pipeline.changed(name):
@@ -63,13 +63,13 @@ def bundled(pipeline):
         changed = _git(root, "status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all", "--", *read)
     except StageFailed as failure:
         raise InputError(f"--ray needs a commit for the nodes to work on ({failure})") from None
-    if changed:  # of each file two letters, a space and its path
+    if changed:  # for each file: two letters, a space and the path
         raise InputError(f"{changed.decode().split(chr(0))[0][3:]} is not committed: the nodes work on a commit")
     return commit.decode().strip(), bundle
 
 
 class Cluster:
-    """Runs stages on the nodes, and here what cannot run there."""
+    """Runs stages on the nodes, or on this machine if they cannot run elsewhere."""
 
     def __init__(self, ray, pipeline, places, source, logs):
         self.places, self._ray, self._pipeline, self._source, self._logs = places, ray, pipeline, source, logs
@@ -77,17 +77,17 @@ class Cluster:
         self._references = {}
 
     def start(self, name, commands):
-        """A future for `collect`."""
+        """Start a stage; return a future for `collect`."""
         parcel = None if self._pipeline.steps[name].alone else self._pipeline.parcel(name)
         if parcel is None:
             return self._here.start(name, commands)
-        variables = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS")}  # Ray sets its own
+        variables = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS")}  # Ray sets its own value
         task = self._work.options(num_cpus=1, max_retries=RETRIES, scheduling_strategy="SPREAD")
         reference = self._references[name] = task.remote(self._source, parcel, variables)
         return reference.future()
 
     def collect(self, name, future):
-        """Why the stage failed, or None; then what it made is here."""
+        """Fetch the outputs of a stage that has ended; return the reason if it failed, else None."""
         if self._references.pop(name, None) is None:
             return self._here.collect(name, future)
         try:
@@ -109,13 +109,13 @@ class Cluster:
 
 
 def work(source, parcel, variables):
-    """On a node: run one stage; return (why it failed or None, its log, its run-cache entry)."""
+    """Run one stage on a node; return (reason if it failed or None, its log, its run-cache entry or None)."""
     base = Path(os.environ.get("ZOO_NODE_FOLDER", Path.home() / ".cache" / "repro-zoo"))
     clone = base / platform.node() / source["project"]
     clone.mkdir(parents=True, exist_ok=True)
     log = clone.with_name(f"{clone.name}-{os.getpid()}.log")
     log.write_bytes(b"")
-    one_at_a_time = FileLock(clone.with_name(f"{clone.name}.lock"))  # which a kill lets go, too
+    one_at_a_time = FileLock(clone.with_name(f"{clone.name}.lock"))  # released even if the process is killed
     try:
         with one_at_a_time:
             _check_out(clone, source)
@@ -136,7 +136,7 @@ def work(source, parcel, variables):
 
 def _check_out(clone, source):
     _git(clone, "init", "--quiet")
-    with contextlib.suppress(StageFailed):  # of a clone that has no commit yet
+    with contextlib.suppress(StageFailed):  # a new clone has no commit yet
         if _git(clone, "rev-parse", "--verify", "--quiet", "HEAD").decode().strip() == source["commit"]:
             return
     import ray

@@ -1,9 +1,9 @@
-"""All that `zoo repro` and `zoo compare` use of DVC's internals: graph, change detection, caches, locks.
+"""The DVC internals that `zoo repro` and `zoo compare` use: graph, change detection, caches, locks.
 
 DVC's own `repro` is serial, reads params.yaml once for each stage and writes the whole dvc.lock after each. This module
-takes its steps apart (`Stage.reproduce`, `Stage.run` and `run_stage` in DVC's source) so that commands can run side by
-side between them; the decisions stay DVC's. It was written against one version of DVC; tests/runner/test_dvc_graph.py
-holds the functions that are repeated or replaced here to the text that was read.
+splits it into steps (from `Stage.reproduce`, `Stage.run` and `run_stage` in DVC's source), so that commands can run in
+parallel between them; all decisions remain DVC's. It is written for one version of DVC: tests/runner/test_dvc_graph.py
+fails if the source of a function that is repeated or replaced here has changed.
 """
 
 import contextlib
@@ -44,31 +44,31 @@ from zoo import files
 from zoo.errors import InputError
 
 VERSION = "3.67.1"
-# Writing a lock file takes at most one part in so many of the time that has passed.
+# Writing a lock file takes at most 1 / LOCK_SHARE of the elapsed time.
 LOCK_SHARE = 20
-# Another run holds DVC's lock while it looks at its stages, which takes seconds.
+# Another run holds DVC's lock while it checks its stages, which takes seconds.
 PATIENCE_SECONDS = 60
 
 
 class StageFailed(Exception):
-    """DVC would not go on with a stage; the message is DVC's."""
+    """A stage cannot be run or finished; the message is usually DVC's."""
 
 
 class Step(NamedTuple):
     """A stage as the scheduler sees it."""
 
     name: str  # as DVC prints it: train@cvae, full/dvc.yaml:train@cvae
-    group: str  # without what `foreach` added
-    alone: bool  # `meta: {alone: true}`: overlaps with no other stage
+    group: str  # the name without the key that `foreach` adds
+    alone: bool  # `meta: {alone: true}`: never runs in parallel with another stage
     after: frozenset  # names of the steps that it waits for
-    imports: tuple = ()  # `meta: {imports: [...]}`: modules that its Python program may find imported
-    first: bool = False  # `meta: {first: true}`, and none before it: once it has run, other runs may read what it wrote
+    imports: tuple = ()  # `meta: {imports: [...]}`: modules, or paths of scripts, to preload for its Python program
+    first: bool = False  # `meta: {first: true}` and `after` empty: once it has run, other runs may read its outputs
 
 
 def cache_path():
-    """A function: an object's md5 -> the path in DVC's cache where it lies if it is there.
+    """A function from an object's md5 to its path in DVC's cache, whether it exists or not.
 
-    Raises InputError where there is no DVC project.
+    Raises InputError outside a DVC project.
     """
     with _as_input_error(), contextlib.closing(Repo()) as repo:
         return repo.cache.local.oid_to_path
@@ -76,9 +76,9 @@ def cache_path():
 
 @contextlib.contextmanager
 def opened(targets=(), force=False, pull=False):
-    """Yield the `Pipeline` of the targets (as `dvc repro` takes them), its files reserved against other processes.
+    """Yield the `Pipeline` of the targets (as for `dvc repro`), with its files locked against other processes.
 
-    Raises InputError where there is no such project or target, or another process is at work on the same files.
+    Raises InputError outside a DVC project, for an unknown target, or if another process uses the same files.
     """
     if dvc.__version__ != VERSION:
         raise InputError(f"DVC {dvc.__version__} is installed, but zoo repro needs {VERSION}: run `make setup`")
@@ -94,7 +94,7 @@ def opened(targets=(), force=False, pull=False):
 
 
 class Pipeline:
-    """The stages that a run is about, and what DVC does with each. One thread calls it, inside `locked()`."""
+    """The stages of a run, and DVC's operations on them. Only one thread may call it, inside `locked()`."""
 
     def __init__(self, repo, force, pull):
         self.repo, self.force, self.pull = repo, force, pull
@@ -104,7 +104,7 @@ class Pipeline:
         self._first_outs, self._writing = set(), None
 
     def plan(self, targets):
-        """Fill `stages` and `steps`, by name, in the order in which `dvc repro` would go through them."""
+        """Fill `stages` and `steps`, keyed by name, in the order in which `dvc repro` would run them."""
         index = self.repo.index
         wanted, self._outs = _find(index.stages, targets), index.outs_trie
         graph = get_active_graph(index.graph)
@@ -115,7 +115,7 @@ class Pipeline:
             after = frozenset(names[other] for other in graph.successors(stage))
             self.steps[name] = step = Step(
                 name=name, group=name.partition("@")[0], after=after, alone=bool(meta.get("alone")),
-                imports=tuple(meta.get("imports", ())), first=bool(meta.get("first")) and not after,
+                imports=_located(meta.get("imports", ()), stage.wdir), first=bool(meta.get("first")) and not after,
             )  # fmt: skip
             self._first_outs |= {out.fs_path for out in stage.outs if step.first}
         for path in {stage.path for stage in planned if isinstance(stage, PipelineStage)}:
@@ -127,7 +127,7 @@ class Pipeline:
 
     @contextlib.contextmanager
     def locked(self, patience_seconds=math.inf):
-        """Hold DVC's lock on the project. Raises InputError where another process holds it for longer than that."""
+        """Hold DVC's lock on the project. Raises InputError if another process holds it for `patience_seconds`."""
         give_up = time.monotonic() + patience_seconds
         while True:
             try:
@@ -135,7 +135,7 @@ class Pipeline:
                 break
             except LockError:
                 if time.monotonic() >= give_up:
-                    raise InputError(f"{self._holder()}: wait for it, or end it, and start again") from None
+                    raise InputError(f"{self._holder()}: wait for it or end it, then start again") from None
         self.repo._lock_depth += 1
         try:
             yield
@@ -144,16 +144,17 @@ class Pipeline:
             self.repo.lock.unlock()
 
     def reserve(self, stack):
-        """Hold what the stages read and write until `stack` is closed, but for what `reserve_first` holds."""
+        """Lock the inputs and outputs of the stages until `stack` closes, except those that `reserve_first` locks."""
         outs = {out.fs_path for stage in self.stages.values() for out in stage.outs} - self._first_outs
         deps = [dep for stage in self.stages.values() for dep in stage.deps]
         deps = {dep.fs_path for dep in deps if not any(dep.fs.isin_or_eq(dep.fs_path, out) for out in self._first_outs)}
         self._hold(stack, deps - outs, outs)
 
     def reserve_first(self, stack):
-        """Hold what the stages that run first write: for reading, and until one that has changed has run for writing.
+        """Lock the outputs of stages that run first: for reading, and for writing until a changed stage has run.
 
-        False while another process writes it. Raises InputError where one has changed and another process reads.
+        Returns False while another process writes them. Raises InputError if another process reads the outputs of a
+        changed stage.
         """
         with self.locked():
             try:
@@ -169,7 +170,7 @@ class Pipeline:
             return True
 
     def _hold(self, stack, read, write):
-        """Hold files by DVC's `rwlock`, which names our pid to others. Raises InputError where another process does."""
+        """Lock files by DVC's `rwlock`, which records our pid. Raises InputError if another process has locked one."""
         repo, command = self.repo, " ".join(sys.argv)
         hardlink = repo.config["core"].get("hardlink_lock", False)
         try:
@@ -177,12 +178,12 @@ class Pipeline:
         except LockError as error:
             holders = dict(re.findall(r"\(PID (\d+)\): (.*)", str(error)))
             who = " and ".join(f"process {pid} ({command})" for pid, command in holders.items())
-            raise InputError(f"{who} is at work on these stages: wait until it has ended, or end it") from None
+            raise InputError(f"{who} is running these stages: wait until it has ended, or end it") from None
 
     def changed(self, name):
-        """Whether `dvc repro` would reproduce the stage now; with `pull`, what is merely missing is fetched.
+        """True if `dvc repro` would reproduce the stage now; with `pull`, outputs that are only missing are fetched.
 
-        `force` does not count for what runs first: another run may be reading what it wrote.
+        `force` does not apply to stages that run first: another run may be reading their outputs.
         """
         stage, first = self.stages[name], self.steps[name].first
         upstream = [self.stages[other] for other in self.steps[name].after]
@@ -201,9 +202,9 @@ class Pipeline:
         return True
 
     def start(self, name):
-        """Clear the way for a changed stage and return its commands for a runner; none if nothing is to run.
+        """Prepare a changed stage and return its commands for a runner; [] if there is nothing to run.
 
-        Then it was restored from the run-cache or is no command at all. Call `finish` when the commands have ended.
+        That is so if it was restored from the run-cache or has no command. Call `finish` when the commands have ended.
         """
         stage = self.stages[name]
         with _as_stage_failure():
@@ -226,14 +227,14 @@ class Pipeline:
             return self.commands(name)
 
     def commands(self, name):
-        """The commands of a stage: (as written, what Popen takes to run it as DVC would)."""
+        """The commands of a stage: [(command as written, arguments of Popen to run it as DVC would)]."""
         return _commands(self.stages[name])
 
     def finish(self, name):
         """Hash and cache the outputs of a stage, save its run-cache entry, and remember its entry for the lock."""
         stage = self.stages[name]
         with _as_stage_failure():
-            # Outputs of which git alone keeps a copy: the run-cache could not restore them.
+            # Outputs that are kept in git only: the run-cache could not restore them.
             uncached = any(not out.use_cache for out in stage.outs if not (out.is_metric or out.is_plot))
             stage.save(run_cache=not uncached)
             stage.commit()
@@ -245,17 +246,17 @@ class Pipeline:
             self._writing[name].close()
 
     def withdraw(self, name):
-        """Remove what a stage that was cut short may have written; what `persist` keeps, stays."""
+        """Remove the outputs of an interrupted stage, except those marked `persist`."""
         with _as_stage_failure():
             self.stages[name].remove_outs(ignore_remove=False, force=False)
 
     # ---- stages that run on another machine
 
     def parcel(self, name):
-        """What another machine needs for a started stage, or None if it has to run here.
+        """What another machine needs to run a started stage, or None if it must run here.
 
-        It can run elsewhere if the run-cache can bring all of its outputs back, and if what it reads is either in git
-        (what runs first wrote is) or, whole, a cached output. The inputs are pushed to the remote.
+        It can run elsewhere if the run-cache can restore all of its outputs, and each dependency is in git (as outputs
+        of stages that run first are) or is exactly one cached output. The inputs are pushed to the remote.
         """
         stage = self.stages[name]
         if not _can_hash(stage) or any(not (out.use_cache or out.is_metric or out.is_plot) for out in stage.outs):
@@ -268,7 +269,7 @@ class Pipeline:
             if overlapping:
                 made.add(dep.def_path)
         entry = to_single_stage_lockfile(stage)
-        # By path: a stage may name a dependency twice.
+        # Keyed by path: a stage may list a dependency twice.
         inputs = {dep["path"]: dep for dep in entry.get("deps", []) if dep["path"] in made}
         inputs = {"cmd": stage.cmd, "outs": list(inputs.values())}
         with _as_stage_failure():
@@ -284,7 +285,7 @@ class Pipeline:
         }  # fmt: skip
 
     def receive(self, name, entry):
-        """Bring the outputs of a stage that ran elsewhere here, by its run-cache entry."""
+        """Fetch and check out the outputs of a stage that ran elsewhere, by its run-cache entry."""
         stage = self.stages[name]
         with _as_stage_failure():
             objects = _objects(self.repo, stage, entry)
@@ -293,12 +294,12 @@ class Pipeline:
             self.repo.stage_cache._create_stage(entry, wdir=stage.wdir).checkout()
 
     def from_git(self):
-        """The paths that other machines get by git: DVC files, and what stages read and none writes but those first."""
+        """Paths that other machines get by git: DVC files, and dependencies that no stage, or a first one, writes."""
         deps = [dep for stage in self.stages.values() for dep in stage.deps if not self._outs_at(dep)]
         return {stage.path for stage in self.stages.values()} | {dep.fs_path for dep in deps if dep.protocol == "local"}
 
     def _outs_at(self, dep):
-        """The outputs that a dependency is, lies in, or contains; not those of stages that run first."""
+        """The outputs that equal, contain or lie in a dependency, except those of stages that run first."""
         key, outs = dep.fs.parts(dep.fs_path), self._outs
         above = [step.value for step in outs.prefixes(key)]
         found = above or (outs.values(prefix=key) if outs.has_subtrie(key) else [])
@@ -308,9 +309,9 @@ class Pipeline:
         return any(lock.is_due() for lock in self._locks.values())
 
     def write_locks(self, ended=False, complete=False):
-        """Write the lock files that have something new and whose time has come; all of them when the run has `ended`.
+        """Write the lock files that are due, or all that have new entries when the run has `ended`.
 
-        `complete` if it was not cut short, in which case the next one is to take it up.
+        `complete` means that the run was not interrupted: the next one has nothing to resume.
         """
         for lock in self._locks.values():
             if (ended or lock.is_due()) and lock.write():
@@ -326,13 +327,13 @@ class Pipeline:
 
 
 class Visit:
-    """A stage of a `Pipeline.parcel` on another machine, in a clone at the driver's commit; raises StageFailed.
+    """The stage of a `Pipeline.parcel` on another machine, in a clone at the driver's commit; raises StageFailed.
 
-    Who uses it works inside the clone's folder, and lets no other visit be made or deliver there meanwhile.
+    The clone must be the working directory, and only one visit at a time may be created or deliver in it.
     """
 
     def __init__(self, parcel):
-        """Fetch the inputs from the DVC remote, and clear the way for the commands."""
+        """Fetch the inputs from the DVC remote, and remove old outputs."""
         self._repo = repo = Repo(config=parcel["remote"])
         with repo.lock, _as_stage_failure():
             self._stage = stage = repo.stage.load_one(parcel["file"], parcel["name"])
@@ -342,7 +343,7 @@ class Visit:
             stage.remove_outs(ignore_remove=False, force=False)
             stage.save_deps()
             if _get_stage_hash(stage) != parcel["key"]:
-                raise DvcException("the stage reads or runs something else there than on the driver: commit it first")
+                raise DvcException("the stage's command or inputs differ from the driver's: commit them first")
             self.commands = _commands(stage)
 
     def deliver(self):
@@ -360,10 +361,10 @@ class Visit:
 
 
 class LockFile:
-    """A dvc.lock that grows as stages finish, in whatever order, and reads as if they had finished in plan order.
+    """A dvc.lock whose new entries are in plan order, in whatever order the stages finish.
 
-    DVC appends new entries in the order of execution. Which were new is noted beside it, so that a run that was cut
-    short and taken up again ends with the same text as one that was not.
+    DVC appends new entries in the order of execution. A note in `folder` records which entries are new, so that an
+    interrupted and resumed run ends with the same text as an uninterrupted one.
     """
 
     def __init__(self, path, order, folder):
@@ -379,13 +380,13 @@ class LockFile:
         return bool(self._new) and time.monotonic() >= self._due
 
     def write(self):
-        """Write what was added since the last time; return whether anything was."""
+        """Write the entries added since the last write; return True if there were any."""
         if not self._new:
             return False
         began = time.monotonic()
         text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
         before = _digest(text)
-        if self._data is None or before != self._written:  # another `dvc` command wrote it between
+        if self._data is None or before != self._written:  # another `dvc` command has written it since
             self._data = parse_yaml_for_update(text, self.path) or {"schema": "2.0"}
         stages = self._data.setdefault("stages", {})
         if self._known is None:
@@ -396,7 +397,7 @@ class LockFile:
                 stages[name] = stages.pop(name)
         text = dumps_yaml(self._data)
         self._new, self._written = {}, _digest(text)
-        # Before the file itself: a run may be killed between the two.
+        # Before the lock file itself: a run may be killed between the two writes.
         files.write_json(self._note, {"known": sorted(self._known), "texts": [before, self._written]})
         with files.replacing(self.path) as temporary:
             temporary.write_text(text, encoding="utf-8")
@@ -404,11 +405,11 @@ class LockFile:
         return True
 
     def forget(self):
-        """The run came to its end: what it added is old from now on."""
+        """Delete the note when a run is complete: its entries are no longer new."""
         self._note.unlink(missing_ok=True)
 
     def _known_before(self, digest, stages):
-        """The entries that were there before this run, or before the one that was cut short and left this text."""
+        """The entries that existed before this run, or before the interrupted run that left this text."""
         with contextlib.suppress(InputError, KeyError, TypeError):
             note = files.read_json(self._note)
             if digest in note["texts"]:
@@ -416,8 +417,13 @@ class LockFile:
         return set(stages)
 
 
+def _located(modules, folder):
+    """Module names unchanged; paths of scripts joined to the folder of the stage."""
+    return tuple(os.path.join(folder, module) if module.endswith(".py") else module for module in modules)
+
+
 def _read_entry(stage):
-    """Read the entry in dvc.lock again: another run may have written it since."""
+    """Reload a stage's entry in dvc.lock: another run may have written it since."""
     stage.dvcfile._reset()
     if entry := stage.dvcfile.lockfile_contents.get("stages", {}).get(stage.name):
         StageLoader.fill_from_lock(stage, entry)
@@ -426,14 +432,14 @@ def _read_entry(stage):
 
 def _commands(stage):
     options = prepare_kwargs(stage)
-    # A stage runs this Python, also where its environment is not activated.
+    # A stage runs this Python, even if its environment is not activated.
     options["env"]["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), options["env"].get("PATH", os.defpath)])
     commands = _enforce_cmd_list(stage.cmd) if stage.cmd else []
     return [(command, {"args": _make_cmd(get_executable(), command), **options}) for command in commands]
 
 
 def _objects(repo, stage, entry):
-    """The hashes of all that a run-cache entry of a stage names as outputs; folders' lists are fetched for that."""
+    """The hashes of all outputs in a run-cache entry of a stage; fetches the file lists of folders."""
     used = repo.stage_cache._create_stage(entry, wdir=stage.wdir).get_used_objs().values()
     return {found for some in used for found in some}
 
@@ -453,7 +459,7 @@ def _digest(text):
 
 
 def _find(stages, targets):
-    """The stages that the targets name: a DVC file, a stage, a `foreach` group, each with or without its file."""
+    """The stages that the targets name: a DVC file, or a stage or `foreach` group with or without its file."""
     wanted = []
     for target in targets or ["dvc.yaml"]:
         file, name = parse_target(target)
@@ -470,9 +476,9 @@ def _find(stages, targets):
 
 @contextlib.contextmanager
 def _quick_and_quiet():
-    """Spare DVC what it repeats for each stage, and keep it from drawing or asking.
+    """Skip work that DVC repeats for each stage, and suppress its progress bars and prompts.
 
-    One lock on all files of the run replaces those that it takes and releases several times a stage.
+    One lock on all files of the run replaces those that DVC takes and releases several times per stage.
     """
     replaced = [
         (dvc.rwlock, "rwlock", lambda *arguments: contextlib.nullcontext()),
@@ -493,26 +499,26 @@ def _quick_and_quiet():
 
 @functools.lru_cache(maxsize=8)
 def _parsed(path, fs, version):
-    """A parameter file, parsed once for as long as it stays the same."""
+    """The values of a parameter file, parsed once until it changes."""
     return load_path(path, fs)
 
 
 def load_params(path, fs):
-    """Stands in for DVC's `load_path`; who calls it must not change what it returns."""
+    """Replaces DVC's `load_path`; callers must not modify the result."""
     status = os.stat(path)
     return _parsed(os.path.abspath(path), fs, (status.st_mtime_ns, status.st_size, status.st_ino))
 
 
 def read_params(fs, path, key_paths=None, flatten=False, **options):
-    """Stands in for DVC's `read_param_file`: {key path: value} for the dotted key paths that the file has."""
+    """Replaces DVC's `read_param_file`: {key path: value} for the dotted key paths that the file has."""
     if not flatten or options or not key_paths:
         return read_param_file(fs, path, key_paths, flatten, **options)
     values = load_params(path, fs)
     try:
         found = {key_path: functools.reduce(operator.getitem, key_path.split("."), values) for key_path in key_paths}
-    except (LookupError, TypeError):  # missing, an index or a pattern: DVC's search, which is slow
+    except (LookupError, TypeError):  # missing, an index or a pattern: use DVC's slow search
         return read_param_file(fs, path, key_paths, flatten)
-    # Copied as one, as if parsed anew: YAML would write a value that two stages share as an alias.
+    # One copy, as if parsed anew: YAML would write a value that two stages share as an alias.
     return copy.deepcopy(found)
 
 

@@ -1,4 +1,4 @@
-"""What a run looks like: a table that renews itself on a terminal, a line for each event elsewhere."""
+"""Show the progress of a run: a live table on a terminal, otherwise a line for each event."""
 
 import collections
 import time
@@ -15,7 +15,7 @@ COLOURS = {"ran": "green", "restored": "green", "failed": "bold red", "skipped":
 
 
 class LiveView:
-    """Shows the states of a run's stages; `seconds` says how long each stage that ran has taken."""
+    """Shows the states of a run's stages. `seconds` (of this run) and `past` (of earlier ones) are {name: seconds}."""
 
     def __init__(self, steps, places, past, console=None):
         self.steps, self.places, self.seconds = steps, places, {}
@@ -35,7 +35,7 @@ class LiveView:
             self._live.stop()
 
     def note(self, name, state, states):
-        """A stage has come to a state."""
+        """Record and print that a stage has entered a state."""
         self._state = states
         if state == "running":
             self._since[name] = time.monotonic()
@@ -50,13 +50,13 @@ class LiveView:
             self.seconds.pop(name, None)
 
     def refresh(self, states):
-        """Draw the terminal's table anew."""
+        """Redraw the table on a terminal."""
         self._state = states
         if self._live:
             self._live.refresh()
 
     def summarise(self, why, tail):
-        """Print what came of the run: counts, and of each failure the reason and the last lines of its log."""
+        """Print the reason for each failure with the last lines of its log, then the number of stages by state."""
         for name, reason in why.items():
             self._console.print(f"\n[bold red]{escape(name)} failed[/]: {escape(reason)}")
             for line in tail(name):
@@ -68,7 +68,7 @@ class LiveView:
             self._console.print(f"{len(self._state)} stages: {self._counts()}; {elapsed}")
 
     def left(self):
-        """Seconds that the run may still take, by what each stage or its like took before; None if unknown."""
+        """Estimated seconds left, from the past durations of each stage or its group; None if unknown."""
         known, now, left = self._past | self.seconds, time.monotonic(), 0
         for name in (name for name, state in self._state.items() if state not in ENDS):
             step = self.steps[name]

@@ -1,7 +1,7 @@
-"""Ends the process groups of a run that was itself killed without warning (kill -9, out of memory).
+"""Kill the process groups that a run leaves behind if it is itself killed (kill -9, out of memory).
 
-Run as a program by `zoo.runner.processes`, with a pipe as input: `+<group>` as a group starts, `-<group>` as it ends.
-The pipe closes when its writer dies, however it dies; what has not ended by then is killed.
+`zoo.runner.processes` runs this program and writes to its standard input: `+<group>` when a group starts, `-<group>`
+when it ends. The pipe closes when the writer dies, however it dies; groups still running then are killed.
 """
 
 import contextlib

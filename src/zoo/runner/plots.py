@@ -1,4 +1,4 @@
-"""DVC's pages of plots, open without a network: an HTML template that holds vega, vega-lite and vega-embed itself."""
+"""Make DVC's plot pages work offline: an HTML template that contains vega, vega-lite and vega-embed."""
 
 import subprocess
 import sys
@@ -10,15 +10,15 @@ from zoo import files
 from zoo.errors import InputError
 
 TEMPLATE = Path(".dvc", "plots.html")
-# Of the major version that DVC's own plot templates are written in.
+# The same major version as DVC's own plot templates.
 VEGA_LITE = "5.21"
 
 
 def install():
-    """Write the template, and name it in .dvc/config.local: `dvc plots` uses it from now on in this clone.
+    """Write the template and name it in .dvc/config.local, so that `dvc plots` uses it in this clone.
 
-    The committed .dvc/config does not name it: DVC fails on a template that is missing, and without the setting its
-    pages load the scripts from the network. Raises InputError outside a DVC project, or where DVC refuses.
+    The committed .dvc/config does not name it, because DVC fails if the template is missing. Without the setting, DVC's
+    pages load the scripts from the network. Raises InputError outside a DVC project, or if DVC rejects the template.
     """
     if not TEMPLATE.parent.is_dir():
         raise InputError(f"{TEMPLATE.parent} is missing: run this from the project's top folder")
@@ -27,13 +27,13 @@ def install():
     command = [sys.executable, "-m", "dvc", "config", "--local", "plots.html_template", TEMPLATE.name]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise InputError(f"{TEMPLATE.parent}: DVC does not take the template: {' '.join(done.stderr.split())}")
+        raise InputError(f"{TEMPLATE.parent}: DVC rejects the template: {' '.join(done.stderr.split())}")
 
 
 def page():
-    """The template's text, with DVC's placeholders for the plots and for the interval at which a page is loaded again.
+    """The template, with DVC's placeholders for the plots and the refresh interval.
 
-    DVC's third placeholder, for the addresses of scripts, is left out: the scripts are in the page.
+    DVC's third placeholder, for the URLs of scripts, is left out: the page contains the scripts.
     """
     return f"""<!DOCTYPE html>
 <html><head><meta charset="utf-8">{{refresh_tag}}<title>DVC plots</title>

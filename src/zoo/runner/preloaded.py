@@ -1,8 +1,8 @@
-"""Starts Python programs out of a process that has imported what they need: in milliseconds, not in seconds.
+"""Start Python programs in milliseconds instead of seconds, by forking a process that has imported their modules.
 
-Run as a program by `Preloaded`, with a socket: it imports modules, then forks for each message. Modules of this project
-are never imported before the fork, so that a program always runs the code that lies there; nor may be such as start
-threads, which a fork would lose (onnxruntime).
+`Preloaded` runs this program, with a socket: it imports modules and runs scripts, then forks for each message. Modules
+of this project are never imported before the fork, so that a program always runs the current code. Modules that start
+threads (onnxruntime) must not be imported either, because a fork would lose the threads.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import gc
 import importlib
 import json
 import os
+import runpy
 import select
 import shlex
 import shutil
@@ -17,16 +18,17 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import types
 from pathlib import Path
 
-MOST_BYTES = 2**18  # of a message: the environment is in it
-LOOKING = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}  # else who only asks for a GPU makes it unusable after the fork
+MOST_BYTES = 2**18  # of a message, which contains the environment
+LOOKING = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}  # otherwise asking for a GPU makes CUDA unusable after a fork
 SHELL_CHARACTERS = set("|&;<>()$`\\\"'*?[]#~=%{}!\n")
 
 
 class Preloaded:
-    """A process with `modules` imported. It is `ready` some seconds after it was made."""
+    """A process that imports `modules`, which are names, or paths of scripts to run. It is `ready` seconds later."""
 
     def __init__(self, modules):
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -40,13 +42,13 @@ class Preloaded:
 
     def ready(self):
         if not self._ready and select.select([self._control], [], [], 0)[0]:
-            self._ready = bool(self._control.recv(1))  # nothing, for good, where a module could not be imported
+            self._ready = bool(self._control.recv(1))  # empty, now and later, if an import failed
         return self._ready
 
     def start(self, words, options, output):
-        """A `Forked` that runs `words`, a program and its arguments, with cwd and env of `options` and its output.
+        """A `Forked` that runs `words` (script and arguments) with cwd and env of `options`, printing to `output`.
 
-        Raises OSError where the process is gone, or the message is too long for it.
+        Raises OSError if the process is gone or the message is too long.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
@@ -54,6 +56,7 @@ class Preloaded:
             socket.send_fds(self._control, [message.encode()], [theirs.fileno(), output.fileno()])
         number = ours.recv(MOST_BYTES)
         if not number:
+            ours.close()
             raise ConnectionError("the process that forks is gone")
         return Forked(int(number), ours)
 
@@ -63,21 +66,21 @@ class Preloaded:
 
 
 class Forked:
-    """A program that waits for `go`: what `zoo.runner.processes.Spawned` is for a new process."""
+    """A forked program, which waits for `go`; it has the methods of `zoo.runner.processes.Spawned`."""
 
     def __init__(self, pid, connection):
         self.pid, self._connection = pid, connection
 
     def go(self):
-        with contextlib.suppress(OSError):  # it was ended already
+        with contextlib.suppress(OSError):  # it has already ended
             self._connection.send(b"go")
 
     def join(self):
-        """Wait until it has ended; its number is its own until `wait`."""
+        """Wait until it has ended; its pid is not reused until `wait`."""
         self._connection.recv(MOST_BYTES)
 
     def wait(self):
-        """Its exit status, below zero a signal's number."""
+        """Its exit status, or minus the number of the signal that ended it."""
         with contextlib.suppress(OSError):
             self._connection.send(b"seen")
         with self._connection:
@@ -85,7 +88,7 @@ class Forked:
 
 
 def program(command, options):
-    """The words of `python SCRIPT ARGUMENTS...`, or None for a command that is not that, or means another Python."""
+    """[SCRIPT, ARGUMENTS...] of `python SCRIPT ARGUMENTS...`; None for other commands or another Python."""
     if SHELL_CHARACTERS & set(command):
         return None
     name, *words = shlex.split(command) or [""]
@@ -99,10 +102,10 @@ def program(command, options):
 
 
 def serve(control):
-    """Fork for every message; return only in a child, with the words that it is to run."""
+    """Fork for every message; return only in a child, with the script and the arguments that it must run."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the watchers
     gc.collect()
-    gc.freeze()  # or the first collection of each child would copy all of it
+    gc.freeze()  # otherwise the first collection in each child would copy all objects
     control.send(b"r")
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, MOST_BYTES, 2)
@@ -116,12 +119,12 @@ def serve(control):
 
 
 def watch(connection, output, message):
-    """Fork once more, and tell how the child ends; return in the child."""
+    """Fork once more and report how the child ends; return only in the child."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     child = os.fork()
     if not child:
         return prepare(connection, output, message)
-    with contextlib.suppress(OSError):  # whoever asked is gone: it ends its groups by itself
+    with contextlib.suppress(OSError):  # the run is gone, and its groups with it
         os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
         connection.send(b"ended")
         connection.recv(MOST_BYTES)
@@ -130,9 +133,9 @@ def watch(connection, output, message):
 
 
 def prepare(connection, output, message):
-    """Become what a new process would be: a group of its own, its output, folder and environment. Returns the words.
+    """Set up this process like a new one: session, output, folder and environment; return the script and arguments.
 
-    Standard input is /dev/null already.
+    Standard input is already /dev/null.
     """
     os.setsid()
     connection.send(str(os.getpid()).encode())
@@ -151,7 +154,12 @@ def prepare(connection, output, message):
 if __name__ == "__main__":
     asking = socket.socket(fileno=int(sys.argv[1]))
     for module in sys.argv[2:]:
-        importlib.import_module(module)
+        if module.endswith(".py"):
+            runpy.run_path(module, run_name="__main__")
+        else:
+            importlib.import_module(module)
+    if threading.active_count() > 1:
+        sys.exit("a thread is running, which a fork would lose")
     sys.argv = serve(asking)
     del asking
     script = os.path.abspath(sys.argv[0])

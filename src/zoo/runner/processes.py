@@ -1,4 +1,4 @@
-"""Stage commands as child processes: each in a process group of its own, its output in its own log file."""
+"""Run stage commands as child processes, each in its own process group, with a log file for each stage."""
 
 import concurrent.futures
 import contextlib
@@ -14,20 +14,20 @@ from pathlib import Path
 from zoo.runner.preloaded import Preloaded, program
 
 ORPHANS = Path(__file__).with_name("orphans.py")
-# What a group is asked in turn when it should end, and for how many seconds it may go on: Python's `finally` runs on
-# SIGINT, so that a stage takes its half-written files away; a shell started in the background ignores it.
+# The signals that end a group, in order, each with the seconds to wait for its effect. Python runs `finally` on SIGINT,
+# so that a stage removes its half-written files; a shell started in the background ignores SIGINT.
 ENDING = ((signal.SIGINT, 5), (signal.SIGTERM, 2), (signal.SIGKILL, 5))
 
-# A command begins when we say so: were we killed before its group is noted, it never would.
+# A command waits for our "go": if we are killed before its group is recorded, it never starts.
 HELD = ("/bin/sh", "-c", 'read -r go && exec "$@" </dev/null', "sh")
-PROGRAMS_BEFORE_PRELOADING = 2  # a run of so few does not wait for it
+PROGRAMS_BEFORE_PRELOADING = 2  # a run of so few programs does not preload
 
 
 class Local:
-    """Runs stages on this machine, `places` at a time; `logs` are the paths of what each prints: {name: path}.
+    """Runs stages on this machine, `places` at a time; `logs` is {name: path of the log file}.
 
-    `imports` are the modules that stages find imported: {name: modules}, of those stages alone. In a run of many, their
-    Python programs are forked where the modules are imported by then, not spawned.
+    `imports` is {name: modules to preload}. In a run with many such stages, their Python programs are forked from a
+    process that has imported the modules, as soon as it is ready, instead of spawned.
     """
 
     def __init__(self, places, logs, imports):
@@ -40,23 +40,23 @@ class Local:
         self._preloaded, self._programs = None, 0
 
     def start(self, name, commands):
-        """A future for `collect`."""
+        """Start a stage; return a future for `collect`."""
         return self._threads.submit(self.run, name, commands)
 
     def collect(self, name, future):
-        """Why the stage failed, or None."""
+        """The reason why the stage failed, or None."""
         return future.result()
 
     def run(self, name, commands):
-        """Run a stage's commands one after another until one fails; return why it did, or None.
+        """Run a stage's commands in order until one fails; return the reason, or None.
 
-        Each is (command as written, what `subprocess.Popen` takes). After `end()` nothing starts.
+        Each is (command as written, arguments of `subprocess.Popen`). After `end()`, no command starts.
         """
         with open(self._logs[name], "wb") as output:
             for command, options in commands:
                 output.write(f"> {command}\n".encode())
                 output.flush()
-                with self._lock:  # so that `end` sees every child there is
+                with self._lock:  # so that `end` sees every child
                     if self._ended:
                         return f"`{command}` was ended by SIGINT"
                     words = program(command, options) if name in self._imports else None
@@ -64,7 +64,7 @@ class Local:
                     self._note(child.pid, "+")
                 child.go()
                 child.join()
-                with self._lock:  # while the ended child keeps its number from being given to another process
+                with self._lock:  # before `wait`, so that the pid is not reused yet
                     self._note(child.pid, "-")
                 if (status := child.wait()) > 0:
                     return f"`{command}` ended with status {status}"
@@ -73,7 +73,7 @@ class Local:
         return None
 
     def end(self):
-        """End all groups, gently at first, and wait until they are gone."""
+        """End all process groups, with SIGINT first and SIGKILL last, and wait until they are gone."""
         with self._lock:
             self._ended = True
             groups = set(self._groups)
@@ -87,12 +87,12 @@ class Local:
     def close(self):
         self.end()
         self._threads.shutdown()
-        self._orphans.communicate()  # which ends when it has read all
+        self._orphans.communicate()  # it exits at the end of its input
         if self._preloaded:
             self._preloaded.close()
 
     def _fork(self, words, options, output):
-        """The program, forked; None where no process with the modules is ready."""
+        """Fork the program; None if no preloaded process is ready."""
         self._programs += 1
         if self._preloaded is None and self._programs > PROGRAMS_BEFORE_PRELOADING:
             self._preloaded = Preloaded(dict.fromkeys(itertools.chain(*self._imports.values())))
@@ -117,17 +117,17 @@ class Spawned(subprocess.Popen):
         )  # fmt: skip
 
     def go(self):
-        with contextlib.suppress(BrokenPipeError):  # it was ended already
+        with contextlib.suppress(BrokenPipeError):  # it has already ended
             self.stdin.write(b"go\n")
             self.stdin.close()
 
     def join(self):
-        """Wait until it has ended; its number is its own until `wait`, which returns its status."""
+        """Wait until it has ended; its pid is not reused until `wait`, which returns its status."""
         os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
 
 
 def _send(group, number):
-    """Whether any process of the group was there to get the signal."""
+    """Send a signal to a process group; return False if the group no longer exists."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, number)
         return True

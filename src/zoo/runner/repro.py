@@ -1,7 +1,7 @@
-"""Run a DVC pipeline several stages at a time: which stage may start when, and what happens when one ends.
+"""Run the stages of a DVC pipeline in parallel: when a stage may start, and what happens when it ends.
 
-What a stage is and whether it has changed is DVC's to say (`dvc_graph`); where its commands run is a runner's:
-`processes.Local` here, `cluster.Cluster` on a Ray cluster.
+DVC decides what a stage is and whether it has changed (`dvc_graph`). A runner executes its commands: `processes.Local`
+on this machine, `cluster.Cluster` on a Ray cluster.
 """
 
 import concurrent.futures
@@ -24,9 +24,10 @@ TAIL_LINES = 20
 
 
 def reproduce(targets=(), jobs=None, keep_going=False, dry=False, force=False, pull=False, ray=None):
-    """Reproduce the targets as `dvc repro` would, `jobs` stages at a time (as many as usable cores); its exit status.
+    """Reproduce the targets as `dvc repro` would, `jobs` stages at a time (default: the number of usable cores).
 
-    0: everything is up to date; 1: a stage failed; 128 + the signal's number: stopped by it, what had finished is kept.
+    Returns the exit status: 0 if everything is up to date, 1 if a stage failed, 128 + the number of the signal that
+    stopped the run. Finished stages are kept in any case.
     """
     with dvc_graph.opened(targets, force, pull) as pipeline:
         if dry:
@@ -56,7 +57,7 @@ def reproduce(targets=(), jobs=None, keep_going=False, dry=False, force=False, p
 
 
 def dry_run(pipeline):
-    """Lines that say what would run: what has changed, and after it what may."""
+    """Describe what would run, as lines: the changed stages, and those that may run after them."""
     doubtful, lines = set(), []
     with pipeline.locked():
         for name, step in pipeline.steps.items():
@@ -65,15 +66,15 @@ def dry_run(pipeline):
                 lines += [f"{name}: would run", *(f"  > {command}" for command, _ in pipeline.commands(name))]
             elif step.after & doubtful:
                 doubtful.add(name)
-                lines.append(f"{name}: runs if what is before it comes out different")
+                lines.append(f"{name}: runs if the outputs of a stage before it change")
     return lines or ["Nothing would run: all stages are up to date."]
 
 
 class Run:
-    """One run: the state of every stage, and the loop that moves them on.
+    """One run: the state of every stage, and the scheduling loop.
 
-    States: waiting (for stages before it), changed (waiting for a place), running; then unchanged, restored, ran,
-    failed, skipped (what it needs failed), stopped (was running when the run was stopped).
+    States: waiting (for stages before it), changed (waiting for a free place), running; finally unchanged, restored,
+    ran, failed, skipped (a stage that it needs failed), stopped (was running when the run was stopped).
     """
 
     def __init__(self, pipeline, runner, view, keep_going, stopped):
@@ -88,7 +89,7 @@ class Run:
         self._unchecked = set(self._waiting.get_ready())
 
     def go(self):
-        """Move all stages on until none can be; leave the lock files written."""
+        """Run stages until none is running and none can start; write the lock files."""
         try:
             while True:
                 with self.pipeline.locked():
@@ -106,7 +107,7 @@ class Run:
             self._stop()
 
     def _advance(self):
-        """Check what is ready and start what may start, in plan order; stages that run alone come last."""
+        """Check the stages that are ready and start those that may start, in plan order, those that run alone last."""
         while not self.stopped and (self.keep_going or "failed" not in self.state.values()):
             if name := self._startable():
                 self._attempt(self._start, name)
@@ -118,7 +119,7 @@ class Run:
                 break
 
     def _startable(self):
-        """The first stage that has changed and has a place, or None."""
+        """The first changed stage that may start now, or None."""
         running = self._running.values()
         if len(running) >= self.runner.places or any(self.steps[name].alone for name in running):
             return None
@@ -127,7 +128,7 @@ class Run:
         return next(iter(together if together or running or self._unchecked else changed), None)
 
     def _attempt(self, step, name, *more):
-        """Take a step with a stage; where it fails, nothing that needs the stage will run."""
+        """Call `step` for a stage; if it fails, skip every stage that needs this one."""
         try:
             step(name, *more)
         except StageFailed as failure:
@@ -165,7 +166,7 @@ class Run:
         self._unchecked |= set(self._waiting.get_ready())
 
     def _stop(self):
-        """Whatever ended the loop: end what runs, keep what has finished, write the locks."""
+        """However the loop ended: end running stages, keep finished ones, write the lock files."""
         finished = {future for future in self._running if future.done()}
         if self._running:
             self.runner.end()
@@ -174,7 +175,7 @@ class Run:
             for future, name in self._running.items():
                 if future in finished:
                     self._attempt(self._end, name, future)
-                else:  # whatever its status: a stage that is told to end may say that all is well
+                else:  # whatever its status: an interrupted stage may still exit with status 0
                     with contextlib.suppress(StageFailed):
                         self.pipeline.withdraw(name)
                     self._set(name, "stopped")
@@ -188,7 +189,7 @@ class Run:
 
 @contextlib.contextmanager
 def _signals():
-    """Yield a list that is empty until a signal asks the run to stop; a second one interrupts whatever goes on."""
+    """Yield a list that receives the first signal to stop; a second signal raises KeyboardInterrupt."""
     stopped = []
 
     def stop(number, frame):
@@ -207,7 +208,7 @@ def _signals():
 def tail(log):
     """The last lines of a log file; none if there is no file."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
-    # A progress bar rewrites its line: only what it showed last counts.
+    # A progress bar rewrites its line: keep only what it showed last.
     return [line.rpartition("\r")[2] for line in lines if line.strip()][-TAIL_LINES:]
 
 
