@@ -1,24 +1,24 @@
-"""What a machine with a GPU shows in a few minutes, without DVC: one archive with everything that was measured there.
+"""Measure everything on a machine with a GPU in a few minutes, without DVC, and write one archive of results.
 
     python benchmarks/gpu.py --budget 460 --to visit.zip    # on that machine
-    python benchmarks/gpu.py --device cpu --budget 120      # the same program where there is no GPU
-    python benchmarks/gpu.py --render visit.zip             # here: reports/gpu/visit.json and the page beside it
+    python benchmarks/gpu.py --device cpu --budget 120      # the same program without a GPU
+    python benchmarks/gpu.py --render visit.zip             # here: write reports/gpu/visit.json and the page
 
-The parts run in this order, each for its share of the time that is left; what a part does not reach is listed:
+The parts run in this order, each for its share of the remaining time; what a part does not reach is listed:
 
     facts         the machine and its versions
-    data          MNIST and PTB where ZOO_MIRROR names a folder that has them, else the data of the quick profile
+    data          MNIST and PTB if ZOO_MIRROR names a folder with them, otherwise the data of the quick profile
     tests         tests marked `cuda`, then all tests of training and latency
-    determinism   (beside the tests) equal weights of two trainings, an interrupted one, eager and captured steps?
+    determinism   (in parallel with the tests) are weights equal when training is repeated, resumed, captured?
     steps         a training step of every experiment, eager and captured: milliseconds, operators, kernels
-    training      every experiment, export included, for as much of its budget as fits: short ones whole
+    training      every experiment, export included, for as much of its budget as fits; short budgets completely
     latency       one graph of every structure in every mode, by the stage `benchmark`
-    peers         other runtimes beside it, by the stage `peers`
-    evaluation    the quality of what was trained, by the stage `evaluate`
+    peers         the same graphs in other runtimes, by the stage `peers`
+    evaluation    the quality of the trained experiments, by the stage `evaluate`
 
-Work is done in processes of its own, in a temporary folder: an error of CUDA ends one experiment, and the checkout's
-artifacts stay as they are. The stage functions read that folder's params.yaml, which has one seed, the steps that fit,
-and latency settings for a short visit.
+Worker processes do the work in a temporary folder: a CUDA error ends one experiment only, and the artifacts of the
+checkout do not change. The stage functions read that folder's params.yaml, which has one seed, the steps that fit, and
+latency settings for a short visit.
 """
 
 import argparse
@@ -59,7 +59,7 @@ SETTING = "float32, deterministic"
 SUITES = ("tests/train", "tests/latency")
 MODES = ("host", "bound", "graph")
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-# What a visit changes of the settings. On a CPU it only shows that the program works.
+# The settings that a visit overrides. On a CPU, they only show that the program works.
 BENCHMARK = {
     "cuda": {"batches": [1, 64]},
     "cpu": {
@@ -68,21 +68,21 @@ BENCHMARK = {
     },
 }  # fmt: skip
 PEERS = {"cuda": {"batches": [1, 64]}, "cpu": {"batches": [1]}}
-STEP_SECONDS = {"cuda": 0.25, "cpu": 0.02}  # how long a step is repeated for its time
+STEP_SECONDS = {"cuda": 0.25, "cpu": 0.02}  # for which a step is repeated to time it
 REPEATED_STEPS = {"cuda": 40, "cpu": 4}
-USED, EXPORT_SECONDS = 0.7, 4  # of the time for training, less what an experiment's validation and export take
-SIDE_BY_SIDE = 8  # processes on one GPU at most
-EXPORTING = ("onnxscript.function_libs.torch_lib.ops", "torch.export._trace")  # what takes seconds to import
+USED, EXPORT_SECONDS = 0.7, 4  # the share of the time to train in; validation and export of an experiment
+SIDE_BY_SIDE = 8  # maximum number of processes on one GPU
+EXPORTING = ("onnxscript.function_libs.torch_lib.ops", "torch.export._trace")  # modules that take seconds to import
 SAVING_SECONDS = 3
 OPEN = "not reached: the time was up"
-INTERRUPTED_SECONDS = 25  # pytest then writes what it has
+INTERRUPTED_SECONDS = 25  # in which an interrupted pytest writes its report
 
 
-# ---- what a worker does for one name
+# ---- functions that a worker calls with a name
 
 
 def machine(visit, _):
-    """The machine, the versions of the packages that decide numbers, the commit, and the device that `auto` means."""
+    """The machine, the versions of packages that affect results, the commit, and the device that `auto` selects."""
     import torch
 
     from zoo.latency import machine
@@ -95,14 +95,14 @@ def machine(visit, _):
     if visit.device == "cuda" and not found:
         raise InputError("--device cuda, but torch finds no CUDA device here: leave it out")
     device = visit.device if visit.device != "auto" else "cuda" if found else "cpu"
-    torch.zeros(1, device=device)  # raises where this process cannot use CUDA
+    torch.zeros(1, device=device)  # raises if this process cannot use CUDA
     with contextlib.chdir(ROOT):
         commit = visit.commit or machine.commit()
     return {"machine": machine.describe(), "versions": versions, "commit": commit, "device": device}
 
 
 def data(visit, key):
-    """Get a data set, as the stage `download` does."""
+    """Download a data set, as the stage `download` does."""
     import download
 
     download.download(visit.profile, key)
@@ -110,7 +110,7 @@ def data(visit, key):
 
 
 def step(visit, name):
-    """The row of `zoo.records.gpu.Step` of an experiment."""
+    """Time a training step of an experiment; return the fields of `zoo.records.gpu.Step`."""
     experiment, arrays, facts, device = _prepared(visit, name)
     eager = step_of(experiment, arrays, facts, device)
     row = {"eager_ms": milliseconds(eager, device)} | counted(eager, device)
@@ -118,14 +118,14 @@ def step(visit, name):
         try:
             captured = step_of(experiment, arrays, facts, device, captured=True)
             row["graph_ms"] = milliseconds(captured, device)
-        except Exception as error:  # what a capture does not allow raises all kinds
+        except Exception as error:  # capturing a forbidden operation raises errors of any type
             row["error"] = f"not captured: {one_line(error)}"
             traceback.print_exc()
     return row
 
 
 def determinism(visit, name):
-    """The row of `zoo.records.gpu.Repeat` of an experiment."""
+    """Repeat and resume a short training; return the fields of `zoo.records.gpu.Repeat`."""
     experiment, arrays, facts, device = _prepared(visit, name)
     steps = REPEATED_STEPS[device.type]
     fit = functools.partial(fitted, experiment, arrays, facts, steps, device)
@@ -136,7 +136,7 @@ def determinism(visit, name):
     if device.type == "cuda":
         try:
             row["captured_equals_eager"] = fit(capture=False)[0] == weights
-        except Exception as error:  # the rest of the row stands
+        except Exception as error:  # the rest of the row is valid
             row["error"] = f"eager: {one_line(error)}"
             traceback.print_exc()
     return row
@@ -161,7 +161,7 @@ def benchmark(visit, _):
 
 
 def peers(visit, _):
-    """Time the peers, as the stage `peers` does, also of a structure that `benchmark` did not reach."""
+    """Time the peers, as the stage `peers` does, including structures that `benchmark` did not reach."""
     import peers as stage
 
     from zoo.latency import structures
@@ -176,13 +176,13 @@ def peers(visit, _):
 
 
 def evaluation(visit, name):
-    """Evaluate an experiment, as the stage does; its headline metric."""
+    """Evaluate an experiment, as the stage `evaluate` does; return its headline metric."""
     import evaluate
 
     evaluate.evaluate(visit.profile, name)
     headline = params.read()["models"][name].get("headline")
     verb, metric = (headline or "judge.").split(".")
-    if verb == "judge":  # another stage
+    if verb == "judge":  # measured by another stage
         return {}
     return {"headline": headline, "value": metrics.read(visit.profile, name).verbs[verb][metric].mean}
 
@@ -209,7 +209,7 @@ def _data(profile, key):
 
 
 def built(experiment, arrays, facts, device):
-    """(network, `batches.Stream`) of an experiment with seed 0, as a training begins with them."""
+    """(network, `batches.Stream`) of an experiment with seed 0, as at the start of training."""
     from zoo.params import experiments
     from zoo.train import runs, seeding
 
@@ -221,7 +221,7 @@ def built(experiment, arrays, facts, device):
 
 
 def step_of(experiment, arrays, facts, device, captured=False):
-    """A function without arguments that trains an experiment by one step, the next batch included."""
+    """A function without arguments that draws the next batch and runs one training step."""
     from zoo.train import loop
 
     network, stream = built(experiment, arrays, facts, device)
@@ -239,7 +239,7 @@ def step_of(experiment, arrays, facts, device, captured=False):
 
 
 def fitted(experiment, arrays, facts, steps, device, state=None, **options):
-    """(sha256 of the weights, loss of the last step, state half-way) of a training, or of the rest of one."""
+    """Train from the start or from `state`; return (sha256 of the weights, last loss, state half-way or None)."""
     import hashlib
 
     from zoo.train import loop
@@ -263,7 +263,7 @@ def fitted(experiment, arrays, facts, steps, device, state=None, **options):
 
 
 def milliseconds(call, device):
-    """The time of a call, over as many as take STEP_SECONDS, after three others."""
+    """The mean time of a call in milliseconds, over STEP_SECONDS, after three warm-up calls."""
     import torch
 
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
@@ -282,7 +282,7 @@ def milliseconds(call, device):
 
 
 def counted(call, device):
-    """{"operators", "kernels", "fills"} of a call: torch's innermost operators, and what the GPU ran for them."""
+    """Count the operators (torch's innermost), kernels and fills (kernels that fill memory) of a call."""
     import torch
     from torch.profiler import ProfilerActivity, profile
 
@@ -300,7 +300,7 @@ def counted(call, device):
 
 
 def one_line(error):
-    """The kind and the first line of an error."""
+    """The type and message of an error on one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
@@ -308,8 +308,8 @@ def one_line(error):
 
 
 def serve(function, visit, connection):
-    """In a process of its own: answer each name that comes with the row that a function of WORKERS gives for it."""
-    os.setsid()  # so that it can be killed with all that it starts
+    """Run in a worker process: for each name received, call a function of WORKERS and send back its row."""
+    os.setsid()  # so that it can be killed with its children
     with open(Path("logs", f"{function}.txt"), "a") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
@@ -325,10 +325,10 @@ def serve(function, visit, connection):
 
 
 def work(visit, function, names, seconds, side_by_side=1):
-    """({name: row}, names not reached): a function of WORKERS for each name, for so many seconds at most.
+    """Call a function of WORKERS for each name, for at most `seconds`; return ({name: row}, names not reached).
 
-    A process serves one name after the other, until one fails: that may leave CUDA unusable in it. The row of a name
-    that failed has "error" alone.
+    A process is reused until a name fails, which may leave CUDA unusable in it. The row of a failed name has only
+    "error".
     """
     todo, rows, processes, stopped = iter(names), {}, [], threading.Event()
     about = SimpleNamespace(profile=visit.profile, device=visit.device, commit=visit.commit)
@@ -339,7 +339,7 @@ def work(visit, function, names, seconds, side_by_side=1):
         process.start()
         theirs.close()
         processes.append(process)
-        if stopped.is_set():  # meanwhile
+        if stopped.is_set():  # while the process started
             end(process)
         return process, ours
 
@@ -376,7 +376,7 @@ def work(visit, function, names, seconds, side_by_side=1):
 
 
 def end(process):
-    """Kill a process, and all that it started if it leads a group."""
+    """Kill a process, and its process group if it leads one."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.kill()
@@ -407,11 +407,11 @@ def fetch(visit, seconds):
 
 
 def tests(visit, seconds):
-    """Run pytest on the files with a test marked `cuda`, then on the suites; each gets the time that is left."""
+    """Run pytest on the files with a test marked `cuda`, then on the suites; each gets the remaining time."""
     began, missed = time.monotonic(), []
     marked = [path for path in (ROOT / "tests").rglob("test_*.py") if "mark.cuda" in path.read_text(encoding="utf-8")]
     runs = {"training, latency": [*SUITES, "-m", "not cuda"]}
-    if visit.device == "cuda":  # elsewhere all of these are skipped
+    if visit.device == "cuda":  # without CUDA, all of these are skipped
         runs = {"marked cuda": [*marked, "-m", "cuda"]} | runs
     for name, arguments in runs.items():
         left = seconds - (time.monotonic() - began)
@@ -422,7 +422,7 @@ def tests(visit, seconds):
 
 
 def pytest(visit, arguments, seconds):
-    """The fields of `zoo.records.gpu.Tests` of one run, which is interrupted when its time is up."""
+    """Run pytest, interrupting it after `seconds`; return the fields of `zoo.records.gpu.Tests`."""
     report = Path(tempfile.mkdtemp(dir="."), "junit.xml").resolve()
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", "--tb=short"]
     if importlib.util.find_spec("xdist"):
@@ -472,7 +472,7 @@ def steps(visit, seconds):
 
 
 def train(visit, seconds):
-    """Train for the steps that `shares` gives: what takes least first, but a probe after what it begins from."""
+    """Train for the steps that `shares` gives, shortest first, but probes after the experiments they start from."""
     budgets = {name: visit.values["models"][name]["steps"][visit.profile] for name in visit.names}
     planned = shares(visit, budgets, USED * seconds - EXPORT_SECONDS * len(budgets) / visit.side_by_side)
     write_params(visit, planned)
@@ -494,10 +494,10 @@ def train(visit, seconds):
 
 
 def shares(visit, budgets, seconds):
-    """{name: steps}, the budgets cut so that none takes longer than T, with T as large as `seconds` allow.
+    """{name: steps}: the budgets, cut so that none takes longer than T, with T as large as `seconds` allow.
 
-    A captured step keeps the GPU busy: no two run at once. Eager steps and those on a CPU do, side by side. Where no
-    step was timed, the quick profile's number of steps is taken: it is sized for seconds.
+    A captured step keeps the GPU busy, so no two run at once; eager steps and steps on a CPU run in parallel. If no
+    step was timed, the quick profile's number of steps is used, which takes seconds.
     """
     paces = {name: step_seconds(visit, name) for name in budgets}
     quick = {name: visit.values["models"][name]["steps"]["quick"] for name in budgets}
@@ -515,17 +515,17 @@ def shares(visit, budgets, seconds):
 
 
 def step_rows(visit):
-    """The rows of all steps that were timed."""
+    """The rows of all timed steps."""
     return [row for rows in visit.results.get("steps", {}).values() for row in rows if row.get("eager_ms")]
 
 
 def step_seconds(visit, name):
-    """How long a step of an experiment takes here, captured if it can be; 0 if it was not timed."""
+    """Seconds per training step of an experiment, captured if possible; 0 if it was not timed."""
     return next((row.get("graph_ms", row["eager_ms"]) / 1e3 for row in step_rows(visit) if row["name"] == name), 0.0)
 
 
 def time_graphs(visit, seconds):
-    """The stage `benchmark`, on a graph of every structure."""
+    """Run the stage `benchmark` on a graph of every structure."""
     began = time.monotonic()
     without = export_rest(visit, seconds / 2)
     rows, missed = work(visit, "benchmark", ["benchmark"], seconds - (time.monotonic() - began))
@@ -535,14 +535,14 @@ def time_graphs(visit, seconds):
 
 
 def export_rest(visit, seconds):
-    """Train for one step, and export, what has no graph yet; the names for which there was no time."""
+    """Train experiments without graphs for one step and export them; return the names not reached."""
     absent = [name for name in visit.order if not parity.path(visit.profile, name).exists()]
     write_params(visit, {name: min(1, visit.values["models"][name]["steps"][visit.profile]) for name in absent})
     return work(visit, "training", absent, seconds, visit.side_by_side)[1]
 
 
 def read_latencies(visit):
-    """Rows of all structures that were timed until now: times, and whether outputs are those of the CPU."""
+    """Read the results of all structures timed so far: latencies, and agreement of outputs with the CPU's."""
     timed, graphs = [], []
     for path in sorted(latency.folder(visit.profile).glob("*.json")):
         record = records.read(latency.Latency, path)
@@ -564,7 +564,7 @@ def read_latencies(visit):
 
 
 def shown(row, experiment, verb, **more):
-    """The fields of `zoo.records.gpu.Timed` of a row of a latency or of a peer."""
+    """The fields of `zoo.records.gpu.Timed` for a row of a latency or peers record."""
     about = {"experiment": experiment, "verb": verb, "batch": row.batch, "mode": row.mode, **more}
     if row.times is None:
         return about | {"not_measured": row.not_measured}
@@ -572,7 +572,7 @@ def shown(row, experiment, verb, **more):
 
 
 def time_peers(visit, seconds):
-    """The stage `peers`, on a graph of every structure."""
+    """Run the stage `peers` on a graph of every structure."""
     began = time.monotonic()
     without = export_rest(visit, seconds / 2)
     rows, missed = work(visit, "peers", ["peers"], seconds - (time.monotonic() - began))
@@ -594,7 +594,7 @@ def evaluate(visit, seconds):
     return missed
 
 
-# In order, with their shares of the time; those of one line run side by side. The first two get what they need.
+# In order, with their shares of the time; parts on one line run in parallel. The first two get what they need.
 PARTS = [
     {"facts": (facts, None)},
     {"data": (fetch, None)},
@@ -610,7 +610,7 @@ ALWAYS_SECONDS = 60
 
 
 def refuse(rows):
-    """Raises InputError where a part that is one job failed."""
+    """Raise InputError if a row has an error."""
     if failures := [row["error"] for row in rows.values() if "error" in row]:
         raise InputError("; ".join(failures))
 
@@ -623,7 +623,7 @@ def listed(rows, names):
 def write_params(visit, steps):
     """Write params.yaml of the temporary folder; return the settings of latency and peers.
 
-    `steps` replace those of the experiments that it has.
+    `steps` is {name: steps} for the experiments whose number of steps is replaced.
     """
     values, profile, device = copy.deepcopy(visit.values), visit.profile, visit.device
     values["device"] = device
@@ -633,8 +633,8 @@ def write_params(visit, steps):
     values["benchmark"]["both"]["providers"] = [PROVIDERS[device]]
     settings = {}
     for section, changes in (("benchmark", BENCHMARK), ("peers", PEERS)):
-        own = values[section].get("visit", values[section]["quick"]) | changes[device]
-        shared = {key: value for key, value in values[section]["both"].items() if key not in own}
+        own = values[section][profile] | values[section].get("visit", {}) | changes[device]
+        shared = {key: value for key, value in values[section].get("both", {}).items() if key not in own}
         values[section] |= {"both": shared, profile: own}
         settings[section] = shared | own
     text = io.StringIO()
@@ -648,7 +648,7 @@ def write_params(visit, steps):
 
 
 def run_part(visit, name, function, seconds):
-    """Run a part and write down how it ended."""
+    """Run a part and record its outcome."""
     began, missed = time.monotonic(), []
     print(f"{name}: for {seconds:.0f} s at most", flush=True)
     try:
@@ -669,7 +669,7 @@ def run_part(visit, name, function, seconds):
 
 
 def run_all(options):
-    """Run the parts within the budget; write the archive after each, so that a run that is ended leaves one."""
+    """Run the parts within the budget; write the archive after each line, so that an interrupted run leaves one."""
     until = time.monotonic() + options.budget - SAVING_SECONDS
     target = options.to.resolve()
     target = target if target.suffix == ".zip" else target / "results.zip"
@@ -697,8 +697,8 @@ def run_all(options):
         },
     )  # fmt: skip
     lines = [{name: part for name, part in line.items() if name in chosen} for line in PARTS]
-    # A process that is forked from one with the imports done begins at once, unless an import has used CUDA: then
-    # each has to import by itself. All read the path from here.
+    # A process forked from one that has done the imports starts at once. If an import has used CUDA, each process must
+    # import by itself. All of them read the path from here.
     os.environ["PYTHONPATH"] = os.pathsep.join([*SOURCES, *filter(None, [os.environ.get("PYTHONPATH")])])
     preloaded = ["torch", *(EXPORTING if {"training", "latency", "peers"} & {*chosen} else ())]
     multiprocessing.set_forkserver_preload(preloaded)
@@ -720,7 +720,7 @@ def run_all(options):
 
 
 def save(visit, target):
-    """Write the archive: results.json, the records of the stages, and what the parts printed."""
+    """Write the archive: results.json, the records of the stages, and the logs of the parts."""
     records.write(Path("results.json"), gpu.Visit.model_validate(visit.results))
     kept = [Path("results.json"), *Path("logs").glob("*")]
     kept += [path for path in Path("reports").glob("*/*/*") if path.suffix in (".json", ".csv")]
@@ -733,13 +733,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parts = [name for line in PARTS for name in line]
     add = parser.add_argument
-    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: cuda where there is one")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: cuda if available")
     add("--budget", type=float, default=460, metavar="SECONDS", help="default: %(default)s")
     add("--to", type=Path, default=Path("results.zip"), metavar="FILE.zip|FOLDER", help="default: %(default)s")
     add("--only", nargs="+", choices=parts, metavar="PART", help=f"of {', '.join(parts)}; default: all")
     add("--experiments", nargs="+", metavar="NAME", help="default: all of params.yaml")
-    add("--profile", choices=params.PROFILES, help="default: full where ZOO_MIRROR is set, else quick")
-    add("--commit", help="which commit's code this is, where git cannot tell")
+    add("--profile", choices=params.PROFILES, help="default: full if ZOO_MIRROR is set, else quick")
+    add("--commit", help="the commit of this code, if git cannot tell")
     add("--render", nargs="*", type=Path, metavar="FILE.zip", help="write reports/gpu from archives, and nothing else")
     options = parser.parse_args()
     try:

@@ -1,4 +1,4 @@
-"""reports/gpu: the results of visits to machines with a GPU, one JSON file each, and README.md, rendered from these."""
+"""Write reports/gpu: the results of each visit to a machine with a GPU as JSON, and README.md, rendered from these."""
 
 import math
 import textwrap
@@ -15,16 +15,16 @@ README = gpu.FOLDER / "README.md"
 
 
 def write(archives):
-    """Copy the results of each archive to reports/gpu, under its own name, and render the page of all that are there.
+    """Copy the results of each archive to reports/gpu, under its own name, and render the page of all results there.
 
-    Raises InputError for a file that is no such archive, or was made without a GPU.
+    Raises InputError for a file that is not such an archive, or was made without a GPU.
     """
     for path in archives:
         try:
             with zipfile.ZipFile(path) as file:
                 text = file.read("results.json")
         except (OSError, KeyError, zipfile.BadZipFile) as error:
-            raise InputError(f"{path} is no archive of benchmarks/gpu.py: {error}") from None
+            raise InputError(f"{path} is not an archive of benchmarks/gpu.py: {error}") from None
         visit = records.read(gpu.Visit, path, text)
         if visit.device != "cuda":
             raise InputError(f"{path} was made without a GPU: reports/gpu is for visits to a machine that has one")
@@ -34,7 +34,7 @@ def write(archives):
 
 
 def page(visits):
-    """The Markdown of [(name, `gpu.Visit`)]."""
+    """The page as Markdown; `visits` is [(name, `gpu.Visit`)]."""
     blocks = ["# On a GPU", "Rendered by `python benchmarks/gpu.py --render` from the JSON files beside this page."]
     for name, visit in visits:
         blocks += of_visit(name, visit)
@@ -42,7 +42,7 @@ def page(visits):
 
 
 def of_visit(name, visit):
-    """The blocks of one visit; what it has nothing of is left out."""
+    """The Markdown blocks of one visit; parts without results are left out."""
     machine = ", ".join(f"{key} {value}" for key, value in visit.machine.items() if value is not None)
     where = visit.machine.get("gpu") or "a machine without a GPU"
     yield f"## {where}, commit {visit.commit}"
@@ -66,7 +66,7 @@ def of_visit(name, visit):
 
 
 def of_tests(visit):
-    """Counts, and every failure with its last lines."""
+    """Counts by outcome, and the last lines of every failure."""
     if not visit.tests:
         return
     yield table([{"tests": name, **run.counts, "note": run.error} for name, run in visit.tests.items()])
@@ -76,7 +76,7 @@ def of_tests(visit):
 
 
 def of_steps(visit):
-    """A table of each setting: milliseconds of a training step, one by one and as a captured CUDA graph."""
+    """A table for each setting: milliseconds of a training step, eager and captured as a CUDA graph."""
     columns = {
         "name": "experiment", "eager_ms": "eager, ms", "operators": "operators", "kernels": "kernels",
         "graph_ms": "CUDA graph, ms", "five_ms": "five seeds in one graph, ms", "error": "note",
@@ -93,7 +93,7 @@ def of_steps(visit):
 
 
 def of_determinism(visit):
-    """How many trainings repeat and resume to the byte, and those that do not."""
+    """How many trainings have bit-identical weights when repeated or resumed, and which have not."""
     rows = visit.determinism
     for key, says in (
         ("deterministic", "trained twice from the start"),
@@ -111,7 +111,7 @@ def of_determinism(visit):
 
 
 def of_training(visit):
-    """Steps, seconds and the headline metric of each experiment, and what its whole budget of captured steps takes."""
+    """Steps, seconds and headline metric of each experiment, and the time of its whole budget in captured steps."""
     step_ms = {row.name: row.graph_ms for rows in visit.steps.values() for row in rows if row.graph_ms}
     rows = [
         dict(row) | {"share": row.steps / row.budget, "whole": row.budget * step_ms.get(row.name, math.nan) / 1e3}
@@ -122,8 +122,8 @@ def of_training(visit):
         whole, timed = sum(row["share"] == 1 for row in rows), [row["whole"] for row in rows if row["name"] in step_ms]
         yield f"{whole} of {len(rows)} experiments were trained for their whole budget, one seed each, side by side."
         yield (
-            f"At the captured steps' times, one after the other, the whole budgets of {len(timed)} of them come to "
-            f"{sum(timed):.0f} s, readings and validation apart."
+            f"In captured steps, one experiment after another, the whole budgets of {len(timed)} of them would take "
+            f"{sum(timed):.0f} s, without logging and validation."
         )
         yield table(rows, {
             "name": "experiment", "steps": "steps", "share": "share of the budget", "seconds": "seconds",
@@ -133,7 +133,7 @@ def of_training(visit):
 
 
 def of_graphs(visit):
-    """Which graphs did not run on CUDA, and how far the others were from the CPU."""
+    """Which graphs did not run on CUDA, and how much the outputs of the others differ from the CPU's."""
     if not visit.graphs:
         return
     refused = visit.refused
@@ -161,7 +161,7 @@ def of_graphs(visit):
 
 
 def of_latency(visit):
-    """The median of each mode and runtime, a line a graph and batch."""
+    """The median of each mode and runtime, one line for each graph and batch size."""
     rows = [row for row in (*visit.latency, *visit.peers) if row.p50_us is not None]
     if not rows:
         return
@@ -170,8 +170,8 @@ def of_latency(visit):
     most = visit.settings.get("benchmark", {}).get("most_drift", 0.05)
     drifted = sum((row.drift or 0) > most for row in rows)
     yield (
-        f"Medians of a call in µs. Beside {drifted} of {len(rows)} the time of the reference graph changed by more "
-        f"than {most:.0%}: the machine's pace was not steady, and they are rough."
+        f"Medians of a call in µs. For {drifted} of {len(rows)} rows the time of the reference graph changed by more "
+        f"than {most:.0%}: the machine's pace was not steady, and these medians are rough."
     )
     yield frame.to_markdown(index=False, floatfmt=".4g", missingval="")
     reasons = Counter(shortened(row.not_measured) for row in (*visit.latency, *visit.peers) if row.not_measured)
@@ -180,12 +180,12 @@ def of_latency(visit):
 
 
 def shortened(reason):
-    """The reason why something did not run, cut to what a table holds."""
+    """Shorten the reason why something did not run to fit a table cell."""
     return textwrap.shorten(reason, 200, placeholder=" ...").replace("|", "\\|")
 
 
 def table(rows, columns=None):
-    """A Markdown table of rows, of the `columns` {field: title} that at least one of them has."""
+    """A Markdown table of rows, with the `columns` {field: title} that have a value in at least one row."""
     frame = pandas.DataFrame([row if isinstance(row, dict) else dict(row) for row in rows])
     if columns:
         frame = frame.reindex(columns=list(columns)).rename(columns=columns)

@@ -3,11 +3,12 @@
     python benchmarks/latency.py [PART...]    # clock, rule; default: both. After `make repro`.
     python benchmarks/latency.py --page       # only rewrite README.md
 
-clock  Five graphs, each timed by `zoo.latency.timing` and by an independent plain loop, in turns, until the reference
-       graph kept its pace in five rounds, or for 15 rounds.
-rule   One graph of every structure of the quick profile, in every mode, measured in a process of its own with the rule
-       of the quick profile and the patience of the full one: twice unchanged (a difference is a false alarm), and with
-       every call prolonged by a known share (a difference that is not found was missed), by threads and latency.
+clock  Time five graphs by `zoo.latency.timing` and by an independent plain loop, in turns, until the reference graph
+       has kept its pace in five rounds, for at most 15 rounds.
+rule   Time one graph of every structure of the quick profile, in every mode, with the stopping rule of the quick
+       profile and the patience of the full one. Each measurement runs in a process of its own: twice unchanged (a
+       difference is a false alarm), and with every call prolonged by a known share (no difference is a miss). Results
+       are grouped by threads and latency.
 
 Results go to latency.json beside this file.
 """
@@ -51,7 +52,7 @@ ENOUGH = 0.95
 
 
 def clock():
-    """p50 of five graphs, host and bound, by `zoo.latency.timing` and by a plain loop: medians of quiet rounds."""
+    """p50 of five graphs, host and bound, by `zoo.latency.timing` and by a plain loop: medians over steady rounds."""
     values = params.read()
     most_drift = params.load(comparison.Rules, values, "compare").latency.drift
     settings = benchmark.settings(values, "full", sessions.cores())
@@ -87,7 +88,7 @@ def clock():
 
 
 def plain(call, *arguments):
-    """The median of a plain loop around `call(*arguments)`, nanoseconds."""
+    """The median time of `call(*arguments)` in a plain loop, in nanoseconds."""
     gc.disable()
     times, end = [], time.perf_counter_ns() + PLAIN_SECONDS * 1e9
     while time.perf_counter_ns() < end or len(times) < PLAIN_CALLS:
@@ -100,7 +101,7 @@ def plain(call, *arguments):
 
 
 def binding_of(session, feeds):
-    """Inputs and outputs bound as onnxruntime's documentation does it, apart from `sessions.bound`."""
+    """Bind inputs and outputs as in onnxruntime's documentation, independently of `sessions.bound`."""
     binding = session.io_binding()
     for name, value in feeds.items():
         binding.bind_cpu_input(name, value)
@@ -113,7 +114,7 @@ def binding_of(session, feeds):
 
 
 def rule():
-    """What `by_class` counts where nothing changed, and where each call took longer."""
+    """The counts of `by_class` for unchanged calls and for calls prolonged by each factor."""
     rules = params.load(comparison.Rules, params.read(), "compare").latency
     before, again, longer = (in_a_process(factor, 1) for factor in (1, 1, INJECTED))
     found = {
@@ -128,7 +129,7 @@ def rule():
 
 
 def in_a_process(factor, each):
-    """{call: Times} of a fresh process, as another commit's measurement would be."""
+    """{call: Times} measured in a fresh process, as those of another commit would be."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "rows.json")
         subprocess.run([sys.executable, __file__, "--rows", str(factor), str(each), str(file)], check=True)
@@ -138,7 +139,7 @@ def in_a_process(factor, each):
 
 
 def rows(factor, each):
-    """{call: Times} of every `each`-th structure of the quick profile, in all modes, prolonged `factor` times."""
+    """{call: Times} of every `each`-th structure of the quick profile, in all modes, calls prolonged by `factor`."""
     values, found = params.read(), {}
     settings = benchmark.settings(values, "quick", sessions.cores())
     patience = benchmark.benchmark(values, "full").patience_seconds
@@ -176,7 +177,7 @@ def slowed(call, factor):
 
 
 def by_class(before, after, rules):
-    """{class: {verdict: number of rows}}, by threads and the latency in `before`."""
+    """{class: {verdict: number of rows}}; classes are by threads and by the latency in `before`."""
     counts = {name: dict.fromkeys(("better", "same", "worse", "not comparable"), 0) for name in KINDS}
     for call, row in after.items():
         verdict, _ = latency_change(before[call], row, rules)
@@ -260,7 +261,7 @@ def rule_table(part):
 
 
 def smallest(part, name, factors):
-    """The smallest injected share that was found in 95 % of the calls, as were all larger ones."""
+    """The smallest injected change that, like all larger ones, was found in at least 95 % of the calls."""
     found = None
     for factor in reversed(factors):
         counts = part["injected"][factor][name]
@@ -275,7 +276,7 @@ def share(count, total):
 
 
 def main():
-    if sys.argv[1:2] == ["--rows"]:  # in a process of its own, see `in_a_process`
+    if sys.argv[1:2] == ["--rows"]:  # run by `in_a_process`
         factor, each, file = sys.argv[2:]
         files.write_json(file, rows(float(factor), int(each)))
     else:

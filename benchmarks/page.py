@@ -1,4 +1,4 @@
-"""What the scripts of this folder share: they run parts, keep the results as JSON, and show them in README.md."""
+"""Shared by the scripts of this folder: run parts, save their results as JSON, and show them in README.md."""
 
 import argparse
 import re
@@ -12,10 +12,10 @@ README = Path(__file__).with_name("README.md")
 
 
 def run(script, summary, parts, tables):
-    """Run the `parts` {name: function} that the command line names, all by default, and rewrite README.md.
+    """Run the `parts` {name: function} that the command line names (default: all), and rewrite README.md.
 
-    A part returns a dictionary, which goes to the JSON file beside `script`; `tables` {name: function} turn these into
-    Markdown. With --page no part is run.
+    A part returns a dictionary, which is saved in the JSON file beside `script`; `tables` {name: function} turn it into
+    Markdown. With --page no part runs.
     """
     parser = argparse.ArgumentParser(description=summary)
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(parts))
@@ -34,7 +34,7 @@ def run(script, summary, parts, tables):
 
 
 def write(name, text):
-    """Replace the text between <!-- name --> and <!-- /name --> in README.md. Raises InputError without the markers."""
+    """Replace the text between <!-- name --> and <!-- /name --> in README.md. Raises InputError if they are missing."""
     start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     page, block = README.read_text(encoding="utf-8"), f"{start}\n{text}\n{end}"
     page, count = re.subn(f"{start}.*{end}", lambda _: block, page, flags=re.DOTALL)
@@ -45,6 +45,6 @@ def write(name, text):
 
 
 def origin(part):
-    """The commit and the machine of a part's results."""
+    """The commit and machine of a part's results, as HTML."""
     where = part["machine"]
     return f"<sub>commit {part['commit']}, {where['cores']} cores of {where['cpu']}, {where['os']}</sub>"

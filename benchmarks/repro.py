@@ -1,18 +1,18 @@
-"""Compare `zoo repro` with plain `dvc repro` in time and result, also when it is killed at random moments.
+"""Compare `zoo repro` with plain `dvc repro` in time and result, including runs killed at random moments.
 
     python benchmarks/repro.py [PART...]    # overhead, kills, quick, quick_kills; default: all
     python benchmarks/repro.py --page       # only rewrite README.md
 
-overhead     trivial stages (`echo`), 20 to 540 of them: CPU seconds of a first run and of one with nothing to do. Plain
+overhead     CPU seconds of a first run and of one with nothing to do, for 20 to 540 trivial stages (`echo`). Plain
              `dvc repro` reads params.yaml for each stage and rewrites dvc.lock after each, so its cost grows with the
-             square of their number; that of `zoo repro` should grow linearly.
-quick        the quick profile in fresh clones of the commit, nothing cached: plain, -j 1, -j 2, one after another. The
+             square of the number of stages; the cost of `zoo repro` should grow linearly.
+quick        The quick profile in fresh clones of the commit, without caches: plain, -j 1, -j 2, one after another. The
              entries in dvc.lock must be equal, except for measured times and the report that shows them.
-kills        a pipeline of small stages, killed at ten random moments by SIGTERM or SIGKILL and run again each time:
-             dvc.lock must be byte for byte that of an undisturbed run.
-quick_kills  the same at ten moments within one run of the quick profile.
+kills        A pipeline of small stages is killed at ten random moments by SIGTERM or SIGKILL, and run again each time:
+             dvc.lock must equal that of an undisturbed run, byte for byte.
+quick_kills  The same at ten moments within one run of the quick profile.
 
-Ratios are taken within one part of one run. Results go to repro.json beside this file.
+Ratios compare measurements of the same part in the same run. Results go to repro.json beside this file.
 """
 
 import functools
@@ -34,8 +34,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = (20, 60, 180, 540)
-PLAIN_MOST_SECONDS = 300  # then plain `dvc repro` is stopped, and the number of stages that it began is kept
-KILLS, SEED = 10, 0  # the seed draws the moments
+PLAIN_MOST_SECONDS = 300  # after which plain `dvc repro` is stopped, and the stages that it started are counted
+KILLS, SEED = 10, 0  # the seed of the random moments
 
 
 def main():
@@ -46,7 +46,7 @@ def main():
 
 
 def in_a_folder(part):
-    """The result of a part in a temporary folder."""
+    """Run a part in a temporary folder; return its result."""
     with tempfile.TemporaryDirectory(prefix="zoo-") as folder:
         return part(Path(folder), random.Random(SEED))
 
@@ -170,7 +170,7 @@ def trivial(folder, size, slow=""):
 
 
 def clone(folder):
-    """A fresh clone of the commit with nothing run and nothing measured."""
+    """A fresh clone of the commit without dvc.lock."""
     timed(ROOT, "git", "clone", "--quiet", "--no-hardlinks", str(ROOT), str(folder))
     (folder / "dvc.lock").unlink(missing_ok=True)
     return folder
@@ -185,7 +185,7 @@ def entries(project):
 
 
 def without_times(entries):
-    """The entries of a lock without measured times: timed stages, the report that shows them, records of cost."""
+    """The entries of dvc.lock without those that hold measured times: timed stages, the report, records of cost."""
     untimed = {name: entry for name, entry in entries.items() if name not in ("benchmark", "peers", "report")}
     return {
         name: entry | {"outs": [out for out in entry.get("outs", []) if "/cost/" not in out["path"]]}
@@ -205,7 +205,7 @@ def start(project, command):
 
 
 def timed(project, *command, most_seconds=None, expected=""):
-    """Run a command; return its wall seconds, the CPU seconds of it and its children, and whether it was stopped."""
+    """Run a command; return its wall seconds, its CPU seconds including children, and whether it was stopped."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     process, stopped = start(project, command), False
     try:

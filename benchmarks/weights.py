@@ -1,4 +1,4 @@
-"""How far the latency of a graph depends on its weights: the reason why graphs of equal structure share one row.
+"""Measure how far a graph's latency depends on its weights, to justify that graphs of equal structure share one row.
 
     python benchmarks/weights.py           # after `make repro`; less than a minute
     python benchmarks/weights.py --page    # only rewrite README.md
@@ -42,9 +42,9 @@ CONFIGURATION = Configuration(mode="bound", threads=1, optimisation="all")
 
 
 def with_weights(model, kind):
-    """A copy of an onnx.ModelProto whose float initialisers of two or more axes are those of a key of KINDS.
+    """Copy an onnx.ModelProto, with float initialisers of two or more axes replaced by `kind`, a key of KINDS.
 
-    Vectors and scalars stay: among them are variances and constants, which zeros would turn into other work.
+    Vectors and scalars stay: among them are variances and constants, and zeros there would change the work.
     """
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
@@ -55,7 +55,7 @@ def with_weights(model, kind):
 
 
 def weights():
-    """For each graph and batch the p50 with exported weights, and the ratio of every other kind to it."""
+    """Time each graph at each batch size: p50 with exported weights, and the ratio of every other kind to it."""
     values = params.read()
     settings = benchmark.settings(values, "quick", sessions.cores())
     full = benchmark.settings(values, "full", sessions.cores())
@@ -81,7 +81,7 @@ def weights():
 
 
 def ratios(measured):
-    """{"p50_us", "drift", "ratios": {kind: {"ratio", "low", "high"}}}: to the exported weights, with 95 % intervals."""
+    """{"p50_us", "drift", "ratios": {kind: {"ratio", "low", "high"}}}; ratios to exported weights, 95 % intervals."""
     exported, result = measured["exported"], {}
     for kind, row in measured.items():
         pairs = zip(row["block_p50_us"], exported["block_p50_us"], strict=True)

@@ -1,5 +1,5 @@
-"""The one exception that a user is meant to read."""
+"""The exception whose message is shown to the user."""
 
 
 class InputError(Exception):
-    """Bad input, in one line that names the file, the key or the value, and what to do about it."""
+    """Bad input. The message is one line that names the file, key or value, and says what to do."""

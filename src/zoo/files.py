@@ -1,4 +1,4 @@
-"""Where each kind of output lies, and how it appears there: whole or not at all."""
+"""Paths of all outputs, and how they are read and written: atomically."""
 
 import contextlib
 import json
@@ -12,7 +12,7 @@ from zoo.errors import InputError
 
 
 def at(place):
-    """The function that returns `place` as a path, of what its braces name, in their order."""
+    """Return a function that fills the placeholders of `place`, in their order, and returns the path."""
     names = re.findall(r"{(\w+)}", place)
     return lambda *values: Path(place.format(**dict(zip(names, values, strict=True))))
 
@@ -21,7 +21,7 @@ data = at("artifacts/{profile}/data/{key}.npz")
 checkpoints = at("artifacts/{profile}/checkpoints/{name}")
 checkpoint = at("artifacts/{profile}/checkpoints/{name}/{seed}.safetensors")
 progress = at("artifacts/{profile}/checkpoints/{name}/{seed}.progress.npz")
-# The state of a training under way: beside DVC's outputs, so that an interruption does not lose it.
+# The state of a running training. It is no DVC output, so it survives an interruption.
 unfinished = at("artifacts/{profile}/unfinished/{name}/{seed}.npz")
 graphs = at("artifacts/{profile}/graphs/{name}")
 graph = at("artifacts/{profile}/graphs/{name}/{seed}/{verb}.onnx")
@@ -34,16 +34,16 @@ report = at("reports/{profile}/{file}")
 def replacing(path):
     """Yield a temporary sibling of `path` to write a file or a folder at; rename it to `path` at the end.
 
-    When the block raises, the temporary output is removed and whatever stood at `path` stays.
+    If the block raises, the temporary output is removed and an existing `path` is kept.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, retired = (path.with_name(f".{path.name}.{word}") for word in ("partial", "old"))
-    remove(temporary)  # what a killed run left
+    remove(temporary)  # left by a killed run
     try:
         yield temporary
         code.verify()
-        if path.is_dir() and temporary.exists():  # a folder does not replace one that has files
+        if path.is_dir() and temporary.exists():  # a folder cannot replace one that has files
             remove(retired)
             path.rename(retired)
         temporary.replace(path)
@@ -54,7 +54,7 @@ def replacing(path):
 
 @contextlib.contextmanager
 def reading(path, *damage):
-    """Raise InputError where what is done with the file at `path` finds none, or raises one of the errors `damage`."""
+    """Raise InputError if the block does not find the file at `path`, or raises one of the errors `damage`."""
     try:
         yield
     except FileNotFoundError:
@@ -65,9 +65,9 @@ def reading(path, *damage):
 
 
 def write_json(path, value):
-    """Write `value` with sorted keys, floats at six significant digits, and null for what is not finite.
+    """Write `value` with sorted keys, floats to six significant digits, and null for non-finite numbers.
 
-    NumPy's scalars are numbers. A key has a line, and so has each dictionary that stands in a list: a table's row.
+    NumPy scalars are written as numbers. Each key has its own line, and so has each dictionary in a list (a table row).
     """
     text = json.dumps(value, default=operator.methodcaller("item"))
     plain = json.loads(text, parse_float=lambda digits: float(f"{float(digits):.6g}"), parse_constant=lambda name: None)
@@ -76,13 +76,13 @@ def write_json(path, value):
 
 
 def read_json(path):
-    """The value that `write_json` wrote. Raises InputError where the file is missing or damaged."""
+    """Return the value that `write_json` wrote. Raises InputError if the file is missing or damaged."""
     with reading(path, ValueError):
         return json.loads(Path(path).read_bytes())
 
 
 def remove(path):
-    """Remove a file or a folder with all that is in it, if it is there."""
+    """Remove a file, or a folder with its contents, if it exists."""
     if path.is_dir():
         shutil.rmtree(path)
     else:

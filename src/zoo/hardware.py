@@ -1,11 +1,11 @@
-"""What computes here."""
+"""The hardware of this machine."""
 
 import platform
 from pathlib import Path
 
 
 def cpu():
-    """The model of the processor, as the system names it; its architecture where it has no name."""
+    """Return the model name of the CPU, or its architecture if the system gives no name."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""What networks, data sources and optimisers take and give, read from their source text: nothing is imported."""
+"""Signatures of networks, data sources and optimisers, read from their source text without importing them."""
 
 import ast
 import importlib.util
@@ -12,7 +12,7 @@ SOURCES = code.ROOT / "src" / "zoo"
 
 
 class Network:
-    """The class Network of a model file. Raises InputError where that is not Python or has no such class."""
+    """The class Network of a model file. Raises InputError if the file is not valid Python or has no such class."""
 
     def __init__(self, file):
         tree, layers = (_tree(SOURCES / "models" / f"{name}.py") for name in (file, "layers"))
@@ -21,32 +21,32 @@ class Network:
             raise InputError(f"{file}.py has no class Network: add one")
         constructor, losses = self.methods.get("__init__"), self.methods.get("losses")
         self.keys = _arguments(constructor, after=2)
-        self.options = _options(layers) | _options(tree)  # key: the words that it may be
+        self.options = _options(layers) | _options(tree)  # key: its allowed values
         # The facts of the data set that its constructor reads.
         self.needs = {node.attr for node in _nodes(constructor, ast.Attribute) if ast.unparse(node.value) == "data"}
         self.attributes = dict(_assigned(constructor))  # name: ast.expr, as the constructor assigns it
-        # The players whose losses it yields, None where they are not written out; whether all, whatever `net` says.
+        # The players whose losses it yields, None if not literal; and whether it always yields all of them.
         players = [node.value.elts[0] for node in _nodes(losses, ast.Yield)]
         written_out = all(isinstance(player, ast.Constant) for player in players)
         self.losses = [player.value for player in players] if written_out else None
         self.always = not any(any(_nodes(node, (ast.Yield, ast.Return))) for node in _nodes(losses, ast.If))
-        # How many tensors a batch has, or None.
+        # The number of tensors in a batch, or None if unknown.
         unpacked = [node.targets[0] for node in _nodes(losses, ast.Assign) if ast.unparse(node.value) == "batch"]
         self.batch = len(unpacked[0].elts) if unpacked and isinstance(unpacked[0], ast.Tuple) else None
 
     @property
     def parts(self):
-        """The names of what may be a submodule: attributes that hold what a class or a function returned."""
+        """The names of possible submodules: attributes that are assigned from a call."""
         calls = {name: ast.unparse(node.func) for name, node in self.attributes.items() if isinstance(node, ast.Call)}
         return [name for name, function in calls.items() if function != "chosen"]
 
     def verbs(self, net):
-        """The verbs that it defines and, with the keys `net`, trains: as `zoo.graphs.verbs.of`."""
+        """Return the verbs that it defines and, with the arguments `net`, trains; equals `zoo.graphs.verbs.of`."""
         untrained = self._value("untrained", net) or ()
         return [verb for verb in VERBS if verb in self.methods and verb not in untrained]
 
     def takes_label(self, verb, net):
-        """True where the graph of a verb takes the label, as `zoo.graphs.verbs.inputs` has it."""
+        """Return True if the graph of a verb takes the label; agrees with `zoo.graphs.verbs.inputs`."""
         arguments = self.methods[verb].args
         names = [argument.arg for argument in arguments.args]
         optional = names[len(names) - len(arguments.defaults) :]
@@ -60,14 +60,14 @@ class Network:
 
 
 def source(name):
-    """(the arguments of `load` of a data source, the words in its text: the facts that it gives are among them)."""
+    """Return (arguments of a data source's `load`, constants in its module, which include the names of its facts)."""
     tree = _tree(SOURCES / "data" / f"{name}.py")
     (load,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "load"]
     return _arguments(load), {node.value for node in _nodes(tree, ast.Constant)}
 
 
 def optimiser(algorithm):
-    """The options of an optimiser of torch.optim."""
+    """Return the names of the options of an optimiser in torch.optim."""
     torch = Path(importlib.util.find_spec("torch").origin).parent
     return _arguments(_methods(_tree(torch / "optim" / f"{algorithm.lower()}.py"), algorithm)["__init__"], after=2)
 
@@ -84,7 +84,7 @@ def _nodes(tree, kind):
 
 
 def _methods(tree, name):
-    """{method's name: its definition} of a class; None where there is no such class."""
+    """Return {name: definition} of the methods of a class, or None if there is no such class."""
     bodies = [node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
     return {part.name: part for part in bodies[0] if isinstance(part, ast.FunctionDef)} if bodies else None
 
@@ -95,7 +95,7 @@ def _arguments(function, after=0):
 
 
 def _assigned(constructor):
-    """(name, value) of every `self.name = value`, also of several at once."""
+    """Yield (name, value) for every `self.name = value`, tuple assignments included."""
     for node in _nodes(constructor, ast.Assign):
         for target in node.targets:
             pairs = [(target, node.value)]
@@ -105,7 +105,7 @@ def _assigned(constructor):
 
 
 def _options(tree):
-    """{key: words} of every call `chosen(table, key)` whose table stands in the same file."""
+    """Return {key: allowed values} for every call `chosen(table, key)` whose table is in the same file."""
     tables = {ast.unparse(node.targets[0]): node.value for node in tree.body if isinstance(node, ast.Assign)}
     calls = [node.args for node in _nodes(tree, ast.Call) if ast.unparse(node.func) == "chosen"]
     found = [(key, tables.get(ast.unparse(table), table)) for table, key in calls if isinstance(key, ast.Name)]

@@ -1,4 +1,4 @@
-"""Run one function as a program: arguments by its signature, bad input as one line."""
+"""Run a function as a command-line program: arguments from its signature, bad input as a one-line error."""
 
 import argparse
 import inspect
@@ -8,10 +8,10 @@ from zoo.errors import InputError
 
 
 def run(function, arguments=None):
-    """Call `function` with the command line's arguments and end the program with its exit status.
+    """Call `function` with the arguments of the command line.
 
     Parameters without a default are positional; a parameter whose default is False becomes a flag.
-    `InputError` ends the program with its one line and exit status 1.
+    On `InputError`, exit with its message and status 1.
     """
     summary = inspect.getdoc(function).splitlines()[0]
     parser = argparse.ArgumentParser(description=summary, allow_abbrev=False)

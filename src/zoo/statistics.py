@@ -1,4 +1,4 @@
-"""Seeds as a sample: mean and interval, the difference of two means, a mean beside a published one."""
+"""Statistics over seeds: intervals of means, differences of means, and comparison with published values."""
 
 import math
 
@@ -6,19 +6,19 @@ from scipy.special import ndtri, stdtrit
 
 
 def interval(values, confidence=0.95):
-    """Student's t interval of the mean, (low, high), or None for fewer than three values."""
+    """Return Student's t interval (low, high) of the mean, or None for fewer than three values."""
     return difference(values, 0.0, confidence) if len(values) >= 3 else None
 
 
 def difference(left, right, confidence=0.95):
-    """Welch's interval of mean(left) - mean(right), (low, high); a side is a list of values, or one exact number.
+    """Return Welch's interval (low, high) of mean(left) - mean(right); a side is a list of values or an exact number.
 
-    With an exact number that is Student's interval of the other mean. Where a list has fewer than three values, or
-    nothing varies, low and high are both the difference itself. (Welch 1947, degrees of freedom of Satterthwaite 1946)
+    With an exact number, this is Student's interval of the other mean. If a list has fewer than three values, or no
+    value varies, low and high both equal the difference. (Welch 1947; degrees of freedom: Satterthwaite 1946)
     """
     lists = [side if isinstance(side, list) else [side] for side in (left, right)]
     means = [math.fsum(values) / len(values) for values in lists]
-    # The square of each mean's standard error, and its degrees of freedom; an exact number has neither.
+    # Squared standard error and degrees of freedom of each mean; an exact number has neither.
     errors = [
         (math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values), len(values) - 1)
         for values, mean in zip(lists, means, strict=True)
@@ -33,7 +33,7 @@ def difference(left, right, confidence=0.95):
 
 
 def share(count, of, confidence=0.95):
-    """Wilson's score interval (low, high) of a share that was counted as `count` in `of` (Wilson 1927)."""
+    """Return Wilson's score interval (low, high) of the proportion `count` / `of` (Wilson 1927)."""
     square = float(ndtri((1 + confidence) / 2)) ** 2
     centre = (count + square / 2) / (of + square)
     half = math.sqrt(square * (count * (of - count) / of + square / 4)) / (of + square)
@@ -41,10 +41,10 @@ def share(count, of, confidence=0.95):
 
 
 def summary(values):
-    """{"mean", "seeds"} of {seed: value}, and {"low", "high"} (95 %) from three seeds on.
+    """Return {"mean", "seeds"} of {seed: value}, and {"low", "high"} (95 %) for three seeds or more.
 
-    A value that is not finite (a diverged seed) becomes None in "seeds" and makes the mean None: a mean over
-    the seeds that survived would flatter the experiment.
+    A non-finite value (a diverged seed) becomes None in "seeds" and makes the mean None: a mean over the surviving
+    seeds would flatter the experiment.
     """
     seeds = {
         str(seed): float(value) if value is not None and math.isfinite(value) else None
@@ -59,7 +59,7 @@ def summary(values):
 
 
 def summaries(by_seed):
-    """The `summary` of {seed: number}; of {seed: dictionary, perhaps nested, of numbers} a dictionary of summaries."""
+    """Return the `summary` of {seed: number}, or a dictionary of summaries for {seed: (nested) dictionary}."""
     first = next(iter(by_seed.values()))
     if not isinstance(first, dict):
         return summary(by_seed)
@@ -69,9 +69,9 @@ def summaries(by_seed):
 def verdict(measured, value, better, tolerance):
     """Compare a `summary` with a published `value`: "reproduced", "better", "not reproduced" or "undecided".
 
-    Reproduced where the mean lies within the relative `tolerance` of `value`; beyond it, `better` ("lower" or
-    "higher") says which side is good. An interval that leaves the tolerance on both sides decides nothing.
-    Raises ValueError for another word than "lower" or "higher".
+    "reproduced" means that the mean lies within the relative `tolerance` of `value`. Beyond it, `better` ("lower" or
+    "higher") says which side is better. "undecided" means that the interval exceeds the tolerance on both sides.
+    Raises ValueError if `better` is neither "lower" nor "higher".
     """
     if better not in ("lower", "higher"):
         raise ValueError(f"better = {better!r}: use lower or higher")

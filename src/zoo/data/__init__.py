@@ -1,4 +1,4 @@
-"""A data source is a module here with one function, `load`, which returns (arrays, facts)."""
+"""Data sources: each module has one function, `load`, which returns (arrays, facts)."""
 
 import inspect
 
@@ -10,8 +10,8 @@ from zoo.errors import InputError
 def load(source):
     """Return (arrays, facts) of a `zoo.params.data.Source`.
 
-    To the source's own facts are added `source` and `sha256`. Raises InputError for a source that is not there, for
-    missing or unknown arguments, and for whatever the source finds wrong.
+    `source` and `sha256` are added to the facts of the source. Raises InputError for an unknown source, for missing or
+    unknown arguments, and for any error that the source reports.
     """
     name, units = source.source, code.units()
     if f"data/{name}" not in units:

@@ -1,4 +1,4 @@
-"""One data set is one .npz file: its arrays, and its facts as JSON; equal content gives equal bytes."""
+"""Data sets as .npz files: one file holds the arrays and, as JSON, the facts. Equal content gives equal bytes."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from zoo.errors import InputError
 
 
 def sha256(arrays):
-    """Return the sha256 (hexadecimal) of names, types, shapes and values, in the order of the names."""
+    """Return the sha256 (hexadecimal) of the names, types, shapes and values of arrays, sorted by name."""
     digest = hashlib.sha256()
     for name in sorted(arrays):
         array = numpy.ascontiguousarray(arrays[name])
@@ -20,19 +20,19 @@ def sha256(arrays):
 
 
 def numbered(splits, vocabulary):
-    """Texts {split: list of words} as arrays: each as int32 [words], ids into `vocabulary` (unicode [V])."""
+    """Convert texts {split: list of words} to int32 arrays [words] of ids into `vocabulary`, added as unicode [V]."""
     number = {word: item for item, word in enumerate(vocabulary)}
     arrays = {split: numpy.array([number[word] for word in text], numpy.int32) for split, text in splits.items()}
     return arrays | {"vocabulary": numpy.array(vocabulary)}
 
 
 def list_sha256(words):
-    """The sha256 of a text file, in UTF-8, of these words: each on a line that ends with a line feed."""
+    """Return the sha256 of a UTF-8 text file with one word per line, each line ended by a line feed."""
     return hashlib.sha256("".join(f"{word}\n" for word in words).encode()).hexdigest()
 
 
 def write(path, arrays, facts):
-    """Write arrays (dict of ndarray) and facts (whatever JSON can hold) to `path`, whole or not at all."""
+    """Write arrays (dict of ndarray) and facts (anything that JSON can hold) to `path` atomically."""
     with files.replacing(path) as temporary, open(temporary, "wb") as stream:
         # Not compressed: zlib's bytes differ between its builds, and every experiment reads this file.
         numpy.savez(
@@ -51,7 +51,7 @@ def read(path):
         facts = json.loads(str(arrays.pop("facts")))
     except FileNotFoundError:
         raise InputError(f"{path} is missing: run `dvc repro`") from None
-    except Exception as error:  # each byte of a zip file or an array's header, when wrong, raises its own
+    except Exception as error:  # which error depends on the byte that is damaged
         reason = type(error).__name__
         raise InputError(f"{path} is damaged: delete it and run `dvc repro` again ({reason})") from None
     return arrays, facts

@@ -1,4 +1,4 @@
-"""Handwritten digits that come with scikit-learn: 1,797 real images of 8x8, enlarged to MNIST's 28x28."""
+"""The handwritten digits of scikit-learn: 1,797 real images of 8x8 pixels, enlarged to MNIST's 28x28."""
 
 import numpy
 from PIL import Image
@@ -9,9 +9,9 @@ from zoo.errors import InputError
 
 
 def load(validation, test, split_seed):
-    """Return (arrays, facts): three stratified, disjoint splits; the rest of the 1,797 is for training.
+    """Return (arrays, facts): three disjoint, stratified splits; images not held out are for training.
 
-    Images are uint8 [n, 28, 28], ink 255; labels uint8 [n]. Raises InputError for splits that cannot be.
+    Images are uint8 [n, 28, 28], ink 255; labels uint8 [n]. Raises InputError for impossible split sizes.
     Source: E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI, doi:10.24432/C50P49
     (its test set, the part that scikit-learn carries).
     """
@@ -33,6 +33,6 @@ def load(validation, test, split_seed):
 
 
 def enlarge(image):
-    """Return an image of 8x8 with ink 0..16 as uint8 [28, 28] with ink 0..255, bicubic."""
+    """Resize an 8x8 image with ink 0..16 to uint8 [28, 28] with ink 0..255 by bicubic interpolation."""
     grey = Image.fromarray(numpy.round(image * (255 / 16)).astype(numpy.uint8))
     return numpy.asarray(grey.resize((28, 28), Image.Resampling.BICUBIC))

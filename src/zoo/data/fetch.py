@@ -1,4 +1,4 @@
-"""Get a published file's content from the first of several places that has it, whole and unaltered."""
+"""Download a published file from the first mirror that has it, complete and unaltered."""
 
 import gzip
 import hashlib
@@ -20,17 +20,17 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class Refused(Exception):
-    """Why one place did not give the file; asking it again would not help."""
+    """Why a mirror did not provide the file; another try would not help."""
 
 
 def fetch(folder, name, sha256, mirrors, timeout_s=15.0, tries=3, pause_s=1.0, slowest_bytes_per_s=2000):
-    """Return the content (bytes) of a file, unpacked if it is gzipped, whose sha256 is the one given.
+    """Return the content (bytes) of a file, decompressed if it is gzipped, after checking its sha256.
 
-    The environment variable ZOO_MIRROR, a folder or an address, is looked at first: `folder`/`name` in it.
-    Then come `mirrors`, addresses that `name` is appended to, in order. What may pass (no connection, no byte
-    for `timeout_s`, slower than `slowest_bytes_per_s` on average after that time, cut off, status 429 or
-    5xx) is tried `tries` times. All is kept in memory: a failure leaves nothing behind. Raises InputError,
-    one message with every address and why it failed, when none has the file.
+    `folder`/`name` in the environment variable ZOO_MIRROR, a folder or URL, is tried first, then `mirrors`, URLs to
+    which `name` is appended, in order. Transient failures (no connection, no byte for `timeout_s`, less than
+    `slowest_bytes_per_s` on average after that time, a truncated transfer, status 429 or 5xx) are tried `tries`
+    times. Everything is held in memory, so a failure leaves no partial file. If no mirror has the file, raises
+    InputError with one message that lists every address and why it failed.
     """
     own, file, failures = os.environ.get("ZOO_MIRROR"), f"{folder}/{name}", []
     addresses = ([f"{own.rstrip('/')}/{file}"] if own else []) + [mirror + name for mirror in mirrors]
@@ -45,17 +45,17 @@ def fetch(folder, name, sha256, mirrors, timeout_s=15.0, tries=3, pause_s=1.0, s
             failures.append(f"{address} ({getattr(error, 'strerror', error)})")
         else:
             if failures:
-                print(f"{file} is from {address}, after {'; '.join(failures)}", file=sys.stderr)
+                print(f"{file} was fetched from {address} after {'; '.join(failures)}", file=sys.stderr)
             return content
     raise InputError(
-        f"{file} could not be had from any of {len(addresses)} places: {'; '.join(failures)}. Try again later, set "
-        f"ZOO_MIRROR to a folder or address that holds {file}, or use the quick profile (`dvc repro`), which needs no "
-        "network"
+        f"{file} could not be fetched from any of {len(addresses)} addresses: {'; '.join(failures)}. Try again later, "
+        f"set ZOO_MIRROR to a folder or address that holds {file}, or use the quick profile (`dvc repro`), which needs "
+        "no network"
     )
 
 
 def checked(packed, sha256):
-    """Return the content, unpacked if it is gzipped. Raises Refused unless its sha256 is as given."""
+    """Return the content, decompressed if it is gzipped. Raises Refused if it is damaged or its sha256 differs."""
     try:
         content = gzip.decompress(packed) if packed.startswith(b"\x1f\x8b") else packed
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -66,7 +66,7 @@ def checked(packed, sha256):
 
 
 def patiently(address, timeout_s, tries, pause_s, slowest_bytes_per_s):
-    """Return what an address sends (bytes), asked up to `tries` times. Raises Refused."""
+    """Return what `download` returns, trying up to `tries` times. Raises Refused."""
     for attempt in range(1, tries + 1):
         if attempt > 1:
             time.sleep(pause_s)
@@ -80,7 +80,7 @@ def patiently(address, timeout_s, tries, pause_s, slowest_bytes_per_s):
 
 
 def download(address, timeout_s, slowest_bytes_per_s):
-    """Return what an address sends (bytes), with a progress bar in a terminal and a line elsewhere."""
+    """Return the body (bytes) of the response from an address, with a progress bar in a terminal."""
     begin, content = time.monotonic(), bytearray()
     print(f"fetching {address}", file=sys.stderr)
     with requests.Session() as session:
@@ -92,7 +92,7 @@ def download(address, timeout_s, slowest_bytes_per_s):
             if response.status_code != 200:
                 raise Refused(f"status {response.status_code}")
             with tqdm(total=response.raw.length_remaining, unit="B", unit_scale=True, leave=False, disable=None) as bar:
-                # read1 returns what has come: a server that sends drop by drop is noticed, too
+                # read1 returns as soon as bytes arrive, so that a very slow server is noticed
                 while part := response.raw.read1(1 << 16, decode_content=True):
                     content += part
                     bar.update(len(part))
@@ -103,7 +103,7 @@ def download(address, timeout_s, slowest_bytes_per_s):
 
 
 def innermost(error):
-    """Return the first cause of a failed transfer, in a few words."""
+    """Return the root cause of a failed transfer as a short text."""
     while isinstance(inner := getattr(error, "reason", None) or (error.args or [None])[-1], Exception):
         error = inner
     text = str(error).split("): ", 1)[-1]

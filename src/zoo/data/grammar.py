@@ -1,8 +1,8 @@
-"""Text from a grammar of our own: an automaton so plain that its entropy, every model's floor, is exact.
+"""Synthetic text from a finite automaton, whose exact entropy is the lower bound of every model's loss.
 
-The subject's noun settles its kind (person, thing) and number (one, many). Its verbs and its reflexive
-pronoun agree with both, over any number of attachments ("near the old lamps") whose nouns need not: whoever
-remembers only the last few words cannot know. Like "our bakers near the clock wander by themselves <eos>".
+The subject's noun determines kind (person, thing) and number (one, many). Its verbs and reflexive pronoun agree with
+both, across any number of attachments ("near the old lamps") whose nouns need not agree: a model that remembers only
+the last few words cannot predict them. Example: "our bakers near the clock wander by themselves <eos>".
 """
 
 from collections import Counter
@@ -28,7 +28,7 @@ openers yesterday sometimes now here perhaps later meanwhile outside
 """
 LINES = [line.split() for line in TABLE.strip().splitlines()]
 WORDS = {name: [word for line in LINES if line[0] == name for word in line[1:]] for name, *_ in LINES}
-# (kind, number) of the subject -> the words that it allows
+# (kind, number) of the subject -> the words that agree with it
 SUBJECTS = [(kind, number) for kind in ("person", "thing") for number in ("one", "many")]
 NOUNS = {(kind, number): [noun + "s" * (number == "many") for noun in WORDS[f"{kind}s"]] for kind, number in SUBJECTS}
 VERBS = {(kind, number): [verb + "s" * (number == "one") for verb in WORDS[f"{kind}s_do"]] for kind, number in SUBJECTS}
@@ -41,7 +41,7 @@ WORD_IDS = (
 
 
 def ways_on(place, subject):
-    """Return how a sentence goes on from a place in it: a list of (share, words, next place, subject)."""
+    """Return how a sentence can continue from a place: a list of (probability, words, next place, subject)."""
     adjectives, determiners, verbs = WORDS["adjectives"], WORDS["determiners"], VERBS.get(subject)
     ways = {
         "start": [(0.3, WORDS["openers"], "opened", None), (0.7, determiners, "subject", None)],
@@ -65,10 +65,10 @@ START = ("start", None)
 
 
 def automaton():
-    """Return {state: {word: (probability, next state)}}; a state is (place, subject), the first one START.
+    """Return {state: {word: (probability, next state)}}; a state is (place, subject), the first is START.
 
-    A word leads from a state to one next state, so that the words so far determine the state: nothing is
-    hidden. Within a list of words probabilities fall as 1 / rank (Zipf).
+    Each word leads from a state to exactly one next state, so the words so far determine the state. Within a list of
+    words, probabilities are proportional to 1 / rank (Zipf).
     """
     states, waiting = {}, [START]
     while waiting:
@@ -84,7 +84,7 @@ def automaton():
 
 
 def stationary(states):
-    """Return {state: share of all words that are said from it}: the solution of pi = pi P, sum pi = 1."""
+    """Return {state: share of all words emitted from it}: the solution of pi = pi P, sum pi = 1."""
     number = {state: item for item, state in enumerate(states)}
     change = -numpy.eye(len(states))
     for state, words in states.items():
@@ -96,10 +96,10 @@ def stationary(states):
 
 
 def entropy_rate(states):
-    """Return the entropy of a word given all words before it, in nats: the floor of every model's loss.
+    """Return the entropy of a word given all words before it, in nats: the lower bound of every model's loss.
 
-    As the words determine the state, it is the mean over `stationary` of the entropy of a state's words
-    (C. Shannon, A Mathematical Theory of Communication, 1948, theorem 5). exp of it is the perplexity.
+    Because the words determine the state, it is the entropy of a state's words, averaged over `stationary`
+    (C. Shannon, A Mathematical Theory of Communication, 1948, theorem 5). Its exponential is the perplexity.
     """
     probabilities = {state: [p for p, _ in words.values()] for state, words in states.items()}
     entropies = {state: -numpy.dot(p, numpy.log(p)) for state, p in probabilities.items()}
@@ -107,7 +107,7 @@ def entropy_rate(states):
 
 
 def draw(states, count, generator):
-    """Return `count` words, from the start of a sentence; the last sentence may be cut off."""
+    """Return a text of `count` words that begins a sentence; the last sentence may be cut off."""
     words = {state: list(ways) for state, ways in states.items()}
     sums = {state: numpy.cumsum([p for p, _ in ways.values()]) for state, ways in states.items()}
     text, state = [], START
@@ -119,7 +119,7 @@ def draw(states, count, generator):
 
 
 def nats_per_word(states, text):
-    """Return the loss of the grammar itself on a text from the start of a sentence: no model is told more."""
+    """Return the loss of the true distribution on a text that begins a sentence, in nats, averaged over words."""
     total, state = 0.0, START
     for word in text:
         probability, state = states[state][word]
@@ -130,15 +130,15 @@ def nats_per_word(states, text):
 def load(train, validation, test, seed):
     """Return (arrays, facts): train, validation, test int32 [words], ids into vocabulary (unicode [V]).
 
-    Each text is drawn apart from the others, from the start of a sentence. The floor is that of endless text;
-    `test_nats_per_word` is the loss of the grammar itself on this test text, which scatters around it.
+    The texts are drawn independently; each begins a sentence. `floor_nats_per_word` is the bound for infinite text;
+    `test_nats_per_word` is the loss of the true distribution on this test text, which scatters around it.
     """
     states = automaton()
     share = stationary(states)
     frequency = Counter()
     for state, words in states.items():
         frequency.update({word: share[state] * probability for word, (probability, _) in words.items()})
-    # rounded: what is equally frequent by the rules must not be ordered by the last bit
+    # rounded, so that floating-point errors do not order equally frequent words
     vocabulary = sorted(frequency, key=lambda word: (-round(frequency[word], 9), word))
     counts = {"train": train, "validation": validation, "test": test}
     generators = numpy.random.default_rng(seed).spawn(len(counts))

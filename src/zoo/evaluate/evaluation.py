@@ -1,7 +1,7 @@
-"""What each verb is worth: one function a verb runs its exported graph over the test set, scores it, and draws it.
+"""Evaluation of each verb: one function per verb runs its exported graph on the test set, scores it and draws it.
 
-A function takes a `Case` and returns (metrics, items): metrics are {name: float}, items are the columns of the
-predictions file or None. Everything here works on ONNX graphs and NumPy, without torch.
+Each function takes a `Case` and returns (metrics, items). `metrics` is {name: float, or {class: float}}; `items` holds
+the columns of the predictions file, or is None. Nothing here needs torch: graphs run in ONNX Runtime.
 """
 
 import itertools
@@ -15,15 +15,15 @@ from zoo.graphs import sessions
 
 
 class Case(NamedTuple):
-    """One seed of one experiment: its open sessions by verb, the test split, and what params.yaml says."""
+    """One seed of one experiment: its open sessions by verb, its data, and its settings from params.yaml."""
 
     graphs: dict
     arrays: dict
     facts: dict
     recipe: dict
     settings: dict
-    pictures: Path | None  # the folder to draw into; None draws nothing
-    progress: dict | None = None  # what a generator drew while it was trained: steps [k], images [k, n, 28, 28]
+    pictures: Path | None  # the folder for figures, or None to draw none
+    progress: dict | None = None  # images drawn during training: steps [k], images uint8 [k, n, 28, 28]
 
     @property
     def images(self):
@@ -34,12 +34,12 @@ class Case(NamedTuple):
         return self.arrays["test_labels"].astype(numpy.int64)
 
     def run(self, verb, **feeds):
-        """Outputs of a verb for all items; feeds that the graph does not take (the label) are left out."""
+        """{output: array} of a verb for all items; feeds that its graph does not take (the label) are ignored."""
         taken = {name: value for name, value in feeds.items() if name in self.inputs(verb)}
         return sessions.run_batched(self.graphs[verb], taken, self.settings.batch)
 
     def inputs(self, verb):
-        """{name: axes} of what a verb's graph takes."""
+        """{name: axes} of the inputs of a verb's graph."""
         return {entry.name: entry.shape for entry in self.graphs[verb].get_inputs()}
 
     def draw(self, picture, name, *arguments):
@@ -48,7 +48,7 @@ class Case(NamedTuple):
 
 
 def reconstruct(case):
-    """Errors of the reconstruction against the clean image, beside what bounds them from either side."""
+    """Errors of the reconstructions against the clean images, with baselines (noisy input, constant) and a floor."""
     images, net, shown = case.images, case.recipe["net"], slice(0, 10)
     given, rows, names = images, [images[shown, 0]], ["input"]
     if net.get("corruption"):
@@ -62,7 +62,7 @@ def reconstruct(case):
     if given is not images:
         noisy = scores.image_errors(images, given)
         metrics |= {"noisy_mse": noisy["mse"].mean(), "noisy_psnr_db": noisy["psnr_db"].mean()}
-    # A network whose last operator is the unpooling cannot draw every picture: the best that it could is its floor.
+    # A network that ends with an unpooling cannot draw every image: its floor is the error of the best that it can.
     floor = FLOORS.get(net.get("unpooling")) if net.get("unpool") == "after" else None
     if floor:
         metrics["floor_mse"] = scores.image_errors(images, floor(images))["mse"].mean()
@@ -91,7 +91,7 @@ def decode(case):
         deviation = sessions.described(case.graphs["decode"])[1]["inputs"]["code"].get("deviation", 1.0)
         codes = deviation * generator.standard_normal((100, size), dtype=numpy.float32)
         _draw_samples(case, "decode", "code", codes)
-    else:  # no prior to draw from: walk from the code of one test image to the next one's
+    else:  # no prior to sample from: interpolate between the codes of consecutive test images
         ends = next(iter(case.run("encode", image=case.images[:11]).values()))
         walk = [a + (b - a) * share for a, b in itertools.pairwise(ends) for share in numpy.linspace(0, 1, 10)]
         _draw_samples(case, "decode", "code", numpy.stack(walk).astype(numpy.float32))
@@ -113,7 +113,7 @@ def classify(case):
     predicted, loss = scores.classified(case.run("classify", image=images)["logits"], labels)
     counts = scores.confusion(labels, predicted, classes)
     precision, recall = scores.precision_and_recall(counts)
-    # A broken inference path of batch normalisation shows one image at a time (write-up 003).
+    # Classifying one image at a time shows whether batch normalisation is wrong at inference (write-up 003).
     single = [sessions.host(case.graphs["classify"], {"image": image[None]})()[0] for image in images[:100]]
     alone, _ = scores.classified(numpy.concatenate(single), labels[:100])
     case.draw(pictures.confusion_matrix, "classify", counts)
@@ -128,7 +128,7 @@ def classify(case):
 
 
 def next_word(case):
-    """Test text, and validation text after it: each whole and in order, its state carried from first word to last."""
+    """Score the test and the validation text, each read in order with the state carried from first to last word."""
     words = case.arrays["test"]
     losses, right = _read(case, words)
     metrics = {
@@ -142,7 +142,7 @@ def next_word(case):
         metrics["floor_perplexity_of_this_text"] = numpy.exp(case.facts["test_nats_per_word"])
     lines, places = _lines(words[1:], case.facts["end_of_sentence"])
     case.draw(pictures.loss_by_place, "next_word", places, losses)
-    # Sums over the lines of the text: no word of it is kept, its licence forbids that.
+    # Losses are summed per line: the licence of the text does not allow keeping its words.
     sums = numpy.bincount(lines, losses)
     return metrics, {"actual": "", "predicted": "", "words": numpy.bincount(lines), "loss": sums}
 
@@ -159,7 +159,7 @@ def apply(case):
     return {"largest_difference": difference.max()}, items
 
 
-# What an operator should give, by NumPy and SciPy; twins have one and the same.
+# Reference implementations of the operators in NumPy and SciPy; twins share one.
 REFERENCES = {
     "upsample_nearest": scores.upsampled,
     "upsample_transposed": scores.upsampled,
@@ -169,15 +169,15 @@ REFERENCES = {
     "batchnorm": scores.normalised_convolution,
     "batchnorm_folded": scores.normalised_convolution,
 }
-# The best picture that a network can draw whose last operator is this unpooling.
+# The closest images that a network can draw if it ends with this unpooling.
 FLOORS = {"zero": scores.best_spread_out, "nearest": scores.best_in_blocks}
 
 
 def _draw_samples(case, verb, name, values):
-    """Draw 100 samples of a decoder or generator, 10 by 10; with a label, a row a digit."""
+    """Draw 100 samples of a decoder or generator in a 10 x 10 grid; with labels, one digit per row."""
     labels = numpy.repeat(numpy.arange(10), 10)
     inputs = case.inputs(verb)
-    # Where a generator takes a code beside its noise, along a row its numbers grow.
+    # If a generator takes a code besides its noise, all dimensions of the code grow along a row.
     growing = numpy.tile(numpy.linspace(-2, 2, 10, dtype=numpy.float32), 10)[:, None]
     feeds = {"code": growing.repeat(inputs.get("code", (0, 0))[1], 1), "label": labels, name: values}
     images = case.run(verb, **feeds)["image"][:, 0]
@@ -186,7 +186,7 @@ def _draw_samples(case, verb, name, values):
 
 
 def _draw_plane(case, variational):
-    """Decode a grid of the code plane around (0, 0): from -5 to 5 under a prior N(0, 1), else as far as codes lie."""
+    """Decode a grid of 2-D codes around (0, 0): from -5 to 5 for a prior N(0, 1), else as far as 95 % of the codes."""
     reach = 5.0
     if not variational:
         codes = next(iter(case.run("encode", image=case.images).values()))
@@ -199,17 +199,17 @@ def _draw_plane(case, variational):
 
 
 def _latent_map(codes, labels, path):
-    """Codes on the plane: as they are where they have two numbers, else on their two principal axes."""
+    """Scatter codes on the plane: as they are if they have two dimensions, else on their first two principal axes."""
     codes, names = codes.reshape(len(codes), -1), ("code 1", "code 2")
     if codes.shape[1] != 2:
-        known = numpy.nan_to_num(codes, nan=0.0, posinf=0.0, neginf=0.0)  # what is not finite is not drawn
+        known = numpy.nan_to_num(codes, nan=0.0, posinf=0.0, neginf=0.0)  # for the PCA; they are not drawn
         axes = numpy.linalg.svd(known - known.mean(0), full_matrices=False)[2][:2]
         codes, names = (codes - known.mean(0)) @ axes.T, ("axis 1 of the code's PCA", "axis 2 of the code's PCA")
     pictures.latent_map(codes[:2000], labels[:2000], path, names)
 
 
 def _bounds(case, generator):
-    """ELBO with its parts, and the importance-weighted bound, in nats per image (sums over pixels and code)."""
+    """The ELBO, its two terms, and the importance-weighted bound, in nats per image (summed over pixels and code)."""
     samples, images = case.settings.importance_samples, case.images
     posterior = case.run("encode", image=images, label=case.labels)
     per_batch = []
@@ -230,7 +230,7 @@ def _bounds(case, generator):
 
 
 def _read(case, words):
-    """(nats of every word after the first, how many of them were the first guess), the state carried throughout."""
+    """(loss [n] in nats of every word after the first, number of correct predictions), with the state carried over."""
     words, batch = words.astype(numpy.int64), case.settings.batch
     shapes = {name: axes for name, axes in case.inputs("next_word").items() if name != "words"}
     state = {
@@ -250,12 +250,12 @@ def _read(case, words):
 
 
 def _perplexity(losses):
-    with numpy.errstate(over="ignore"):  # float64 ends at exp(709): beyond it a perplexity is infinite
+    with numpy.errstate(over="ignore"):  # exp overflows float64 above 709: the perplexity is infinite
         return numpy.exp(losses.mean())
 
 
 def _lines(words, end_of_sentence):
-    """(the line that each word of a text stands in, from 0; its place in that line, from 1)."""
+    """(line number of each word, from 0; its position in that line, from 1)."""
     ends = words == end_of_sentence
     lines = numpy.cumsum(ends) - ends
     _, first, inverse = numpy.unique(lines, return_index=True, return_inverse=True)

@@ -1,4 +1,4 @@
-"""What our own classifier says of a generator's samples: the asked digit, all digits, and how far from real ones."""
+"""Scores of generated samples by our own classifier: requested digit, coverage of classes, Frechet distance."""
 
 import numpy
 
@@ -7,13 +7,13 @@ from zoo.graphs import sessions
 
 
 def judge(generator, classifier, real_images, real_labels, samples, batch):
-    """Score `samples` draws of a generator by a classifier's graphs {"classify", "encode"}.
+    """Score `samples` images of a generator with a classifier's sessions {"classify", "encode"}.
 
-    `generator` is an open session whose inputs are noise or a code drawn from a standard normal, and perhaps a
-    label, which runs through the classes in turn. `real_images` float32 [n, 1, 28, 28] are the test set. Returns
-    {"agreement" (share drawn as asked; only with a label), "matched_agreement" (after the best renaming of the labels),
-    "agreement_by_class", "coverage" (classes drawn as if evenly), "frechet_distance" (features, to half of the real
-    images), "frechet_floor" (between the halves), "judge_accuracy" (on the real images)}.
+    `generator` is an open session. Its noise or code is drawn from N(0, 1); its label, if it takes one, cycles through
+    the classes. `real_images` float32 [n, 1, 28, 28] are the test set. Returns {"coverage" (effective number of
+    classes), "frechet_distance" (of features, to half of the real images), "frechet_floor" (between the two halves),
+    "judge_accuracy" (on the real images)}; with a label also {"agreement" (share classified as requested),
+    "matched_agreement" (the same under the best permutation of the labels), "agreement_by_class"}.
     """
     source, classes = numpy.random.default_rng(0), int(real_labels.max()) + 1
     asked = numpy.arange(samples, dtype=numpy.int64) % classes
@@ -29,7 +29,7 @@ def judge(generator, classifier, real_images, real_labels, samples, batch):
 
     predicted, _ = scores.classified(answers("classify", "logits", drawn), asked)
     known, _ = scores.classified(answers("classify", "logits", real_images), real_labels)
-    # The halves do not depend on the generator, so that all are held to one floor.
+    # The halves do not depend on the generator, so that all generators have the same floor.
     order = numpy.random.default_rng(1).permutation(len(real_images))
     half, other = (answers("encode", "code", real_images[index]) for index in numpy.array_split(order, 2))
     result = {

@@ -1,4 +1,4 @@
-"""The one registry of metrics: what each is called, what it means, and which way is good (metrics.yaml)."""
+"""The registry of metrics, metrics.yaml: the name, meaning and better direction of each."""
 
 import functools
 from pathlib import Path
@@ -9,7 +9,7 @@ from zoo.records import Record
 
 
 class Term(Record):
-    """See the comments of metrics.yaml. `name`, `unit` and `meaning` are for readers."""
+    """A metric; metrics.yaml explains the fields. `name`, `unit` and `meaning` are for display."""
 
     name: str
     meaning: str
@@ -26,6 +26,6 @@ class Term(Record):
 
 @functools.cache
 def terms():
-    """{"verb.metric": Term} of all metrics, in the order in which they are shown."""
+    """{"verb.metric": Term} of all metrics, in display order."""
     text = Path(__file__).with_name("metrics.yaml").read_text(encoding="utf-8")
     return {key: Term.model_validate(term) for key, term in yaml.safe_load(text).items()}

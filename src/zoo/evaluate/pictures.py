@@ -1,8 +1,8 @@
-"""Arrays -> PNG files: equal arrays give equal bytes (no time stamp, no software name, a fixed palette).
+"""Figures as PNG files. Equal arrays give equal bytes: no time stamp, no software name, a fixed palette.
 
-Every function writes one file at `path` and returns nothing; where a picture needs reading instructions they
-stand in the file as its `Description` (a PNG text), which the report prints. Images are float in [0, 1], dark
-ink on white. Colours are Okabe and Ito's (2008), which the colour-blind can tell apart.
+Each function that takes a `path` writes one file. If a figure needs an explanation, the file has it as `Description`
+(a PNG text chunk), which the report prints. Images are float in [0, 1], drawn dark on white. The colours are those of
+Okabe and Ito (2008), which are distinguishable to colour-blind readers.
 """
 
 import contextlib
@@ -47,9 +47,9 @@ FEWEST_WORDS = 30
 
 
 def image_rows(rows, labels, path):
-    """Draw a grid: row i shows the images of rows[i], float [n, h, w], and is called labels[i].
+    """Draw a grid: row i shows the images of rows[i], float [n, h, w], and is labelled labels[i].
 
-    Rows may differ in size, all in one scale: narrower images stand in the middle of a column.
+    Rows may differ in image size; the scale is the same, and narrower images are centred in their column.
     """
     blocks = [np.clip(np.nan_to_num(np.asarray(row, dtype=np.float64)), 0.0, 1.0) for row in rows]
     width, columns = max(block.shape[2] for block in blocks), max(len(block) for block in blocks)
@@ -69,9 +69,9 @@ def image_rows(rows, labels, path):
 
 
 def feature_maps(maps, path):
-    """Draw the first 16 maps of each example, float [maps, h, w], a row an example.
+    """Draw the first 16 feature maps of each example, float [maps, h, w], one example per row.
 
-    A map that is 0 in all the examples is named dead. The colour scale is shared by the maps of an example.
+    A map that is 0 in all examples is labelled "dead". The maps of an example share one colour scale.
     """
     blocks = [np.nan_to_num(np.asarray(block, dtype=np.float64)[:16]) for block in maps]
     count = len(blocks[0])
@@ -91,7 +91,7 @@ def feature_maps(maps, path):
 
 
 def latent_map(points, labels, path, axis_names=("code 1", "code 2")):
-    """Scatter points, float [n, 2], coloured by labels, integer [n]; what is not finite is left out."""
+    """Scatter points, float [n, 2], coloured by labels, integer [n]; points that are not finite are left out."""
     points, labels = np.asarray(points, dtype=np.float64), np.asarray(labels)
     finite = np.isfinite(points).all(axis=1)
     with drawn(path, 6.2, 5.0, description=LATENT_MAP) as axes:
@@ -107,7 +107,7 @@ def latent_map(points, labels, path, axis_names=("code 1", "code 2")):
 
 
 def confusion_matrix(counts, path):
-    """Draw counts, integer [classes, classes], actual by predicted; colour is the share of the row."""
+    """Draw counts, integer [actual class, predicted class]; the colour is the share of the row."""
     counts = np.asarray(counts)
     size = 0.46 * len(counts) + 1.5, 0.44 * len(counts) + 0.9
     with drawn(path, *size, colours=128, description=CONFUSION_MATRIX, rc=CLOSED) as axes:
@@ -119,7 +119,7 @@ def confusion_matrix(counts, path):
 
 
 def class_shares(grid, panels, **bar_options):
-    """Draw counts, integer [classes, classes], as shares of the actual class, a panel an axes; return those shares."""
+    """Draw counts, integer [actual, predicted], as shares of the actual class, one panel per axes; return these."""
     shares = [counts / np.maximum(counts.sum(axis=1, keepdims=True), 1) for counts in panels]
     for axes, share in zip(grid, shares, strict=True):
         picture = axes.imshow(share, cmap="Blues", vmin=0.0, vmax=1.0)
@@ -133,9 +133,9 @@ def class_shares(grid, panels, **bar_options):
 
 
 def loss_by_place(places, losses, path):
-    """Plot the mean loss, float [n] in nats, of the words that stand at each place of a line, integer [n] from 1.
+    """Plot the mean of `losses`, float [n] in nats, by the position of the word in its line, `places`, int [n] from 1.
 
-    Places with fewer than 30 words are left out.
+    Positions with fewer than 30 words are left out.
     """
     frame = pandas.DataFrame({"place": places, "loss": losses}).groupby("place")["loss"].agg(["mean", "size"])
     frame = frame[frame["size"] >= FEWEST_WORDS]
@@ -147,9 +147,9 @@ def loss_by_place(places, losses, path):
 
 @contextlib.contextmanager
 def drawn(path, width, height, colours=96, description="", rc=STYLE, **panels):
-    """Yield the axes of a figure of so many inches; write at `path` what was drawn, in at most so many colours.
+    """Yield the axes of a figure of `width` x `height` inches, then save it at `path` with at most `colours` colours.
 
-    `panels` are options of `Figure.subplots`. A `description` stands in the file. `rc`: matplotlib's parameters.
+    `panels` are options of `Figure.subplots`; `description` is stored in the file; `rc` are matplotlib's rcParams.
     """
     with matplotlib.rc_context(rc):
         figure = Figure(figsize=(width, height), layout="constrained")
@@ -158,7 +158,7 @@ def drawn(path, width, height, colours=96, description="", rc=STYLE, **panels):
 
 
 def series_style(index):
-    """The colour and the marker of the series of that number."""
+    """The colour and marker of series number `index`."""
     return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
 
 

@@ -1,10 +1,10 @@
-"""Metric arithmetic in NumPy: a value per item first, so that every mean can be taken again from what is kept."""
+"""Metrics in NumPy, computed per item first, so that every mean can be recomputed from the saved items."""
 
 import numpy
-import scipy  # which loads its large parts, `optimize` and `signal`, where they are first used
+import scipy  # its large submodules `optimize` and `signal` load on first use
 from scipy.special import log_softmax, logsumexp
 
-# A pixel of exactly 0 or 1 that is wrong would cost infinitely many nats; 1 minus this is still exact in float32.
+# A wrong prediction of exactly 0 or 1 would cost infinitely many nats; 1 - 2^-23 is still exact in float32.
 SMALLEST_PROBABILITY = 2.0**-23
 
 
@@ -28,8 +28,8 @@ def image_errors(images, reconstructions):
 def code_usage(codes):
     """{"dead_share", "spread"} of codes [n, units, ...].
 
-    A unit (a number or a map) is dead when it is 0 for every item; the spread is the standard deviation over the
-    items, averaged over all places of the code.
+    A unit (a dimension or a feature map) is dead if it is 0 for every item. The spread is the standard deviation over
+    items, averaged over all elements of the code.
     """
     used = (codes.reshape(*codes.shape[:2], -1) != 0).any((0, 2))
     return {"dead_share": 1 - used.mean(), "spread": codes.std(0, dtype=numpy.float64).mean()}
@@ -48,7 +48,7 @@ def log_normal(values, mean, log_variance):
 
 
 def importance_bound(log_weights):
-    """log of the mean weight over axis 0, [k, n] -> [n]: equation 8 of Burda et al. 2015."""
+    """Log of the mean weight over axis 0, [k, n] -> [n]: equation 8 of Burda et al. 2015."""
     return logsumexp(log_weights, 0) - numpy.log(len(log_weights))
 
 
@@ -58,19 +58,19 @@ def classified(logits, labels):
     `logits` [n, classes], `labels` integers [n].
     """
     predicted = numpy.where(numpy.isfinite(logits).all(1), logits.argmax(1), -1)
-    with numpy.errstate(invalid="ignore"):  # an infinite logit gives a loss that is not a number
+    with numpy.errstate(invalid="ignore"):  # an infinite logit gives a NaN loss
         return predicted, -log_softmax(logits.astype(numpy.float64), 1)[numpy.arange(len(labels)), labels]
 
 
 def confusion(actual, predicted, classes):
-    """Counts [classes, classes], actual by predicted; what was predicted as nothing (-1) is left out."""
+    """Counts [actual class, predicted class]; items without a prediction (-1) are left out."""
     known = predicted >= 0
     counts = numpy.bincount(actual[known] * classes + predicted[known], minlength=classes**2)
     return counts.reshape(classes, classes)
 
 
 def precision_and_recall(counts):
-    """(precision, recall) of each class from confusion counts; not a number where nothing was predicted or is there."""
+    """(precision, recall), each [classes], from confusion counts; NaN for a class never predicted, or without items."""
     with numpy.errstate(invalid="ignore"):
         right = numpy.diag(counts).astype(numpy.float64)
         return right / counts.sum(0), right / counts.sum(1)
@@ -79,8 +79,8 @@ def precision_and_recall(counts):
 def frechet_distance(first, second):
     """Frechet distance between Gaussians fitted to features [n, units] (Heusel et al. 2017, equation 6).
 
-    |m1 - m2|^2 + trace(c1 + c2 - 2 (c1 c2)^(1/2)); the trace of the root is the sum of the roots of the
-    eigenvalues of c1^(1/2) c2 c1^(1/2), which is symmetric. Not a number where a feature is not finite.
+    |m1 - m2|^2 + trace(c1 + c2 - 2 (c1 c2)^(1/2)); the trace of the root is the sum of the square roots of
+    the eigenvalues of c1^(1/2) c2 c1^(1/2), which is symmetric. NaN if a feature is not finite.
     """
     if not (numpy.isfinite(first).all() and numpy.isfinite(second).all()):
         return numpy.nan
@@ -93,9 +93,9 @@ def frechet_distance(first, second):
 
 
 def coverage(predicted, classes):
-    """exp(entropy) of the classes drawn: how many classes are drawn as if evenly, 1 (one mode) to `classes`.
+    """exp(entropy) of the predicted classes: their effective number, from 1 (one mode) to `classes` (uniform).
 
-    What was predicted as nothing (-1) is left out; not a number where that is all.
+    Items without a prediction (-1) are left out; NaN if no item has one.
     """
     known = predicted[predicted >= 0]
     if not len(known):
@@ -105,34 +105,34 @@ def coverage(predicted, classes):
 
 
 def matched_agreement(asked, predicted, classes):
-    """Share of items predicted as asked, after the best one-to-one renaming of what was asked.
+    """Share of items predicted as requested, under the best permutation of the requested classes.
 
-    For a generator that was never told what a class means (Chen et al. 2016); the renaming is the assignment of
-    largest sum. What was predicted as nothing (-1) counts as wrong.
+    For a generator that is trained without labels (Chen et al. 2016). The permutation is the linear assignment of the
+    largest sum. Items without a prediction (-1) count as wrong.
     """
     counts = confusion(asked, predicted, classes)
     return counts[scipy.optimize.linear_sum_assignment(counts, maximize=True)].sum() / len(asked)
 
 
 def best_spread_out(images):
-    """The nearest picture that is 0 but for the top left pixel of each block of 2x2."""
+    """The closest image that is 0 except at the top left pixel of each 2x2 block."""
     return spread_out(images[..., ::2, ::2])
 
 
 def best_in_blocks(images):
-    """The nearest picture, in squared error, whose blocks of 2x2 are of one grey: the mean of each block."""
+    """The closest image, in squared error, that is constant on each 2x2 block: the mean of the block."""
     return upsampled(_blocks(images).mean(-1))
 
 
 def spread_out(images):
-    """Every pixel at the top left of a block of 2x2, zeros elsewhere."""
+    """Unpooling with zeros: each pixel at the top left of a 2x2 block, zeros elsewhere."""
     result = numpy.zeros((*images.shape[:-2], 2 * images.shape[-2], 2 * images.shape[-1]), images.dtype)
     result[..., ::2, ::2] = images
     return result
 
 
 def largest_in_place(images):
-    """Of each block of 2x2 the largest pixel where it is, the first of equals; zeros elsewhere."""
+    """Keep the largest pixel of each 2x2 block in place, the first of equals; zeros elsewhere."""
     blocks = _blocks(images)
     kept = numpy.where(numpy.arange(4) == blocks.argmax(-1)[..., None], blocks, 0)
     result = numpy.zeros_like(images)
@@ -142,19 +142,19 @@ def largest_in_place(images):
 
 
 def _blocks(images):
-    """The four pixels of each block of 2x2, [..., h, w] -> [..., h / 2, w / 2, 4]."""
+    """The four pixels of each 2x2 block, [..., h, w] -> [..., h / 2, w / 2, 4]."""
     return numpy.stack([images[..., row::2, column::2] for row in (0, 1) for column in (0, 1)], -1)
 
 
 def down_and_up(images):
-    """A convolution with 3x3 ones at stride 2, and its transpose: sums at every second pixel, spread over 3x3 again."""
+    """A convolution with a 3x3 kernel of ones at stride 2, followed by its transpose."""
     ones, spread = numpy.ones((1, 1, 3, 3)), numpy.zeros_like(images)
     spread[..., ::2, ::2] = scipy.signal.convolve(images, ones, "same", "direct")[..., ::2, ::2]
     return scipy.signal.convolve(spread, ones, "same", "direct")
 
 
 def normalised_convolution(images):
-    """The convolution and batch normalisation of `zoo.models.operators.NormalisedConvolution`, by their definitions."""
+    """Convolution and batch normalisation of `zoo.models.operators.NormalisedConvolution`, from their definitions."""
     maps = numpy.arange(8.0)
     kernels = numpy.sin(1 + numpy.arange(72.0)).reshape(8, 3, 3)
     plain = [[scipy.signal.correlate2d(image[0], kernel, "valid") for kernel in kernels] for image in images]
@@ -163,5 +163,5 @@ def normalised_convolution(images):
 
 
 def upsampled(images):
-    """Every pixel as a block of 2x2: what the upsampling operators should give."""
+    """Nearest-neighbour upsampling: each pixel becomes a 2x2 block."""
     return images.repeat(2, axis=2).repeat(2, axis=3)

@@ -1,1 +1,1 @@
-"""From trained weights to ONNX graphs, what identifies them, and the sessions that run them."""
+"""ONNX graphs: their export from trained networks, their identity, and the sessions that run them."""

@@ -1,4 +1,4 @@
-"""One verb of one network becomes one ONNX graph, checked, described, and proven equal to the network."""
+"""Export a verb of a network as an ONNX graph, describe it in its metadata, and compare it with the network."""
 
 import contextlib
 import copy
@@ -27,7 +27,7 @@ LARGE = 2**30
 
 
 class Verb(nn.Module):
-    """A network seen as the one function that is exported: tensors in by position, named tensors out."""
+    """A network as the function that is exported: positional input tensors, a dictionary of output tensors."""
 
     def __init__(self, network, verb):
         super().__init__()
@@ -40,10 +40,10 @@ class Verb(nn.Module):
 
 
 def export(network, verb, run):
-    """The ONNX model of `network.verb`, with really dynamic named axes and the record `run` as its metadata.
+    """Export `network.verb` as an ONNX model with named dynamic axes and the record `run` as metadata.
 
-    Equal weights and records give equal bytes. Raises RuntimeError where an axis came out fixed, the opset is not
-    the one asked for, or ONNX's checker or strict shape inference object.
+    Equal weights and records give equal bytes. Raises RuntimeError if an axis is not dynamic or the opset is not the
+    requested one, and the exceptions of ONNX's checker and strict shape inference.
     """
     module, as_written = Verb(network.eval(), verb), getattr(network, "as_written", False)
     example = draw_inputs(module.inputs, batch=3, time=5, run=run)
@@ -51,14 +51,14 @@ def export(network, verb, run):
     shapes = (tuple({i: axes[axis] for i, axis in enumerate(t.axes) if axis in axes} for t in module.inputs.values()),)
     with torch.no_grad(), _without_noise():
         names = list(module(*example))
-        # export() on the module first: it raises where an axis cannot be dynamic, torch.onnx.export would freeze it.
+        # torch.export first: it raises if an axis cannot be dynamic, where torch.onnx.export would make it static.
         program = torch.export.export(module, example, dynamic_shapes=shapes)
         program = torch.onnx.export(
             program, input_names=list(module.inputs), output_names=names, dynamic_shapes=shapes,
             opset_version=verbs.OPSET, external_data=False, verbose=False, optimize=not as_written,
         )  # fmt: skip
         if as_written:
-            # No operator is joined to another, but a bias of zeros is a constant, not six nodes that compute it.
+            # Operators are not fused, but a bias of zeros becomes a constant instead of six nodes that compute it.
             onnxscript.optimizer.fold_constants(program.model)
             onnxscript.optimizer.remove_unused_nodes(program.model)
         else:
@@ -71,22 +71,22 @@ def export(network, verb, run):
 
 
 def draw_inputs(inputs, batch, time, run):
-    """Random tensors for a verb's inputs, as `interface.draw` has them."""
+    """Random tensors for the inputs of a verb, by `interface.draw`."""
     drawn = interface.draw(interface.of_inputs(inputs, run["data"]), {"batch": batch, "time": time})
     return tuple(torch.from_numpy(value) for value in drawn.values())
 
 
 def parity(network, verb, model, run):
-    """The `Check` of a graph: ONNX Runtime (CPU) beside torch over batches 1, 3, 64 (and times 1, 7, 35).
+    """Compare a graph in ONNX Runtime (CPU) with torch at batches 1, 3, 64 (and times 1, 7, 35); return the `Check`.
 
-    The bound of the largest difference is 1e-5 times the larger of 1 and the largest output. Where it is passed, the
-    network is computed in float64 as well. Where weights are so large that its own float32 rounding, the 99 % quantile
-    of its distance from float64, is of that size, the bound is ten times that; at a place in the tail beyond, ten times
-    its own. Outputs that a near-tie decides (the place of a maximum, say), at most one in a hundred, are left out: see
-    `_undecided`. What the check says are the difference and the bound of the place that comes nearest to its bound.
+    The bound on the absolute difference is 1e-5 times the larger of 1 and the largest output. If it is exceeded, the
+    network is also run in float64 to find its own float32 rounding error, which is large for large weights. The bound
+    then rises to ten times the 99 % quantile of that error, and for a single element to ten times its own error.
+    Elements that depend on a near-tie (the index of a maximum), if at most 1 %, are excluded: see `_undecided`.
+    The `Check` holds the difference and the bound of the element that is closest to its bound.
 
-    Raises RuntimeError beyond that or where an output is not finite. Of a run that diverged only the places that are
-    not finite are compared, and the outcome is recorded.
+    Raises RuntimeError if a bound is exceeded or an output is not finite. For a run that diverged, only shapes and the
+    positions of non-finite values have to match, and the result is recorded.
     """
     module = Verb(network.eval(), verb)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -100,7 +100,7 @@ def parity(network, verb, model, run):
         for name, ours in expected.items():
             good = numpy.isfinite(ours)
             if given[name].shape != ours.shape or not numpy.array_equal(numpy.isfinite(given[name]), good):
-                raise RuntimeError(f"{verb} at batch {batch}: shapes or non-finite places differ from the network's")
+                raise RuntimeError(f"{verb} at batch {batch}: shapes or non-finite positions differ from the network's")
             finite &= bool(good.all())
             largest_output = max(largest_output, float(numpy.abs(ours)[good].max(initial=0)))
         compared.append((values, expected, given))
@@ -122,7 +122,7 @@ def parity(network, verb, model, run):
 
 
 def _difference(expected, given):
-    """The absolute differences of all finite outputs, in a row."""
+    """The absolute differences of all finite output elements, float32 [n]."""
     return numpy.concatenate([numpy.abs(given[name] - ours)[numpy.isfinite(ours)] for name, ours in expected.items()])
 
 
@@ -132,18 +132,18 @@ def _outputs(module, values):
 
 
 def _in_double(module, values):
-    """The outputs of a float64 module on float32 values."""
+    """The outputs of a float64 module for float32 inputs."""
     try:
-        torch.set_default_dtype(torch.float64)  # for what a network makes as it goes
+        torch.set_default_dtype(torch.float64)  # for tensors that the network creates
         return _outputs(module, [value.double() if value.is_floating_point() else value for value in values])
     finally:
         torch.set_default_dtype(torch.float32)
 
 
 def nearest(differences, roundings, bound):
-    """(difference, bound) of the place that comes nearest to its bound.
+    """(difference, bound) of the element that is closest to its bound.
 
-    The bound of a place is `bound`, or ten times the network's own rounding there where that is more.
+    The bound of an element is `bound` or ten times the network's rounding error there, whichever is larger.
     """
     bounds = numpy.maximum(bound, TIMES_ROUNDING * roundings)
     place = (differences / bounds).argmax()
@@ -151,11 +151,11 @@ def nearest(differences, roundings, bound):
 
 
 def _undecided(double, compared, rounding, bound):
-    """Places, in the order of `_difference`, where the network itself does not know better than `bound`.
+    """Mask, in the order of `_difference`, of the elements that the network determines less precisely than `bound`.
 
-    A choice between floats (which of four is the largest) that rounding can turn makes the network jump. So a place is
-    undecided where float32 and float64 differ by more, or where the float64 network does when its inputs are moved by
-    a few units of float32's last place. What the graph says is not looked at: it cannot excuse itself.
+    Where a network chooses between floats (the largest of four), rounding can change the choice and make its output
+    jump. An element is undecided if float32 and float64 differ by more than `bound`, or if the float64 output changes
+    by more when the inputs move by a few float32 ulps. The graph's output is not used: it cannot excuse itself.
     """
     values, expected, _ = compared
     source, exact = numpy.random.default_rng(0), _in_double(double, values)
@@ -174,13 +174,13 @@ def _undecided(double, compared, rounding, bound):
 
 
 def content(model):
-    """The bytes of a model's file; equal models give equal bytes."""
+    """The bytes of a model file; equal models give equal bytes."""
     return model.SerializeToString(deterministic=True)
 
 
 @contextlib.contextmanager
 def _without_noise():
-    """Drop what the exporter says of itself: torchvision is absent, `batch` stands in two inputs."""
+    """Suppress the exporter's warnings: torchvision is not installed, two inputs share the axis `batch`."""
     logger = logging.getLogger("torch.onnx")
     with warnings.catch_warnings(action="ignore"), contextlib.ExitStack() as stack:
         stack.callback(logger.setLevel, logger.level)
@@ -189,7 +189,7 @@ def _without_noise():
 
 
 def _describe(model, module, run):
-    """Replace what the exporter says of files and lines of code by what the graph is and where it comes from."""
+    """Replace the exporter's metadata (source files and lines) by the interface and provenance of the graph."""
     model.doc_string = ""
     del model.metadata_props[:]
     for graph in identity.nested(model.graph):

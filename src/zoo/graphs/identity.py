@@ -1,4 +1,4 @@
-"""What identifies a graph, and the work that it does: quality belongs to a graph, latency to a structure."""
+"""Identity and contents of ONNX graphs. Scores belong to a graph, latencies to a structure."""
 
 import hashlib
 import math
@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from zoo.errors import InputError
 from zoo.records.parity import Graph
 
-# Initialisers of these types are weights; those of others are shapes and indices, which decide what is computed.
+# Initialisers of these types are weights; others are shapes and indices, which are part of the structure.
 WEIGHTS = {
     onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE,
     onnx.TensorProto.INT8, onnx.TensorProto.UINT8,
@@ -18,7 +18,7 @@ WEIGHTS = {
 
 
 def describe(content):
-    """The `Graph` record of an ONNX file's bytes. Raises ValueError for what is no model."""
+    """The `Graph` record of an ONNX file's bytes. Raises ValueError if they are not a model."""
     try:
         model = onnx.load_from_string(content)
     except DecodeError as error:
@@ -41,7 +41,7 @@ def describe(content):
 
 
 def nested(graph):
-    """Yield an onnx.GraphProto and the graphs within its nodes: bodies of Scan."""
+    """Yield an onnx.GraphProto and the subgraphs of its nodes, such as the body of a Scan."""
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
@@ -50,7 +50,7 @@ def nested(graph):
 
 
 def structure_sha256(model):
-    """The sha256 of an onnx.ModelProto without metadata, names of nodes and the values of its weights."""
+    """The sha256 of an onnx.ModelProto without metadata, node names and weight values."""
     bare = onnx.ModelProto()
     bare.CopyFrom(model)
     bare.producer_name = bare.producer_version = bare.doc_string = ""
@@ -71,7 +71,7 @@ def structure_sha256(model):
 
 
 def of_file(path):
-    """The `Graph` record of the file at `path`. Raises InputError where it is missing or no model."""
+    """The `Graph` record of the file at `path`. Raises InputError if it is missing or not a model."""
     try:
         return describe(_content(path))
     except ValueError as error:
@@ -79,7 +79,7 @@ def of_file(path):
 
 
 def check(path, graph_sha256, record):
-    """Raise InputError where the file at `path` is missing, or not the graph that the file `record` names."""
+    """Raise InputError if the file at `path` is missing or is not the graph that the file `record` names."""
     if hashlib.sha256(_content(path)).hexdigest() != graph_sha256:
         raise InputError(f"{path} is not the graph that {record} names: run `dvc repro`, which makes it again")
 

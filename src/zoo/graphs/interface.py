@@ -1,8 +1,8 @@
-"""What goes into a graph and what comes out: meanings, units, ranges and axes for its metadata, and the check of feeds.
+"""The interface of a graph, stored in its metadata: meanings, units, ranges and axes of its inputs and outputs.
 
-A graph cannot refuse an input. ONNX Runtime aborts the process at batch 0 of an LSTM, loses the state at time 0, takes
-word -1 for the last one and label -1 for no class. So whoever runs a graph calls `check` first, which needs NumPy and
-the description alone.
+A graph cannot validate its inputs. ONNX Runtime aborts the process on an LSTM at batch 0, loses the state at time 0,
+reads word -1 as the last word and label -1 as no class. Callers therefore call `check` on their feeds first, which
+needs only NumPy and the interface.
 """
 
 import numpy
@@ -17,7 +17,7 @@ AXES = {
     "batch": {"least": 1, "meaning": "items, each computed as if it were alone"},
     "time": {"least": 1, "meaning": "words of a text, one after the other"},
 }
-# A range binds integers. Beyond that of floats, and at NaN, a graph computes what its network computes.
+# Ranges are enforced for integers only: for floats out of range, and for NaN, a graph computes what its network does.
 INPUTS = {
     "image": {"meaning": IMAGES, "unit": "brightness", "range": [0, 1]},
     "label": {"meaning": "the class of each item", "unit": "class"},
@@ -51,7 +51,7 @@ OF_VERB = {
 
 
 def of_inputs(tensors, facts, deviation=None):
-    """{input: its description} for `zoo.graphs.verbs.inputs` of a network, whose data set has these `facts`."""
+    """{input: description} for the `zoo.graphs.verbs.inputs` of a network and the `facts` of its data set."""
     found = {}
     for name, (kind, axes) in tensors.items():
         found[name] = {"type": kind, "axes": list(axes)} | INPUTS[name]
@@ -66,9 +66,9 @@ def of_inputs(tensors, facts, deviation=None):
 
 
 def describe(verb, tensors, outputs, facts, deviation=None):
-    """The interface of a graph, as JSON can hold it: {"axes", "inputs", "outputs"}, each {name: description}.
+    """The interface of a graph as JSON values: {"axes", "inputs", "outputs"}, each {name: description}.
 
-    `outputs` is {name: axes} as the graph has them, all of float32. `deviation` is that of the prior of a code.
+    `outputs` is {name: axes} of the graph, all float32. `deviation` is the standard deviation of the code's prior.
     """
     inputs, known = of_inputs(tensors, facts, deviation), OUTPUTS | OF_VERB.get(verb, {})
     given = {name: {"type": "float32", "axes": axes} | known[name] for name, axes in outputs.items()}
@@ -79,10 +79,10 @@ def describe(verb, tensors, outputs, facts, deviation=None):
 
 
 def check(interface, feeds, graph):
-    """Raise InputError, one line that begins with `graph`, unless the feeds {input: array} are what a graph takes.
+    """Raise InputError, in one line that begins with `graph`, unless the feeds {input: array} match the interface.
 
-    That is: all of its inputs and no other, of their types, ranks and fixed axes; the other axes of their least size or
-    more, and of one size in all inputs; integers within their range. Floats may have any value.
+    Feeds must have exactly the inputs, types, ranks and fixed axes of the interface. A dynamic axis must have at least
+    its least size, equal in all inputs. Integers must be in range; floats may have any value.
     """
     inputs, least = interface["inputs"], {axis: one["least"] for axis, one in interface["axes"].items()}
     for name in sorted(feeds.keys() ^ inputs.keys()):
@@ -107,9 +107,9 @@ def check(interface, feeds, graph):
 
 
 def draw(inputs, sizes, seed=0):
-    """{input: random array} of described inputs: integers of the whole range, floats uniform in theirs, else N(0, 1).
+    """{input: random array} for described inputs: uniform over the range of an input, N(0, 1) for floats without one.
 
-    `sizes` has the sizes of the symbolic axes, {"batch": 16, "time": 20}. Raises ValueError for an axis without a size.
+    `sizes` are those of the dynamic axes, {"batch": 16, "time": 20}. Raises ValueError for an axis without a size.
     """
     generator, feeds = numpy.random.default_rng(seed), {}
     for name, one in inputs.items():

@@ -35,25 +35,25 @@ REFERENCE = """<ir_version: 10, opset_import: ["": 20]> reference (float[batch,2
 
 
 class UnsupportedGraphError(Exception):
-    """A provider cannot run the whole graph, which itself is valid."""
+    """The graph is valid, but the provider cannot run all of it."""
 
 
 def open_session(path, provider=CPU, threads=1, **options):
-    """An onnxruntime.InferenceSession whose every node is on `provider`, with `threads` for each node.
+    """Open an onnxruntime.InferenceSession with every node on `provider` and `threads` intra-op threads.
 
-    `options`: `optimisation` is a key of LEVELS (default "all"); with "none" the graph runs as it was exported, without
-    folding or fusion. With `cuda_graph` the first call is captured and replayed by later ones, which must keep sizes
-    and addresses (`bound`). `tf32` lets CUDA round factors to ten bits. With `profile_to` (a file prefix) the session
-    writes a profile, whose path `session.end_profiling()` returns.
+    `options`: `optimisation` is a key of LEVELS (default "all"); "none" runs the graph as exported, without constant
+    folding or fusion. `cuda_graph` captures the first call as a CUDA graph, which later calls replay; they must keep
+    sizes and addresses (`bound`). `tf32` lets CUDA round the factors of products to ten bits of mantissa. `profile_to`,
+    a file prefix, makes the session write a profile, whose path `session.end_profiling()` returns.
 
-    Raises InputError when the graph is missing or damaged, UnsupportedGraphError when `provider` cannot run all of it.
+    Raises InputError if the graph is missing or damaged, UnsupportedGraphError if `provider` cannot run all of it.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path} is missing: run `dvc repro`, which makes it")
     try:
         session = _open(str(path), provider, threads, **options)
-    except Exception as error:  # onnxruntime's exceptions have no base of their own
+    except Exception as error:  # onnxruntime's exceptions have no common base class
         kind = type(error).__name__
         if provider == CPU or kind in ("InvalidProtobuf", "InvalidGraph"):
             raise InputError(f"{path} is damaged ({kind}): delete it and run `dvc repro` again") from error
@@ -65,9 +65,9 @@ def open_session(path, provider=CPU, threads=1, **options):
 
 
 def open_all(profile, name, seed, identities, threads):
-    """{verb: session} of one seed's graphs, those of `identities` {verb: records.Identity}, on the CPU.
+    """Open the graphs of one seed on the CPU; return {verb: session}. `identities` is {verb: records.Identity}.
 
-    Raises InputError where a file is missing, damaged, or not the graph that its record names.
+    Raises InputError if a file is missing, damaged, or not the graph that its record names.
     """
     opened = {}
     for verb, graph in identities.items():
@@ -78,7 +78,7 @@ def open_all(profile, name, seed, identities, threads):
 
 
 def why_unavailable(provider):
-    """The reason, in one line, why no session opens on `provider`; None when one does. A session is opened to see.
+    """Try to open a session on `provider`; return None if it opens, else the reason in one line.
 
     Raises InputError for a name that onnxruntime does not know.
     """
@@ -95,9 +95,9 @@ def why_unavailable(provider):
 
 
 def reference(provider=CPU, threads=1):
-    """A bound call of a fixed graph, the same on every machine: two layers of 256 units on 16 rows.
+    """A `bound` call of the reference graph, the same on every machine: two layers of 256 units on 16 rows.
 
-    Raises onnxruntime's own exception where `provider` is missing.
+    Raises onnxruntime's own exception if `provider` is not available.
     """
     random = numpy.random.default_rng(0)
     model = onnx.parser.parse_model(REFERENCE)
@@ -109,24 +109,24 @@ def reference(provider=CPU, threads=1):
 
 
 def cores():
-    """The default number of threads of onnxruntime: one for each physical core that may be used."""
+    """The default number of threads of onnxruntime: one per physical core that this process may use."""
     usable = len(os.sched_getaffinity(0))
     return min(usable, psutil.cpu_count(logical=False) or usable)
 
 
 def check(session, feeds):
-    """Raise InputError, in one line, unless the feeds {input: array} are what the graph takes: see `interface.check`.
+    """Raise InputError, in one line, unless the feeds {input: array} match the graph's interface (`interface.check`).
 
-    Whatever runs a graph calls this first, once for a set of feeds: some others would end the process.
+    Call this once per set of feeds before running a graph: some invalid feeds abort the process.
     """
     graph, takes = described(session)
     interface.check(takes, feeds, graph)
 
 
 def host(session, feeds):
-    """A call without arguments: arrays in, arrays out. Returns the list of outputs. Raises InputError as `check`.
+    """Return a call without arguments that runs the session on host arrays and returns the list of outputs.
 
-    `call.write({name: array})` replaces the inputs of later calls, here as in `bound`.
+    `call.write({name: array})` replaces the inputs of later calls, here as in `bound`. Raises InputError like `check`.
     """
     check(session, feeds)
     feeds = dict(feeds)
@@ -136,10 +136,10 @@ def host(session, feeds):
 
 
 def bound(session, feeds):
-    """A call without arguments whose inputs and outputs stay on the session's device, at the same addresses.
+    """Return a call without arguments whose inputs and outputs stay on the session's device, at fixed addresses.
 
-    Nothing is copied between host and device but by `call.write`. It returns None; `outputs` copies the outputs.
-    Raises InputError as `check`.
+    Only `call.write` copies from host to device. The call returns None; `outputs` copies its outputs to the host.
+    Raises InputError like `check`.
     """
     check(session, feeds)
     return _bound(session, feeds)
@@ -151,7 +151,7 @@ def _bound(session, feeds):
     for entry in session.get_inputs():
         value = feeds[entry.name]
         sizes |= {axis: size for axis, size in zip(entry.shape, value.shape, strict=True) if isinstance(axis, str)}
-        # On the CPU a value shares the array's memory, which is the caller's.
+        # Copied because, on the CPU, an OrtValue shares the memory of its array, which belongs to the caller.
         inputs[entry.name] = onnxruntime.OrtValue.ortvalue_from_numpy(value.copy(), device, 0)
         binding.bind_ortvalue_input(entry.name, inputs[entry.name])
     for entry in session.get_outputs():
@@ -169,13 +169,13 @@ def _bound(session, feeds):
 
 
 def outputs(call):
-    """The outputs, as a list of arrays, of a call that `host` or `bound` made."""
+    """Run a call made by `host` or `bound`; return its outputs as a list of arrays."""
     result = call()
     return call.args[0].copy_outputs_to_cpu() if result is None else result
 
 
 def nodes_per_provider(session):
-    """{provider: number of nodes}. Raises UnsupportedGraphError for a node on another provider than the session's."""
+    """{provider: number of nodes}. Raises UnsupportedGraphError if a node is not on the session's provider."""
     asked = session.get_providers()[0]
     assigned = session.get_provider_graph_assignment_info()
     nodes = Counter(part.ep_name for part in assigned for _ in part.get_nodes())
@@ -190,15 +190,15 @@ def metadata(session):
 
 
 def random_feeds(session, sizes, seed=0):
-    """Random arrays for every input, as `interface.draw` has them for the sizes {"batch": 16, "time": 20}."""
+    """{input: random array}, by `interface.draw` for sizes such as {"batch": 16, "time": 20}."""
     return interface.draw(described(session)[1]["inputs"], sizes, seed)
 
 
 def run_batched(session, feeds, batch):
-    """Run the items of `feeds`, at most `batch` a call; return {output: array of all items}.
+    """Run the items of `feeds`, at most `batch` per call; return {output: array of all items}.
 
-    Inputs are cut, and outputs concatenated, along the axis that the graph names "batch"; an input without that axis
-    is passed whole. Raises InputError as `check`, ValueError when an output has no such axis.
+    Inputs are split, and outputs concatenated, along the axis "batch"; an input without that axis is passed whole.
+    Raises InputError like `check`, and ValueError if an output has no such axis.
     """
     check(session, feeds)
     cut = {entry.name: entry.shape.index("batch") for entry in session.get_inputs() if "batch" in entry.shape}
@@ -217,19 +217,19 @@ def run_batched(session, feeds, batch):
 
 
 def described(session):
-    """(which graph it is, what `interface.describe` wrote of it). Raises InputError for a graph without that."""
+    """("profile/experiment/seed/verb", interface) of a graph. Raises InputError if its metadata has no interface."""
     about = metadata(session)
     graph = "/".join(about.get(key, "?") for key in ("profile", "experiment", "seed", "verb"))
     if "interface" not in about:
-        raise InputError(f"the graph {graph} does not say what it takes: run `dvc repro`, which exports it again")
+        raise InputError(f"the graph {graph} does not describe its inputs: run `dvc repro`, which exports it again")
     return graph, json.loads(about["interface"])
 
 
 def _open(graph, provider, threads, *, profile_to=None, optimisation="all", cuda_graph=False, tf32=False):
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = LEVELS[optimisation]
-    # By default onnxruntime pins a thread to each core. Given a number it pins none of them: two threads then ran as
-    # slowly as one for as long as they shared a core.
+    # By default (0) onnxruntime pins each thread to a core. With an explicit number it pins none, and two threads that
+    # shared a core ran as slowly as one.
     options.intra_op_num_threads = 0 if threads == cores() else threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
@@ -239,7 +239,7 @@ def _open(graph, provider, threads, *, profile_to=None, optimisation="all", cuda
     settings = {"use_tf32": int(tf32), "enable_cuda_graph": int(cuda_graph)} if provider == CUDA else {}
     with contextlib.ExitStack() as stack:
         if provider != CPU:
-            # Without this, the CPU silently replaces a provider whose libraries do not load.
+            # Without this, onnxruntime silently falls back to the CPU if the provider's libraries do not load.
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
             options.log_severity_level = 4
             _load_cuda()
@@ -253,7 +253,7 @@ def _open(graph, provider, threads, *, profile_to=None, optimisation="all", cuda
 
 @contextlib.contextmanager
 def _quiet():
-    """Silence the default logger, which repeats the exception's text and prints paths of this machine."""
+    """Silence the default logger, which repeats the exception's text and prints local paths."""
     onnxruntime.set_default_logger_severity(4)
     try:
         yield

@@ -1,4 +1,4 @@
-"""The one table of verbs: what a network can do, and how its ONNX graph names tensors and axes."""
+"""The table of verbs: what a network can do, and the names of tensors and axes in its ONNX graphs."""
 
 import inspect
 from typing import NamedTuple
@@ -7,7 +7,7 @@ OPSET = 20
 
 
 class Tensor(NamedTuple):
-    """An input: NumPy type and axes. "batch" and "time" are dynamic; another name is that attribute of the network."""
+    """NumPy type and axes of an input. "batch" and "time" are dynamic; other names are attributes of the network."""
 
     type: str
     axes: tuple
@@ -23,17 +23,17 @@ INPUTS = {
     "cell": Tensor("float32", ("batch", "layers", "units")),
 }
 DYNAMIC = ("batch", "time")
-SIZES = {"image_size": 28}  # where the network does not say otherwise
+SIZES = {"image_size": 28}  # defaults for attributes that a network does not have
 
 
 class Verb(NamedTuple):
-    """`output` names what a method returns that gives no dictionary of outputs; `predicts`: its items are kept."""
+    """`output` names the output of a method that returns one tensor; if `predicts`, its predictions are saved."""
 
     output: str
     predicts: bool = False
 
 
-# In the order in which they are shown. zoo.evaluate.evaluation has a function of each name.
+# In display order. zoo.evaluate.evaluation has a function of the same name for each.
 VERBS = {
     "reconstruct": Verb("reconstruction", predicts=True),
     "encode": Verb("code"),
@@ -46,7 +46,7 @@ VERBS = {
 
 
 def of(network):
-    """The verbs of a network, in the order of the table: those that its own class defines and its losses train."""
+    """The verbs that a network's class defines, without those that it lists as `untrained`, in the order of VERBS."""
     untrained = getattr(network, "untrained", ())
     return [verb for verb in VERBS if verb in vars(type(network)) and verb not in untrained]
 
@@ -54,7 +54,7 @@ def of(network):
 def inputs(network, verb):
     """{input name: Tensor with the network's sizes filled in}, from the signature of the verb's method.
 
-    A parameter with a default (the label, the cell state) is an input of the networks whose `takes` names it.
+    A parameter with a default (the label, the cell state) is an input only if the network's `takes` lists it.
     """
     parameters = inspect.signature(getattr(network, verb)).parameters.values()
     wanted = [p.name for p in parameters if p.default is p.empty or p.name in getattr(network, "takes", ())]

@@ -1,1 +1,1 @@
-"""How long a call of a graph takes, here and beside other runtimes."""
+"""Measure the latency of exported graphs in ONNX Runtime and in other runtimes."""

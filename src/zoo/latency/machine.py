@@ -1,4 +1,4 @@
-"""The machine that a latency was measured on: what stays, what changes by the minute, and the commit of the code."""
+"""Describe the machine that measures latencies: its properties, its current load and clocks, and the commit."""
 
 import functools
 import importlib.metadata
@@ -19,7 +19,7 @@ CODE = ("src", "stages", "params.yaml")
 
 
 def describe():
-    """The properties of the machine and its software that a latency depends on. No host name, user or path."""
+    """The properties of the hardware and software that affect latency; no host name, user or path."""
     gpu, driver = of_gpu(pynvml.nvmlDeviceGetName, lambda _: pynvml.nvmlSystemGetDriverVersion())
     return {
         "cpu": hardware.cpu(),
@@ -39,7 +39,7 @@ def describe():
 
 
 def conditions():
-    """The load, clocks, power and temperature now; None for what cannot be read."""
+    """The current load, clocks, power and temperature; None for values that cannot be read."""
     frequency = psutil.cpu_freq()
     readings = {"load_of_one_minute": os.getloadavg()[0], "cpu_mhz": frequency.current if frequency else None}
     of_this_gpu = {
@@ -53,7 +53,7 @@ def conditions():
 
 
 def commit():
-    """The commit that is checked out, with ", changed" where the code is not the commit's; None without git."""
+    """The checked-out commit, followed by ", changed" if the code differs from it; None without git."""
     run = functools.partial(subprocess.check_output, text=True, stderr=subprocess.DEVNULL)
     try:
         name = run(["git", "log", "-1", "--format=%h"]).strip()
@@ -71,7 +71,7 @@ def version(distribution):
 
 
 def of_gpu(*readings):
-    """[reading(handle of the first NVIDIA GPU)] of `readings`; None for each that it does not tell, or without one."""
+    """[reading(handle of the first NVIDIA GPU)] for each of `readings`; None if unsupported, or without a GPU."""
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:

@@ -29,7 +29,7 @@ class OutputMismatchError(Exception):
 
 
 def measure(graph, path, provider, settings):
-    """The `Source` of one provider: all that it measures of a `TimedGraph`, whose file is at `path`."""
+    """Measure a `TimedGraph`, whose file is at `path`, with one provider; return the `Source`."""
     before, cold, rows, advice, agreements = machine.conditions(), [], [], [], []
     for batch in settings["batches"]:
         sizes, reason, refused = {"batch": batch, "time": settings["time"]}, None, {}
@@ -55,9 +55,9 @@ def measure(graph, path, provider, settings):
 
 
 def control(profile, groups, settings):
-    """Time graphs of equal structure separately; return {threads: [relative difference of p50, ...]}, a value a pair.
+    """Time graphs of equal structure separately; return {threads: [relative difference of p50 for each pair]}.
 
-    `groups` are lists of `TimedGraph`, each of one structure. The differences show how precise a single row is.
+    `groups` has a list of `TimedGraph` for each structure. The differences show how precise a single row is.
     """
     differences = {}
     for graphs, batch in itertools.product(groups, settings["batches"]):
@@ -74,18 +74,18 @@ def control(profile, groups, settings):
 
 @functools.cache
 def reference(provider, threads):
-    """The `timing.Reference` of this process for calls with so many threads: cores may share a physical one."""
+    """This process's `timing.Reference` for calls with `threads` threads: logical cores may share a physical one."""
     return timing.Reference(sessions.reference(provider, threads))
 
 
 def default(provider, settings):
-    """The configuration where nothing is chosen: all cores, all optimisations, arrays in and out."""
+    """The default configuration: all cores (one thread on a GPU), all optimisations, arrays in and out."""
     threads = settings["cores"] if provider == sessions.CPU else 1
     return Configuration(mode="host", threads=threads, optimisation="all")
 
 
 def grid(provider, verb, settings):
-    """The configurations that are always measured: each mode with each number of threads, the default, as written."""
+    """The configurations that are always measured: modes x threads, the default and, for some verbs, unoptimised."""
     threads = settings["threads"] if provider == sessions.CPU else [1]
     modes = ["host", "bound", "graph"] if provider == sessions.CUDA else ["host", "bound"]
     whole = [Configuration(mode=mode, threads=count, optimisation="all") for mode in modes for count in threads]
@@ -94,9 +94,9 @@ def grid(provider, verb, settings):
 
 
 def steady(graph, path, provider, sizes, settings, refused=None):
-    """(rows of all configurations, `Advice` or None) of a graph at one batch, timed in turns within the same blocks.
+    """Time all configurations at one batch size, in turns within the same blocks; return (rows, `Advice` or None).
 
-    A configuration that does not run has a row that says why. Those of `refused` {configuration: reason} are not tried.
+    The row of a configuration that does not run gives the reason. `refused` {configuration: reason} are not tried.
     """
     always, refused = grid(provider, graph.verb, settings), refused or {}
     about = {"batch": sizes["batch"], "graph_sha256": graph.graph_sha256}
@@ -129,9 +129,9 @@ def _too_slow(cold, settings):
 
 
 def prepare(path, provider, sizes, configuration, tf32, feeds=None):
-    """(a call without arguments, {provider: number of nodes}) of a graph in a configuration, after its first call.
+    """Open a session, call it once, and return (a call without arguments, {provider: number of nodes}).
 
-    It computes on `feeds`, by default random ones. Raises UnsupportedGraphError where the graph does not run so.
+    The call computes on `feeds` (default: random inputs). Raises UnsupportedGraphError if the graph does not run.
     """
     mode = configuration.mode
     options = {"optimisation": configuration.optimisation, "cuda_graph": mode == "graph", "tf32": tf32}
@@ -140,14 +140,14 @@ def prepare(path, provider, sizes, configuration, tf32, feeds=None):
     call = sessions.host(session, feeds) if mode == "host" else sessions.bound(session, feeds)
     try:
         call()
-    except Exception as error:  # onnxruntime's exceptions have no base of their own
+    except Exception as error:  # onnxruntime's exceptions have no common base class
         reason = f"{path.name} does not run in this configuration: {sessions.one_line(error)}"
         raise sessions.UnsupportedGraphError(reason) from error
     return call, sessions.nodes_per_provider(session)
 
 
 def candidates(provider, settings):
-    """The configurations among which `search` looks: all levels of optimisation and numbers of threads."""
+    """The configurations that `search` tries: every optimisation level with every number of threads."""
     best_mode = "graph" if provider == sessions.CUDA else "bound"
     found = (
         configuration.model_copy(update={"mode": best_mode, "optimisation": level})
@@ -158,7 +158,7 @@ def candidates(provider, settings):
 
 
 def search(path, provider, sizes, settings, refused):
-    """[the fastest of the `candidates` that are not `refused`, in a short trial]; none where none of them runs."""
+    """[the fastest of the `candidates` that are not `refused`], found in a short trial; empty if none runs."""
     calls, trial = {}, [one for one in candidates(provider, settings) if one not in refused]
     if len(trial) < 2:
         return trial
@@ -170,10 +170,10 @@ def search(path, provider, sizes, settings, refused):
 
 
 def advise(measured, usual, batch):
-    """The `Advice` of measured {configuration: row}: the fastest beside the usual one; None if that was not measured.
+    """Compare the fastest of `measured` {configuration: row} with the usual one; None if that was not measured.
 
-    The verdict is "faster" only where the 95 % interval of the logarithm of the ratio, taken block by block, lies above
-    0; otherwise it is "same", and the advice is the usual configuration.
+    Returns an `Advice`. Its verdict is "faster" only if the 95 % interval of the logarithm of the ratio, taken block by
+    block, lies above 0; otherwise it is "same", and the advice is the usual configuration.
     """
     if usual not in measured:
         return None
@@ -187,10 +187,10 @@ def advise(measured, usual, batch):
 
 
 def compare_with_cpu(path, provider, sizes, configurations):
-    """{configuration: its `agreement` with the CPU, or {"not_measured": reason}}, found in another process.
+    """{configuration: its `agreement` with the CPU, or {"not_measured": reason}}, computed in another process.
 
-    Where the first of them fails, the others are not tried. What fails there harms no measurement here: after an error
-    of CUDA, or a capture that broke off, a process is of no more use.
+    If the first configuration fails, the others are not tried. The process is separate because a CUDA error or a failed
+    capture makes a process unusable for measurements.
     """
     found = {}
     for configuration in configurations:
@@ -204,10 +204,10 @@ def compare_with_cpu(path, provider, sizes, configurations):
 
 
 def agreement_with_cpu(path, provider, sizes, configuration):
-    """The `agreement` of a configuration's outputs, without TF32, with those of the CPU.
+    """The `agreement` of a configuration's outputs, computed without TF32, with those of the CPU.
 
-    The inputs are random, those of the first call zeros: a CUDA graph is replayed on others than it was captured with.
-    Raises UnsupportedGraphError where the graph does not run so, OutputMismatchError where it computes something else.
+    The first call gets zeros, the second random inputs: a CUDA graph must not depend on the inputs of its capture.
+    Raises UnsupportedGraphError if the graph does not run, OutputMismatchError if its outputs differ.
     """
     session = sessions.open_session(path)
     feeds = sessions.random_feeds(session, sizes)
@@ -217,28 +217,28 @@ def agreement_with_cpu(path, provider, sizes, configuration):
 
 
 def zeros(feeds):
-    """Inputs whose outputs are unlike those of random ones, which may hardly differ among themselves."""
+    """Zero inputs: their outputs differ from those of random inputs, which may hardly differ from each other."""
     return {name: numpy.zeros_like(array) for name, array in feeds.items()}
 
 
 def agreement(expected, given):
-    """{"largest_difference", "scale"} of two lists of arrays: the largest absolute difference, and value of `expected`.
+    """Compare two lists of arrays: {"largest_difference": max |given - expected|, "scale": max |expected|}.
 
-    Values that are not finite must be at equal positions, and are left out. Raises OutputMismatchError where shapes or
-    those positions differ, or an output is off by more than 1e-3 times its own largest value.
+    Non-finite values must be at the same positions, and are left out. Raises OutputMismatchError if shapes or these
+    positions differ, or if an output is off by more than 1e-3 times its own largest absolute value.
     """
     if [value.shape for value in expected] != [value.shape for value in given]:
-        raise OutputMismatchError(f"its outputs have other shapes than {EXPECTED}")
+        raise OutputMismatchError(f"its outputs differ in shape from {EXPECTED}")
     largest_difference = largest_scale = 0.0
     for ours, theirs in zip(expected, given, strict=True):
         finite = numpy.isfinite(ours)
         if not numpy.array_equal(finite, numpy.isfinite(theirs)):
-            raise OutputMismatchError(f"its outputs are finite in other places than {EXPECTED}")
+            raise OutputMismatchError(f"its outputs are finite at other positions than {EXPECTED}")
         difference = float(numpy.abs(ours[finite] - theirs[finite]).max(initial=0))
         scale = float(numpy.abs(ours[finite]).max(initial=0))
         if difference > TOLERANCE * scale:
             off = f"{difference:.2g} at a scale of {scale:.2g}"
-            raise OutputMismatchError(f"it computes something else: its outputs differ from {EXPECTED} by {off}")
+            raise OutputMismatchError(f"its outputs differ from {EXPECTED} by {off}")
         largest_difference, largest_scale = max(largest_difference, difference), max(largest_scale, scale)
     return {"largest_difference": largest_difference, "scale": largest_scale}
 
@@ -247,9 +247,9 @@ def agreement(expected, given):
 
 
 def in_other_process(function, *arguments):
-    """What `function(*arguments)` returns or raises in a process that is kept for the next, unless something is raised.
+    """Call `function(*arguments)` in a worker process, which is reused until a call raises an error.
 
-    Raises UnsupportedGraphError where the process dies.
+    Returns or raises what the function does. Raises UnsupportedGraphError if the process dies.
     """
     try:
         return _result(_kept_process(), function, *arguments)
@@ -279,10 +279,10 @@ def _result(process, function, *arguments):
 
 
 def cold_start(path, provider, sizes):
-    """Load a graph and call it twice, with one thread, in a process that ran nothing before.
+    """Load a graph and call it twice, with one thread, in a fresh process.
 
-    Returns the fields of a `records.latency.Cold` but batch. Memory is the peak that is resident, less that of the
-    process before the graph was loaded; it includes the parts of the runtime that this graph is the first to use.
+    Returns the fields of `records.latency.Cold` except batch. Memory is the peak resident memory minus the resident
+    memory before loading; it includes the parts of the runtime that this graph is the first to use.
     """
     with _new_process() as process:
         try:
@@ -306,6 +306,6 @@ def _cold(path, provider, sizes):
 
 
 def _device_memory():
-    """Bytes of the GPU's memory in use by all processes; 0 without a GPU."""
+    """GPU memory in use by all processes, in bytes; 0 without a GPU."""
     (used,) = machine.of_gpu(lambda gpu: pynvml.nvmlDeviceGetMemoryInfo(gpu).used)
     return used or 0

@@ -1,9 +1,9 @@
-"""ONNX Runtime beside its peers: the same verb on the same arrays, timed in turns within the same blocks.
+"""Compare ONNX Runtime with other runtimes: the same verb on the same arrays, timed in turns within the same blocks.
 
-Modes: `host`: NumPy arrays in, NumPy arrays out. `bound`: tensors that stay on the runtime's device. `graph`, on CUDA:
-bound, and replayed as a CUDA graph. All compute in float32 with one thread, the only number that means the same to all
-of them. ONNX Runtime is also timed with its default options, `onnxruntime_default`, and in the configuration that the
-latencies advise, `onnxruntime_best`.
+Modes: `host` takes and returns NumPy arrays; `bound` uses tensors that stay on the runtime's device; `graph`, on CUDA
+only, is bound and replayed as a CUDA graph. All runtimes compute in float32 with one thread, the only number of threads
+that means the same in all of them. ONNX Runtime is also timed with its default options (`onnxruntime_default`) and in
+the configuration that the latency record advises (`onnxruntime_best`).
 """
 
 import contextlib
@@ -27,18 +27,18 @@ from zoo.train import checkpoints, seeding
 MODES = ("host", "bound")
 PROVIDERS = {"cpu": sessions.CPU, "cuda": sessions.CUDA}
 THREADS = 1
-CALLS_BEFORE_CAPTURE = 3  # torch's own advice: the first calls allocate, and choose kernels
+CALLS_BEFORE_CAPTURE = 3  # as torch advises: the first calls allocate memory and choose kernels
 OPENVINO = {
     "PERFORMANCE_HINT": "LATENCY",
     "INFERENCE_NUM_THREADS": THREADS,
-    "INFERENCE_PRECISION_HINT": "f32",  # else it takes bfloat16 where the CPU has it
-    "ENABLE_CPU_PINNING": False,  # it would pin the calling thread, which times the next runtime
+    "INFERENCE_PRECISION_HINT": "f32",  # otherwise it uses bfloat16 on CPUs that support it
+    "ENABLE_CPU_PINNING": False,  # it would pin the calling thread, which also times the other runtimes
 }
 REASON_CHARACTERS = 200
 
 
 def devices(settings):
-    """Those of cpu and cuda whose provider is asked for; cuda where both torch and onnxruntime compute there."""
+    """The devices ("cpu", "cuda") of the requested providers; "cuda" only if torch and onnxruntime can both use it."""
     asked = [device for device, provider in PROVIDERS.items() if provider in settings["providers"]]
     if "cuda" in asked and not (torch.cuda.is_available() and sessions.why_unavailable(sessions.CUDA) is None):
         asked.remove("cuda")
@@ -46,7 +46,7 @@ def devices(settings):
 
 
 def advice(measured, devices, settings):
-    """[{"device", "batch", "best"}] that a `records.latency.Latency` advises for the batches of the peers."""
+    """The advice of a `records.latency.Latency` for the peers' batch sizes: [{"device", "batch", "best"}]."""
     return [
         {"device": device, "batch": row.batch, "best": row.best.model_dump()}
         for device in devices
@@ -66,9 +66,9 @@ def network(checkpoint):
 
 
 def compare(graph, path, checkpoint, devices, here):
-    """The `records.peers.Peers` of a `TimedGraph`: every runtime at every batch on every device.
+    """Time a `TimedGraph` in every runtime at every batch size on every device; return its `records.peers.Peers`.
 
-    `path` and `checkpoint` are its files; `here` has machine, openvino, settings and advice, as the record.
+    `path` and `checkpoint` are its files; `here` has the record's fields machine, openvino, settings and advice.
     """
     before, rows, settings = machine.conditions(), [], here["settings"]
     load = functools.partial(network, checkpoint)
@@ -82,12 +82,12 @@ def compare(graph, path, checkpoint, devices, here):
 
 
 def measure(graph, path, load, batch, device, best, settings):
-    """The rows of a `TimedGraph` at one batch on one device ("cpu", "cuda"): every runtime in every mode.
+    """Time every runtime in every mode, at one batch size on one device ("cpu" or "cuda"); return the rows.
 
     `path` is the graph's file, and `load()` returns the network that it was exported from. `best` is the advised
-    configuration {"mode", "threads", "optimisation"}, or None; where it is the default, the measurement of the default
-    serves for both. A runtime that does not build or run, or that computes something else, has rows that say so.
-    Raises InputError where the graph or the checkpoint is missing or damaged.
+    configuration {"mode", "threads", "optimisation"} or None; if it is the default, one measurement serves for both.
+    If a runtime fails to build or run, or its outputs differ, its rows give the reason. Raises InputError if the graph
+    or the checkpoint is missing or damaged.
     """
     session = sessions.open_session(path)
     feeds = sessions.random_feeds(session, {"batch": batch, "time": settings["time"]})
@@ -99,12 +99,12 @@ def measure(graph, path, load, batch, device, best, settings):
         for runtime, build, configurations in runtimes(path, load, device, best, settings):
             modes = {options["mode"]: about | {"runtime": runtime} | options for options in configurations}
             try:
-                if "graph" in modes:  # a capture that breaks off would spoil this process
+                if "graph" in modes:  # a failed capture would make this process unusable
                     latency.in_other_process(try_out, runtime, build, *inputs, settings["tf32"])
                 checked = build_and_check(build, *inputs)
             except InputError:
                 raise
-            except Exception as error:  # compilers and runtimes raise all kinds
+            except Exception as error:  # compilers and runtimes raise errors of any type
                 refused += [Row(**row, not_measured=_reason(error)) for row in modes.values()]
                 continue
             for mode, (call, found) in checked.items():
@@ -122,11 +122,11 @@ def measure(graph, path, load, batch, device, best, settings):
 
 
 def build_and_check(build, first, feeds, expected):
-    """{mode: (call, its figures)} of a runtime: built and called on the inputs `first`, then compared on `feeds`.
+    """Build the calls of a runtime on the inputs `first`, then check them on `feeds`; return {mode: (call, result)}.
 
-    So a CUDA graph is replayed on others than it was captured with. `expected` are the outputs of ONNX Runtime on the
-    CPU. The figures are {"largest_difference", "scale", "build_ms"}, or {"not_measured": reason} where it computes
-    something else.
+    The inputs differ because a CUDA graph must not depend on those of its capture. `expected` are the outputs of ONNX
+    Runtime on the CPU for `feeds`. A result is {"largest_difference", "scale", "build_ms"}, or {"not_measured": reason}
+    if the outputs differ.
     """
     calls, seconds = timing.once(functools.partial(_ready, build, first))
     checked = {}
@@ -141,7 +141,7 @@ def build_and_check(build, first, feeds, expected):
 
 
 def try_out(runtime, build, first, feeds, expected, tf32):
-    """Raises UnsupportedGraphError with the reason where `build_and_check` fails; for a process of its own."""
+    """Call `build_and_check` in a worker process; raises UnsupportedGraphError with the reason if it fails."""
     with _prepared([runtime], tf32):
         try:
             build_and_check(build, first, feeds, expected)
@@ -152,7 +152,7 @@ def try_out(runtime, build, first, feeds, expected, tf32):
 
 
 def outputs(call):
-    """The outputs of `call()` as a list of arrays."""
+    """The outputs of `call()` as a list of NumPy arrays."""
     return [
         value.numpy(force=True) if torch.is_tensor(value) else numpy.asarray(value)
         for value in _listed(sessions.outputs(call))
@@ -160,10 +160,10 @@ def outputs(call):
 
 
 def runtimes(path, load, device, best, settings):
-    """[(runtime, a function of arrays that returns {mode: call}, the configuration of each mode)], for one device.
+    """The runtimes of a device: [(name, function from arrays to {mode: call}, [configuration of each mode])].
 
-    A call takes no arguments: it computes on those arrays, or on what `call.write` was given since. `outputs` returns
-    its outputs. `best` is left out where it is None or the default.
+    A call takes no arguments: it computes on these arrays, or on those last passed to `call.write`. `outputs` returns
+    its outputs. `best` is left out if it is None or the default.
     """
     both, graph = [{"mode": mode, "threads": THREADS} for mode in MODES], [{"mode": "graph", "threads": THREADS}]
     default, partial = _default(device, settings), functools.partial
@@ -184,21 +184,21 @@ def runtimes(path, load, device, best, settings):
 
 @contextlib.contextmanager
 def _prepared(runtimes, tf32):
-    """One thread and one precision for all, and for torch.compile an empty cache, which is deleted afterwards."""
+    """Set torch's number of threads and precision; give torch.compile an empty cache, which is deleted afterwards."""
     torch.set_num_threads(THREADS)
     seeding.set_precision(tf32)
     with contextlib.ExitStack() as stack:
-        # What first uses import and probe (the compiler, the CPU) is no part of a network's build.
+        # The first use imports modules and probes the compiler and the CPU: keep that out of a network's build time.
         if "openvino" in runtimes:
             with contextlib.suppress(ModuleNotFoundError):
                 _import_openvino()
         if "torch_compile" in runtimes:
-            from torch._inductor.utils import fresh_cache  # here: it takes seconds
+            from torch._inductor.utils import fresh_cache  # imported here because it takes seconds
 
             stack.enter_context(fresh_cache())
             with contextlib.suppress(Exception):
                 torch.compile(torch.neg)(torch.zeros(1024))
-            torch.compiler.reset()  # else it silently stops compiling after several networks of one class
+            torch.compiler.reset()  # otherwise it silently stops compiling after several networks of one class
         stack.enter_context(torch.inference_mode())
         yield
 
@@ -208,14 +208,14 @@ def _default(device, settings):
 
 
 def _ready(build, feeds):
-    """The calls that `build` returns, after one run of the first."""
+    """Build the calls and run the first of them once."""
     calls = build(feeds)
     next(iter(calls.values()))()
     return calls
 
 
 def _onnxruntime(path, provider, tf32, configurations, feeds):
-    """One session for `configurations` that differ in their mode only."""
+    """{mode: call} of one session; `configurations` differ only in their mode."""
     modes, usual = [options["mode"] for options in configurations], configurations[0]
     options = {"optimisation": usual["optimisation"], "cuda_graph": "graph" in modes, "tf32": tf32}
     session = sessions.open_session(path, provider, usual["threads"], **options)
@@ -266,8 +266,8 @@ def captured(run, values, device):
 
 
 def reduced_overhead(run, values, device):
-    """A call of `run(**values)` as torch.compile's own CUDA graph. Raises UnsupportedGraphError where it made none."""
-    from torch._dynamo.utils import counters  # here: it takes a second
+    """A call of `run(**values)` as torch.compile's own CUDA graph. Raises UnsupportedGraphError if it makes none."""
+    from torch._dynamo.utils import counters  # imported here because it takes a second
 
     before = counters["inductor"]["cudagraph_skips"]
     compiled = torch.compile(run, mode="reduce-overhead", dynamic=False, fullgraph=True)
@@ -276,7 +276,7 @@ def reduced_overhead(run, values, device):
         torch.compiler.cudagraph_mark_step_begin()
         return _finished(compiled(**values), device)
 
-    for _ in range(CALLS_BEFORE_CAPTURE):  # it compiles, then records, then replays
+    for _ in range(CALLS_BEFORE_CAPTURE):  # they compile, record, then replay
         call()
     if counters["inductor"]["cudagraph_skips"] > before:
         raise sessions.UnsupportedGraphError("torch.compile made no CUDA graph of it")
@@ -284,7 +284,7 @@ def reduced_overhead(run, values, device):
 
 
 def _tensors(feeds, device):
-    """Copies of arrays, which `_write` may write to."""
+    """Copies of arrays on the device, which `_write` overwrites."""
     return {name: torch.tensor(array, device=device) for name, array in feeds.items()}
 
 
@@ -294,7 +294,7 @@ def _write(values, arrays):
 
 
 def _finished(result, device):
-    """`result`, once the device has computed it."""
+    """Wait until the device has computed `result`, and return it."""
     if device == "cuda":
         torch.cuda.synchronize()
     return result
@@ -311,7 +311,7 @@ def _openvino(path, feeds):
     openvino = _import_openvino()
     core = openvino.Core()
     model = core.read_model(path)
-    model.reshape({name: array.shape for name, array in feeds.items()})  # fixed, as for torch.compile
+    model.reshape({name: array.shape for name, array in feeds.items()})  # fixed shapes, as for torch.compile
     compiled = core.compile_model(model, "CPU", OPENVINO)
     feeds, request, bound_request = dict(feeds), compiled.create_infer_request(), compiled.create_infer_request()
     tensors = {name: openvino.Tensor(array) for name, array in feeds.items()}

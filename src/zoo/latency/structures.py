@@ -1,4 +1,4 @@
-"""Group the exported graphs by structure: equal structures do equal work, so that one graph of each is timed."""
+"""Group the exported graphs by structure: equal structures do equal work, so only one graph of each is timed."""
 
 from zoo import files
 from zoo.errors import InputError
@@ -10,7 +10,7 @@ from zoo.records.latency import TimedGraph
 def graphs(profile):
     """{structure_sha256: [TimedGraph, ...]} of the first seed of every experiment, sorted by experiment and verb.
 
-    Raises InputError where no graph was exported, or a file is not the one that its parity record names.
+    Raises InputError if no graph was exported, or if a file differs from the one that its parity record names.
     """
     groups = {}
     for record in sorted(parity.folder(profile).glob("*.json")):
@@ -31,7 +31,7 @@ def path(profile, graph):
 
 
 def is_current(saved, here, again=False):
-    """True if the saved measurement can be reused: `here` (machine, settings, ...) is what it has, and not `again`.
+    """True if the saved measurement can be reused: it equals `here` (machine, settings, ...), and not `again`.
 
     `saved` is a record with an attribute for each key of `here`, or None.
     """

@@ -1,8 +1,8 @@
-"""How long calls take: warm-up, stopping rule, blocks, and the percentiles that the number of calls supports.
+"""Time calls: warm-up, stopping rule, blocks, and the percentiles that the number of calls supports.
 
-Percentiles follow MLPerf LoadGen's early stopping at 99 % confidence; the stopping rule asks for calls and
-seconds both, as optimum-benchmark does. Calls that are compared are measured in turns, beside a fixed reference: where
-the reference changes, the machine did.
+Percentiles follow MLPerf LoadGen's early stopping at 99 % confidence. The stopping rule requires a minimum of calls and
+of seconds, as optimum-benchmark does. Calls to be compared are timed in turns, beside a fixed reference: if the
+reference's time changes, the machine's pace has changed.
 """
 
 import contextlib
@@ -31,13 +31,13 @@ RULE = (
 
 
 class Reference:
-    """A call that always does the same work, and its fastest median in this process: what the machine's pace is."""
+    """A call that always does the same work, to measure the machine's pace, and its fastest median in this process."""
 
     def __init__(self, call):
         self.call, self.fastest_us = call, math.inf
 
     def pace(self, seconds):
-        """The median time of a call over `seconds` (µs), taken once no other thread of this process works."""
+        """The median time of a call (µs) over `seconds`, measured once all other threads of this process are idle."""
         _settle()
         median = _median_us(_repeat(self.call, 1, seconds, seconds))
         self.fastest_us = min(self.fastest_us, median)
@@ -48,16 +48,16 @@ def measure(
     candidates, *, blocks, calls, seconds, most_seconds, reference_seconds, most_drift, patience_seconds,
     warmup_calls, warmup_seconds, warmup_most_seconds,
 ):  # fmt: skip
-    """Time `candidates` {name: (callable, the `Reference` beside it)} in steady state, in turns; return {name: row}.
+    """Time `candidates` {name: (callable, its `Reference`)} in steady state, in turns; return {name: row}.
 
-    Every candidate is warmed up. Then each of the `blocks` times every candidate in turn, with its reference for
-    `reference_seconds` before and after, once the threads of the candidate before it have stopped. All blocks of a
-    candidate together have at least `calls` and `seconds` and at most `most_seconds`, which wins, but never fewer calls
-    than a median needs. A block starts only while the reference runs within `most_drift` of its best. A block after
-    which it did not is measured again when all others are done. Waiting and repeating take at most `patience_seconds`.
-    Of a repeated block the attempt with the fastest reference is kept; nothing else is discarded.
+    Every candidate is warmed up. Each of the `blocks` then times every candidate in turn, once the threads of the
+    previous one are idle, and its reference for `reference_seconds` before and after. All blocks of a candidate
+    together take at least `calls` and `seconds`, and at most `most_seconds`, which takes precedence, but never fewer
+    calls than a median needs. A block starts only while the reference runs within `most_drift` of its best. If the
+    reference is slower after a block, the block is repeated once all others are done, and the attempt with the fastest
+    reference is kept; nothing else is discarded. Waiting and repeating take at most `patience_seconds`.
 
-    A row has the fields of `zoo.records.latency.Times` but items_per_second; "attempts" is the largest of a block.
+    A row has the fields of `zoo.records.latency.Times` except items_per_second; "attempts" is the maximum over blocks.
     """
 
     def is_slow(reference, pace_us):
@@ -97,7 +97,7 @@ def measure(
 
 
 class Block(NamedTuple):
-    """Times of a candidate (ns), its reference, the slower reading of that (µs), and the number of attempts so far."""
+    """A candidate's times (ns), its reference, the slower median of the reference (µs), and the number of attempts."""
 
     times: list
     reference: Reference
@@ -149,7 +149,7 @@ def describe(times):
     """Percentiles (µs) of `times` (ns) by nearest rank, each with its 95 % interval.
 
     Returns {"p50_us", "p50_low_us", "p50_high_us", the same for p90, p99 and p999, "outlier_share"}. A percentile is
-    None where there are too few calls for it. An outlier took more than three times the median.
+    None if there are too few calls for it. An outlier took more than three times the median.
     """
     ordered = numpy.sort(numpy.asarray(times)) / 1e3
     row = {}
@@ -195,7 +195,7 @@ def is_steady(times):
 
 
 def _settle():
-    """Wait until no thread of this process works: thread pools spin for a while after their last call."""
+    """Wait until all threads of this process are idle: thread pools spin for a while after their last call."""
     for _ in range(SETTLING_MOST):
         before = time.process_time()
         time.sleep(SETTLING_SECONDS)
@@ -217,9 +217,9 @@ def _repeat(call, calls, seconds, most_seconds, until=lambda times: True, at_lea
 
 @contextlib.contextmanager
 def _undisturbed():
-    """Switch garbage collection off and keep the calling thread on its first core.
+    """Disable garbage collection and pin the calling thread to its first core.
 
-    onnxruntime pins its own threads to the other cores, but not the caller's: while that shared a core with one of
+    onnxruntime pins its own threads to the other cores, but not the calling thread. When that shared a core with one of
     them, two threads were as slow as one.
     """
     was_enabled, cores = gc.isenabled(), os.sched_getaffinity(0)

@@ -1,1 +1,1 @@
-"""One file an idea; each holds one class called `Network`, and `zoo.params` finds it by the file's name."""
+"""Model files: one idea each, in a class called `Network`, which `zoo.params` finds by the file's name."""

@@ -1,4 +1,4 @@
-"""Adversarial autoencoder: a critic holds the code to a normal distribution (write-up 004; Makhzani et al. 2015)."""
+"""Adversarial autoencoder: a critic pulls the code to a normal distribution (write-up 004; Makhzani et al. 2015)."""
 
 import torch
 from torch import nn
@@ -8,14 +8,14 @@ from zoo.models.layers import dense_stack, one_hot
 
 
 class Network(nn.Module):
-    """784 -> `hidden` -> code -> back, and a critic that tells codes from draws of N(0, prior_deviation^2).
+    """784 -> `hidden` -> code -> back, and a critic that tells codes from samples of N(0, prior_deviation^2).
 
-    Two players take turns: the critic learns, then the autoencoder rebuilds the image and fools the critic. The paper
-    takes a step for each of these two aims; here they share a loss, because Adam's steps do not depend on the scale of
-    a loss (Kingma & Ba 2015, section 2.1), so that no weight could balance two steps. With `conditional` decoder and
-    critic are told the digit (section 2.3 of the paper), so that the code is left with its style and every digit
-    fills the prior. Weights of encoder and decoder are normal with `weight_deviation`, biases 0, as in the write-up;
-    the critic's are torch's own.
+    Two players take turns: the critic learns, then the autoencoder learns to reconstruct the image and to fool the
+    critic. The paper takes one step for each of these two aims. Here they share a loss: Adam's steps do not depend on
+    the scale of a loss (Kingma & Ba 2015, section 2.1), so no weight could balance two steps. With `conditional`,
+    decoder and critic also receive the digit (section 2.3 of the paper), so that the code keeps only the style and
+    every digit fills the prior. Weights of encoder and decoder are normal with standard deviation `weight_deviation`,
+    biases 0, as in the write-up; the critic keeps torch's defaults.
     """
 
     def __init__(
@@ -68,5 +68,5 @@ class Network(nn.Module):
         return self.draw(code, label).unflatten(1, (1, 28, 28))
 
     def generate(self, noise, label=None):
-        """Decode a draw of the prior; `noise` is standard normal."""
+        """Decode a sample of the prior; `noise` is standard normal."""
         return self.decode(self.prior_deviation * noise, label)

@@ -1,4 +1,4 @@
-"""Convolutional autoencoder: strided convolutions down, their transposes up (write-up 001)."""
+"""Convolutional autoencoder: strided convolutions down, transposed convolutions up (write-up 001)."""
 
 from torch import nn
 from torch.nn import functional as F
@@ -7,10 +7,10 @@ from zoo.models.layers import SameConv2d, SameConvTranspose2d
 
 
 class Network(nn.Module):
-    """1 -> maps[0] -> maps[1] maps at 28, 14, 7 pixels and back; ReLU after every layer, the last one too.
+    """1 -> maps[0] -> maps[1] maps at 28, 14, 7 pixels and back; ReLU after every layer, including the last.
 
-    The write-up declares biases for the decoder and never adds them: there are none here.
-    Weights are normal with `weight_deviation`, truncated at two deviations; encoder biases start at `bias`.
+    The write-up declares decoder biases but never adds them, so the decoder has none here. Weights are normal with
+    standard deviation `weight_deviation`, truncated at two standard deviations; encoder biases start at `bias`.
     """
 
     def __init__(self, data, kernel, maps, weight_deviation, bias):

@@ -8,9 +8,9 @@ from zoo.models.layers import SameConv2d, chosen, glorot, one_hot
 
 
 class WrittenOut(nn.Module):
-    """Batch normalisation from moments and moving averages, over all axes but the second (algorithm 1 of the paper).
+    """Batch normalisation written out: moments and moving averages over all axes but the second (algorithm 1).
 
-    The moving variance averages the batch's own, with 1/n, where the library's averages the estimate with 1/(n - 1).
+    The moving variance averages the batch variance with divisor n; torch's averages the one with divisor n - 1.
     """
 
     def __init__(self, maps, momentum, eps):
@@ -35,7 +35,7 @@ class WrittenOut(nn.Module):
         return (values - mean.view(broadcast)) * scale.view(broadcast) + self.shift.view(broadcast)
 
 
-# Momentum and epsilon are those of `tf.layers`: the moving average keeps 0.99 of the old.
+# Momentum and epsilon are the defaults of `tf.layers`, where momentum is the share kept: 0.99.
 NORMALISATIONS = {
     "none": lambda norm, maps: nn.Identity(),
     "batch": lambda norm, maps: norm(maps, momentum=0.01, eps=1e-3),
@@ -44,10 +44,10 @@ NORMALISATIONS = {
 
 
 class Network(nn.Module):
-    """Layer i = 1 .. `layers` has i * `maps_per_layer` maps and stride 2 where 3 divides i; then `dense` units.
+    """Layer i = 1 .. `layers` has i * `maps_per_layer` maps, and stride 2 if 3 divides i; then `dense` units.
 
-    A normalised layer has no bias of its own. Weights are Glorot's, or, with `weight_deviation`, normal and
-    truncated at two deviations.
+    Normalised layers have no bias. Weights are Glorot uniform or, with `weight_deviation`, normal with that standard
+    deviation, truncated at two of them.
     """
 
     def __init__(self, data, layers, maps_per_layer, dense, normalisation, weight_deviation):
@@ -72,7 +72,7 @@ class Network(nn.Module):
     def losses(self, batch):
         image, label = batch
         logits = self.classify(image)
-        # The write-up trains ten yes-or-no answers, not a softmax.
+        # The write-up trains ten sigmoid outputs, not a softmax.
         yield "classifier", F.binary_cross_entropy_with_logits(logits, one_hot(label, logits.shape[1]).to(logits))
 
     def classify(self, image):

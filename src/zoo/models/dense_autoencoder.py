@@ -10,9 +10,9 @@ LOSSES = {"bce": F.binary_cross_entropy_with_logits, "mse": lambda logits, image
 
 
 class Network(nn.Module):
-    """`hidden` sizes lead to a code of `code` numbers and mirror back; `loss` (bce or mse) is the mean over pixels.
+    """784 -> `hidden` -> `code` dimensions, and mirrored back; `loss` (bce or mse) is averaged over pixels.
 
-    Weights are normal with `weight_deviation`, or Glorot's where that is null; biases begin at 0.
+    Weights are normal with standard deviation `weight_deviation`, or Glorot uniform if it is null; biases start at 0.
     """
 
     def __init__(self, data, hidden, code, code_activation, loss, weight_deviation):

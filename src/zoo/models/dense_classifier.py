@@ -6,12 +6,12 @@ from torch.nn import functional as F
 from zoo.models.layers import chosen, glorot
 
 ACTIVATIONS = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU}
-# Momentum and epsilon are those of `tf.layers`: the moving average keeps 0.99 of the old.
+# Momentum and epsilon are the defaults of `tf.layers`, where momentum is the share kept: 0.99.
 NORMALISATIONS = {"none": lambda units: nn.Identity(), "batch": lambda units: nn.BatchNorm1d(units, 1e-3, 0.01)}
 
 
 class Network(nn.Module):
-    """784 pixels -> `hidden` layers -> logits; a normalised layer has no bias of its own."""
+    """784 pixels -> `hidden` layers -> logits; normalised layers have no bias."""
 
     def __init__(self, data, hidden, activation, normalisation):
         super().__init__()

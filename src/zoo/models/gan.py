@@ -1,4 +1,4 @@
-"""Generative adversarial network, with or without the label as a condition (write-up 000; Goodfellow et al. 2014)."""
+"""Generative adversarial network, optionally conditioned on the label (write-up 000; Goodfellow et al. 2014)."""
 
 import torch
 from torch import nn
@@ -8,10 +8,10 @@ from zoo.models.layers import dense_stack, glorot, one_hot
 
 
 class Network(nn.Module):
-    """Fully connected generator and discriminator; non-saturating losses; one step each in turn.
+    """Fully connected generator and discriminator with non-saturating losses, trained in turn, one step each.
 
-    `conditional` joins the one-hot label to both inputs. `gradient_penalty` is gamma of the penalty R1 on the
-    discriminator's slope at real images (Mescheder et al. 2018, equation 9); 0 is none.
+    `conditional` appends the one-hot label to both inputs. `gradient_penalty` is gamma of the R1 penalty on the
+    discriminator's gradient at real images (Mescheder et al. 2018, equation 9); 0 disables it.
     """
 
     def __init__(self, data, noise, generator, discriminator, dropout, gradient_penalty, conditional):

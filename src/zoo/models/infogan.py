@@ -1,4 +1,4 @@
-"""GAN whose noise has parts that a second network must find again (announced in write-up 000; Chen et al. 2016)."""
+"""InfoGAN: a latent class and code can be read off the images (announced in write-up 000; Chen et al. 2016)."""
 
 import torch
 from torch import nn
@@ -8,11 +8,11 @@ from zoo.models.layers import dense_stack, glorot, one_hot
 
 
 class Network(nn.Module):
-    """The generator draws from noise, a class and `code` numbers; class and code are to be read off its images.
+    """The generator maps noise, a class and a `code` to an image; class and code should be recoverable from it.
 
-    Trunk, verdict and recognition share their first layers; the mutual information is bounded from below by the
-    recognition's log-likelihood (equation 5 of the paper), Gaussian with unit variance for the code.
-    `gradient_penalty` is gamma of the penalty R1 on the verdict's slope at real images (Mescheder et al. 2018, eq. 9).
+    `verdict` (real or fake) and `recognition` share the layers of `trunk`. The recognition's log-likelihood bounds the
+    mutual information from below (equation 5 of the paper); for the code it is Gaussian with unit variance.
+    `gradient_penalty` is gamma of the R1 penalty on `verdict`'s gradient at real images (Mescheder et al. 2018, eq. 9).
     """
 
     prior_deviation = 1.0
@@ -58,5 +58,5 @@ class Network(nn.Module):
         return self.draw(noise, label, code).unflatten(1, (1, 28, 28))
 
     def encode(self, image):
-        """The code that the recognition network finds in an image."""
+        """Return the code that the recognition network infers from an image."""
         return self.recognition(self.trunk(image.flatten(1)))[:, self.classes :]

@@ -1,4 +1,4 @@
-"""Blocks that two or more model files use, faithful to the TensorFlow 1 layers of the write-ups."""
+"""Blocks shared by model files, equivalent to the TensorFlow 1 layers of the write-ups."""
 
 import itertools
 
@@ -9,14 +9,14 @@ from torch.nn import functional as F
 
 
 def chosen(table, word):
-    """The entry of `table` that a word of params.yaml names. Raises ValueError with the words that there are."""
+    """Return the entry of `table` for an option of params.yaml. Raises ValueError, which lists the known options."""
     if word not in table:
         raise ValueError(f"{word!r} is unknown: use one of {', '.join(table)}")
     return table[word]
 
 
 def glorot(module):
-    """Set every kernel below `module` as `tf.layers` does: Glorot uniform (Glorot & Bengio 2010, eq. 16), biases 0."""
+    """Initialise all layers in `module` like `tf.layers`: Glorot uniform (Glorot & Bengio 2010, eq. 16), biases 0."""
     for layer in module.modules():
         if isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
             nn.init.xavier_uniform_(layer.weight)
@@ -33,16 +33,16 @@ def dense_stack(sizes, activation=nn.ReLU, dropout=0.0):
 
 
 def same_padding(size, kernel, stride):
-    """(before, after): TensorFlow's SAME padding of one axis, so that the output has ceil(size / stride) places.
+    """(before, after): TensorFlow's SAME padding of one axis, so that the output has size ceil(size / stride).
 
-    The odd place goes after, unlike torch's symmetric padding.
+    An odd total is padded more after than before, unlike torch's symmetric padding.
     """
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
 
 
 class SameConv2d(nn.Conv2d):
-    """Convolution of square images [batch, maps, size, size] with SAME padding; `size` is the input's."""
+    """Convolution of square images [batch, maps, size, size] with SAME padding; `size` is the input size."""
 
     def __init__(self, maps_in, maps_out, kernel, stride, size, bias=True):
         super().__init__(maps_in, maps_out, kernel, stride, bias=bias)
@@ -70,22 +70,22 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
 
 
 def one_hot(label, classes):
-    """Labels int64 [batch] as bool [batch, classes]. Unlike torch's own it reads no label on the host."""
+    """Convert labels int64 [batch] to bool [batch, classes]. Unlike `F.one_hot`, this copies no label to the host."""
     return label[:, None] == torch.arange(classes, device=label.device)
 
 
 def repeat(maps):
-    """Each value as a 2x2 block: [batch, maps, height, width] to [batch, maps, 2 * height, 2 * width]."""
+    """Repeat each value as a 2x2 block: [batch, maps, height, width] to [batch, maps, 2 * height, 2 * width]."""
     return F.interpolate(maps, scale_factor=2, mode="nearest")
 
 
 def put_back(maps, places):
-    """Each value in its 2x2 block where its maximum was, zeros elsewhere; `places` are those of `F.max_pool2d`.
+    """Unpool 2x2 blocks: each value goes where the maximum was, `places` of `F.max_pool2d`; the rest is zero.
 
-    Without a scatter: in a graph that needs the shape of its result, which ONNX Runtime computes on the CPU.
+    A scatter is avoided: in a graph it needs the shape of its result, which ONNX Runtime computes on the CPU.
     """
     height, width = 2 * maps.shape[2], 2 * maps.shape[3]
-    # As floats, which are resized on every device; they are exact up to 2^24.
+    # Every device can resize floats, and they are exact up to 2^24.
     here = torch.arange(height * width, dtype=torch.float32, device=maps.device).view(height, width)
     return torch.where(repeat(places.float()) == here, repeat(maps), 0)
 
@@ -94,16 +94,16 @@ CELLS = {"lstm": nn.LSTM, "lstm_relu": nn.LSTM, "tanh": nn.RNN, "relu": nn.RNN}
 
 
 class Recurrent(nn.Module):
-    """Stacked recurrent layers, each a module of torch; in training dropout between them.
+    """Stacked recurrent layers, each a torch module, with dropout between them in training.
 
     `cell` is lstm (Hochreiter & Schmidhuber 1997; TensorFlow's BasicLSTMCell), lstm_relu (the same with ReLU in
-    place of both tanh), tanh or relu (Elman's plain cell). Input [time, batch, units], states [batch, layers, units]:
-    hidden, and for an LSTM cell. One bias a gate: torch's second stays zero and is not trained. `forget_bias`
-    is where the forget gate's bias begins; a plain cell has no such gate.
+    place of both tanh), tanh or relu (Elman's plain cell). The input is [time, batch, units]. The states are [batch,
+    layers, units]: hidden and, for an LSTM, cell. Each gate has one bias; torch's second stays zero and is not trained.
+    `forget_bias` is the initial bias of the forget gate, which plain cells do not have.
 
-    A layer exports as one ONNX LSTM or RNN node, or, with ReLU, as a Scan over time: ONNX Runtime's kernels for CUDA
-    have no recurrent nodes with ReLU. Dropout is not left to torch's own stack, because cuDNN draws from a state that
-    no snapshot holds.
+    A layer is exported as one ONNX LSTM or RNN node or, with ReLU, as a Scan over time: ONNX Runtime's CUDA kernels
+    have no recurrent nodes with ReLU. Dropout is applied here and not by torch's stacked layers, because cuDNN draws it
+    from a random state that snapshots cannot save.
     """
 
     def __init__(self, cell, layers, units, forget_bias, initial_range, dropout):
@@ -140,7 +140,7 @@ class Recurrent(nn.Module):
         return values, *(torch.cat(states).transpose(0, 1) for states in zip(*next_by_layer, strict=True))
 
 
-# Each runs one layer: outputs [time, batch, units] and next state(s) [1, batch, units] from values and state(s).
+# Each function runs one layer: values, state(s) -> outputs [time, batch, units], next state(s) [1, batch, units].
 
 
 def _by_torch(cell, values, *state):
@@ -151,7 +151,7 @@ def _by_torch(cell, values, *state):
 
 
 def _as_node(cell, values, *state):
-    """torch's own translation to ONNX would unroll time."""
+    """Run the layer as one ONNX node; torch's exporter would unroll it over time."""
     weights, units = cell.parameters(), cell.hidden_size
     if isinstance(cell, nn.LSTM):  # torch orders the gates i, f, g, o, ONNX i, o, f, c
         weights = [torch.cat([one[gate * units : (gate + 1) * units] for gate in (0, 3, 1, 2)]) for one in weights]
@@ -167,7 +167,7 @@ def _as_node(cell, values, *state):
 
 
 def _rectified(part, recurrent, hidden, cell=None):
-    """The next state(s) [batch, units]; `part` is what the word adds to the gates, `recurrent` [units, gates]."""
+    """Return the next state(s) [batch, units]. `part` is the word's input to the gates, `recurrent` [units, gates]."""
     gates = torch.addmm(part, hidden, recurrent)
     if cell is None:
         return (gates.relu(),)
@@ -177,7 +177,7 @@ def _rectified(part, recurrent, hidden, cell=None):
 
 
 def _word_by_word(cell, values, *state):
-    """torch's LSTM has no other activation than tanh."""
+    """Run an LSTM with ReLU word by word: torch's LSTM supports only tanh."""
     kernel, recurrent, bias, _ = cell.parameters()
     outputs, state = [], [value.squeeze(0) for value in state]
     for part in F.linear(values, kernel, bias):
@@ -191,7 +191,7 @@ def _scanned(cell, values, *state):
 
     def advance(state, part):
         state = _rectified(part, recurrent.t(), *state)
-        return state, state[0].clone()  # an output must not be a state
+        return state, state[0].clone()  # scan allows no output to alias a state
 
     state, values = scan(advance, tuple(value.squeeze(0) for value in state), F.linear(values, kernel, bias))
     return values, *(value[None] for value in state)

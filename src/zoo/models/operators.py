@@ -8,14 +8,14 @@ from zoo.models.layers import SameConv2d, SameConvTranspose2d, chosen, put_back,
 
 
 class UpsampleNearest(nn.Module):
-    """Every pixel becomes a block of four."""
+    """Each pixel becomes a 2x2 block."""
 
     def forward(self, image):
         return repeat(image)
 
 
 class UpsampleTransposed(nn.Module):
-    """The same by a 2x2 kernel of ones at stride 2."""
+    """The same, by a transposed convolution with a 2x2 kernel of ones and stride 2."""
 
     def __init__(self):
         super().__init__()
@@ -26,7 +26,7 @@ class UpsampleTransposed(nn.Module):
 
 
 class OddTransposed(nn.Module):
-    """3x3 kernels of ones: 9x9 pixels to 5x5 at stride 2, and back to 9x9, where the write-up gets 10x10 and crops."""
+    """3x3 kernels of ones: 9x9 pixels to 5x5 at stride 2, and back to 9x9; the write-up gets 10x10 and crops."""
 
     image_size = 9
 
@@ -42,7 +42,7 @@ class OddTransposed(nn.Module):
 
 
 class UnpoolZero(nn.Module):
-    """Every pixel at the top left of a block of four, zeros elsewhere."""
+    """Each pixel goes to the top left of a 2x2 block of zeros."""
 
     def __init__(self):
         super().__init__()
@@ -53,14 +53,14 @@ class UnpoolZero(nn.Module):
 
 
 class UnpoolArgmax(nn.Module):
-    """Of every block of four the largest stays where it is, the first of equals; zeros elsewhere."""
+    """The maximum of each 2x2 block stays in place, the first of equal ones; the rest becomes zero."""
 
     def forward(self, image):
         return put_back(*F.max_pool2d(image, 2, return_indices=True))
 
 
 class NormalisedConvolution(nn.Module):
-    """A 3x3 convolution to eight maps and its batch normalisation, in evaluation mode, as two operators.
+    """A 3x3 convolution to eight maps and batch normalisation in evaluation mode, as two operators.
 
     Weight (map, row, column) is sin(1 + 9 map + 3 row + column); map m has running mean m / 8, variance 1 + m,
     scale cos(m), shift sin(m), epsilon 1e-3.
@@ -86,7 +86,7 @@ class NormalisedConvolution(nn.Module):
 
 
 class FoldedConvolution(NormalisedConvolution):
-    """The same, its normalisation folded into the convolution by the exporter."""
+    """The same, with the normalisation folded into the convolution by the exporter."""
 
     as_written = False
 
@@ -103,7 +103,7 @@ OPERATORS = {
 
 
 class Network(nn.Module):
-    """Nothing to train: `operator` names what `apply` does."""
+    """A network without trainable weights: `apply` computes `operator`."""
 
     def __init__(self, data, operator):
         super().__init__()

@@ -1,6 +1,6 @@
-"""A classifier on the encoder of a trained autoencoder: training chosen variables (write-up 000).
+"""A classifier on the encoder of a trained autoencoder: only chosen variables are trained (write-up 000).
 
-Which parts move, and at which rate, is said in params.yaml; the encoder's weights come from `start`.
+params.yaml says which parts are trained and at which rate; the encoder's weights come from `start`.
 """
 
 from torch import nn

@@ -8,10 +8,10 @@ from zoo.models.layers import Recurrent
 
 
 class Network(nn.Module):
-    """Next word from the words so far; the state is carried from one stretch of text to the next.
+    """Predicts the next word from the words so far; the state is carried from one batch to the next.
 
-    A batch is (words int64 [batch, time], the words that follow, fresh): where the bool tensor `fresh` [] is true, the
-    state starts at zero.
+    A batch is (words int64 [batch, time], the following words of the same shape, fresh). The state is reset to zero if
+    the bool tensor `fresh` [] is true.
     `cell` is lstm, lstm_relu (ReLU in place of both tanh), or a plain recurrent layer: tanh, relu.
     """
 
@@ -25,8 +25,8 @@ class Network(nn.Module):
         self.dropout = nn.Dropout(dropout)
         for weight in (self.embedding.weight, self.logits.weight, self.logits.bias):
             nn.init.uniform_(weight, -initial_range, initial_range)
-        # States [batch, layers, units]: one for training and one for validation, which interrupts it. They keep their
-        # addresses, which a captured step knows.
+        # States [batch, layers, units], one set for training and one for the validation that interrupts it. They are
+        # updated in place: a captured step keeps their addresses.
         self.carried = {}
 
     def losses(self, batch):
@@ -37,7 +37,7 @@ class Network(nn.Module):
         logits, *state = self.read(words, *(value.masked_fill(fresh, 0) for value in carried))
         for kept, value in zip(carried, state, strict=True):
             kept.copy_(value.detach())
-        # Summed over the stretch and averaged over the batch, as the tutorial has it: lr 1.0 is meant for this.
+        # Summed over time and averaged over the batch, as in the tutorial: its lr of 1.0 assumes this.
         loss = F.cross_entropy(logits.flatten(0, 1), following.flatten())
         yield "language_model", loss * words.shape[1]
 

@@ -28,7 +28,7 @@ class Bottleneck(nn.Module):
 
 
 class Network(nn.Module):
-    """A 3x3 stem, then for each width of `widths` a block of `bottlenecks`, the last of which halves the image."""
+    """A 3x3 stem, then `bottlenecks` bottlenecks for each of the `widths`, the last of which halves the image size."""
 
     def __init__(self, data, stem, widths, bottlenecks, expansion):
         super().__init__()
@@ -48,5 +48,5 @@ class Network(nn.Module):
         return self.head(self.encode(image))
 
     def encode(self, image):
-        """The features that the last layer sees: [batch, maps]."""
+        """Return the features before the last layer: [batch, maps]."""
         return self.body(image).mean((2, 3))

@@ -1,4 +1,4 @@
-"""Semi-supervised adversarial autoencoder: digits from 1,000 labels (write-up 004; Makhzani et al. 2015, section 5)."""
+"""Semi-supervised adversarial autoencoder with 1,000 labels (write-up 004; Makhzani et al. 2015, section 5)."""
 
 import itertools
 
@@ -18,11 +18,11 @@ def normalised_stack(sizes):
 
 
 class Network(nn.Module):
-    """The code is a class (pushed towards a one-hot draw) and a style (pushed towards a standard normal one).
+    """The code is a class (pushed towards a random one-hot vector) and a style (pushed towards a standard normal).
 
-    Two critics tell codes from draws of those priors; the encoder learns to fool them, to rebuild the image,
-    and to classify the labelled images. `noise` is the deviation added to the encoder's input while training.
-    Without `unlabelled` the encoder learns from the labelled images alone, for comparison.
+    Two critics tell codes from samples of those priors. The encoder learns to fool them, to reconstruct the image, and
+    to classify the labelled images. `noise` is the standard deviation of the noise added to training images. Without
+    `unlabelled`, the encoder learns from the labelled images only, for comparison.
     """
 
     prior_deviation = 1.0

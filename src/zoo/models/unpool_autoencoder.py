@@ -8,7 +8,7 @@ from zoo.models.layers import SameConv2d, SameConvTranspose2d, chosen, put_back,
 
 
 def put_zeros(maps, _):
-    """Each value at the top left of a 2x2 block of zeros."""
+    """Put each value at the top left of a 2x2 block of zeros."""
     return F.pad(maps[:, :, :, None, :, None], (0, 1, 0, 0, 0, 1)).flatten(4).flatten(2, 3)
 
 
@@ -20,10 +20,9 @@ LOSSES = {"mse": F.mse_loss, "bce": F.binary_cross_entropy_with_logits}
 class Network(nn.Module):
     """1 -> maps[0] -> maps[1] maps, each pooled 2x2 (28, 14, 7 pixels), and back by transposed convolutions.
 
-    `unpool` says whether a layer of the decoder unpools `after` its activation or `before` its convolution.
-    The write-up declares biases for the decoder and never adds them; `decoder_bias` adds them. Weights are
-    normal with `weight_deviation`, truncated at two deviations; biases of the encoder start at `bias`, of the
-    decoder at 0.
+    `unpool` says whether a decoder layer unpools `after` its activation or `before` its convolution. The write-up
+    declares decoder biases but never adds them; `decoder_bias` adds them. Weights are normal with standard deviation
+    `weight_deviation`, truncated at two standard deviations; encoder biases start at `bias`, decoder biases at 0.
     """
 
     def __init__(self, data, kernel, maps, unpooling, unpool, hidden, output, loss, decoder_bias, weight_deviation,
@@ -39,7 +38,7 @@ class Network(nn.Module):
         ])  # fmt: skip
         self.unpooling = chosen(UNPOOLINGS, unpooling)
         self.hidden, self.output = chosen(ACTIVATIONS, hidden), chosen(ACTIVATIONS, output)
-        # Cross-entropy is of what lies under a last sigmoid, whose gradient vanishes where it saturates.
+        # Cross-entropy is computed from logits: the gradient of a saturated sigmoid vanishes.
         self.loss, self.trained = chosen(LOSSES, loss), ACTIVATIONS["linear"] if loss == "bce" else self.output
         deviation = weight_deviation
         for layer in (*self.encoder, *self.decoder):
@@ -52,7 +51,7 @@ class Network(nn.Module):
         yield "autoencoder", self.loss(self.draw(image, self.trained), image)
 
     def pooled(self, image):
-        """(the code [batch, maps, 7, 7], where each layer's maxima were)."""
+        """Return (the code [batch, maps, 7, 7], the indices of each layer's maxima)."""
         maps, places = image, []
         for layer in self.encoder:
             maps, indices = F.max_pool2d(layer(maps).relu(), 2, return_indices=True)

@@ -10,7 +10,7 @@ SIZES = (28, 14, 7, 4)
 
 
 class Upsample(nn.Module):
-    """Twice as large, cut to `size` pixels: 4 become 8, and 7 of them stay, as when nearest neighbours fill 7."""
+    """Double the image size and crop it to `size`: 4 pixels become 8, then 7, as in nearest-neighbour resizing to 7."""
 
     def __init__(self, size):
         super().__init__()
@@ -23,7 +23,7 @@ class Upsample(nn.Module):
 class Network(nn.Module):
     """3x3 convolutions of maps[0], maps[1], maps[2] maps, pooled at 28 -> 14 -> 7 -> 4 pixels, and back.
 
-    `corruption` is the deviation of the noise added to the image while training, whose target stays clean.
+    `corruption` is the standard deviation of the noise added to training images; the target stays clean.
     """
 
     def __init__(self, data, maps, corruption):
@@ -31,7 +31,7 @@ class Network(nn.Module):
         self.corruption = corruption
         encoder, decoder, before = [], [], 1
         for size, count in zip(SIZES, maps, strict=False):
-            # Rounded up, as TensorFlow's SAME pooling: 7 pixels become 4.
+            # Rounds up like TensorFlow's SAME pooling: 7 pixels become 4.
             encoder += [SameConv2d(before, count, 3, 1, size), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)]
             before = count
         for size, count in zip(SIZES[-2::-1], maps[::-1], strict=True):

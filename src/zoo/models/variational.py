@@ -1,4 +1,4 @@
-"""Variational autoencoder, with or without the label as a condition (write-ups 000, 002; Kingma & Welling 2013)."""
+"""Variational autoencoder, optionally conditioned on the label (write-ups 000, 002; Kingma & Welling 2013)."""
 
 import torch
 from torch import nn
@@ -13,7 +13,7 @@ LIKELIHOODS = {
 
 
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh}
-# From the last layer of the encoder to log sigma^2: write-up 000 has the first, 002 the second.
+# From the encoder's last layer to log sigma^2: write-up 000 uses the first, 002 the second.
 SPREADS = {
     "softplus": lambda values: 2 * (1e-6 + F.softplus(values)).log(),
     "log_variance": lambda values: values,
@@ -21,9 +21,9 @@ SPREADS = {
 
 
 def normal_by_first_dimension(network):
-    """Normal with deviation sqrt(2 / n), n the first dimension of a tensor as write-up 002 lays it out.
+    """Initialise with standard deviation sqrt(2 / n), where n is the first dimension of a tensor in write-up 002.
 
-    That is the number of inputs for a weight, of outputs for a bias.
+    That is the number of inputs for a weight, and of outputs for a bias.
     """
     for layer in network.modules():
         if isinstance(layer, nn.Linear):
@@ -32,7 +32,7 @@ def normal_by_first_dimension(network):
 
 
 def standard_normal(network):
-    """What write-up 002 tried first, and left because the loss was not a number."""
+    """Initialise as write-up 002 tried first, and abandoned because the loss became NaN."""
     for weight in network.parameters():
         nn.init.normal_(weight)
 
@@ -43,7 +43,7 @@ INITIAL_WEIGHTS = {"glorot": glorot, "first_dimension": normal_by_first_dimensio
 class Network(nn.Module):
     """q(z|x) = N(mean, sigma^2), prior N(0, I); the reconstruction is summed over pixels: nats per image.
 
-    `conditional` joins the one-hot label to the input of encoder and decoder.
+    `conditional` appends the one-hot label to the inputs of encoder and decoder.
     """
 
     prior_deviation = 1.0

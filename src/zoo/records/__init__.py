@@ -1,8 +1,9 @@
-"""What stages write beside their heavy outputs, one module a record: the typed model of a file, and where it lies.
+"""Records: the small files that stages write. Each module defines the typed model of one kind, and its path.
 
-Whatever was computed with a graph names it: `graph_sha256` identifies the file, `structure_sha256` the work that it
-does (`zoo.graphs.identity`). Report, compare and every other reader use these models alone, and no other module spells
-a key of a file. Records of quality follow from code, parameters and data: they hold no time, date or load.
+A record of anything computed with a graph names the graph: `graph_sha256` identifies the file, `structure_sha256` the
+work that it does (`zoo.graphs.identity`). Report, compare and all other readers go through these models; no other
+module spells out a key of a file. Quality records depend on code, parameters and data only: they hold no time, date or
+load.
 """
 
 import importlib.metadata
@@ -15,11 +16,11 @@ from zoo.errors import InputError
 
 
 class Record(BaseModel, extra="forbid", frozen=True):
-    """Knows its keys. A number that is not finite becomes null in the file."""
+    """Rejects unknown keys. Non-finite numbers become null in the file."""
 
 
 class OfExperiment(Record):
-    """Follows from code, parameters and data of an experiment, and from the `versions` of the packages that compute."""
+    """Determined by the code, parameters and data of an experiment and by the `versions` of the packages used."""
 
     experiment: str
     profile: str
@@ -27,14 +28,14 @@ class OfExperiment(Record):
 
 
 class Identity(Record):
-    """Of a graph: the sha256 of its file's bytes, and that of its structure."""
+    """The sha256 of a graph's file and of its structure."""
 
     graph_sha256: str
     structure_sha256: str
 
 
 def read(model, at, text=None):
-    """The record that the file `at` holds, or `text`, its content elsewhere. Raises InputError, see `files_of`."""
+    """Return the record in the file `at`, or in `text` if given. Raises InputError as `files_of` says."""
     with files.reading(at):
         content = at.read_bytes() if text is None else text
     try:
@@ -47,17 +48,17 @@ def read(model, at, text=None):
 
 
 def write(at, record):
-    """Write a record to the file `at`, whole or not at all."""
+    """Write a record to the file `at` atomically."""
     files.write_json(at, record.model_dump(exclude_unset=True))
 
 
 def files_of(model, kind, key="experiment", characters=None):
-    """The functions (folder, path, read, write) of one kind of record: reports/<profile>/<kind>/<name>.json.
+    """Return the functions (folder, path, read, write) for one kind of record: reports/<profile>/<kind>/<name>.json.
 
-    The name is the model's field `key`, so many of its `characters` (None: all). folder(profile); path(profile, name);
-    read(profile, name, text=None), with the content of that file at another commit as `text`, which raises InputError
-    where the file is missing, damaged, or of another version of this project; write(record, profile), whole or not at
-    all, where the profile may be left out if the record has it.
+    <name> is the record's field `key`, cut to `characters` (None: uncut). folder(profile) and path(profile, name) give
+    paths. read(profile, name, text=None) parses the file, or `text`, its content at another commit. It raises
+    InputError if the file is missing, damaged, or of another version of this project. write(record, profile) is
+    atomic; the profile defaults to the record's own.
     """
 
     def folder(profile):
@@ -76,5 +77,5 @@ def files_of(model, kind, key="experiment", characters=None):
 
 
 def versions(*distributions):
-    """{distribution: installed version} of the packages that decide a record's numbers."""
+    """Return {distribution: installed version} of the packages that affect the values of a record."""
     return {name: importlib.metadata.version(name).partition("+")[0] for name in distributions}

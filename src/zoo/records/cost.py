@@ -1,13 +1,13 @@
-"""reports/<profile>/cost/<experiment>.json: what making the weights took. Never compared byte for byte."""
+"""reports/<profile>/cost/<experiment>.json: time and memory of training. Never compared byte for byte."""
 
 from zoo import records
 from zoo.records import Record
 
 
 class Training(Record):
-    """One seed: seconds of the clock and of the processor, the memory of the process at its largest, and where.
+    """One seed: wall-clock and CPU seconds, peak memory of the process, and the processor.
 
-    A training that went on from a kept state counts what it took since then, and says so.
+    A resumed run counts only the time after `resumed_at_step`.
     """
 
     seconds: float
@@ -18,7 +18,7 @@ class Training(Record):
 
 
 class Cost(Record):
-    """Every seed of an experiment that was trained, by seed."""
+    """`training` is {seed: Training} for every seed that was trained."""
 
     experiment: str
     profile: str

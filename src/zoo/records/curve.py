@@ -1,4 +1,4 @@
-"""reports/<profile>/curves/<experiment>.csv: losses and gradient norms of a training, by step."""
+"""reports/<profile>/curves/<experiment>.csv: training curves: losses and gradient norms by step."""
 
 import hashlib
 import io
@@ -13,14 +13,14 @@ path = files.at("reports/{profile}/curves/{name}.csv")
 
 
 def write(file, rows):
-    """Write rows of COLUMNS to a file: six significant digits, nan for what is not finite or not known."""
+    """Write rows of COLUMNS as CSV: six significant digits, nan for non-finite or unknown values."""
     pandas.DataFrame(rows, columns=COLUMNS).to_csv(file, index=False, float_format="%.6g", na_rep="nan")
 
 
 def read(profile, name):
-    """The curve of an experiment as a pandas.DataFrame.
+    """Return the curve of an experiment as a pandas.DataFrame.
 
-    Raises InputError where it is missing or damaged, or not the one that the record of the run names.
+    Raises InputError if it is missing or damaged, or if its sha256 is not that in the record of the run.
     """
     file, named = path(profile, name), run.read(profile, name).curve_sha256
     with files.reading(file, ValueError):
@@ -29,5 +29,5 @@ def read(profile, name):
         if not set(COLUMNS) <= set(frame.columns):
             raise ValueError(f"columns {','.join(map(str, frame.columns))}")
         if not content.endswith(b"\n") or named not in (None, hashlib.sha256(content).hexdigest()):
-            raise ValueError(f"not as {run.path(profile, name)} names it")
+            raise ValueError(f"its sha256 is not that in {run.path(profile, name)}")
     return frame

@@ -1,6 +1,6 @@
-"""reports/gpu/<visit>.json: what one visit to a machine with a GPU measured, outside of the pipeline.
+"""reports/gpu/<visit>.json: measurements of one visit to a machine with a GPU, outside the pipeline.
 
-Every list is empty, and every field None, where that part was not reached; `parts` says why.
+The lists and fields of a part that was not reached are empty or None; `parts` says why.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ FOLDER = Path("reports", "gpu")
 
 
 class Part(Record):
-    """How a part ended (`done`, or why not), what it took, and what its limit cut off."""
+    """How a part ended (`done`, or the reason), how long it took, and what its time limit cut off."""
 
     outcome: str
     seconds: float = 0.0
@@ -24,7 +24,7 @@ class Part(Record):
 
 
 class Tests(Record):
-    """One run of pytest: counts by outcome, and the last lines of each test that failed."""
+    """One run of pytest: counts by outcome, and the last lines of each failed test."""
 
     counts: dict[str, int] = Field(default_factory=dict)
     failures: dict[str, str] = Field(default_factory=dict)
@@ -32,10 +32,10 @@ class Tests(Record):
 
 
 class Step(Record):
-    """A training step of an experiment: one by one (`eager`) and replayed as a CUDA graph (`graph`), milliseconds.
+    """Milliseconds per training step of an experiment: run eagerly (`eager`) or replayed as a CUDA graph (`graph`).
 
-    `bare` is the replay without a new batch; `five`, five seeds in one graph. `operators` are torch's own calls,
-    `kernels` what the GPU ran for them, `fills` those of them that fill memory.
+    `bare` replays without copying a new batch; `five` has five seeds in one graph. `operators` counts calls of torch
+    operators, `kernels` the GPU kernels that they launch, `fills` the kernels that only fill memory.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Step(Record):
 
 
 class Repeat(Record):
-    """Whether weights are equal to the byte: of two trainings, of an interrupted one, of eager and captured steps."""
+    """Whether weights stay byte-identical when a training run is repeated, resumed, or captured as a CUDA graph."""
 
     name: str
     steps: int | None = None
@@ -65,7 +65,7 @@ class Repeat(Record):
 
 
 class Trained(Record):
-    """A training of `steps` of the `budget`, the seconds that it took, and the experiment's headline metric."""
+    """A training run of `steps` out of `budget` steps: its duration and the experiment's headline metric."""
 
     name: str
     steps: int | None = None
@@ -78,7 +78,7 @@ class Trained(Record):
 
 
 class Outputs(Record):
-    """A graph's outputs beside those of the CPU, or why there are none."""
+    """A graph's outputs compared with those of the CPU, or the error."""
 
     largest_difference: float | None = None
     scale: float | None = None
@@ -86,7 +86,7 @@ class Outputs(Record):
 
 
 class Graph(Record):
-    """A graph, `of` an experiment and verb, at one batch in the three modes."""
+    """A graph, `of` an experiment and verb, at one batch size in each of the three modes."""
 
     of: str
     batch: int
@@ -96,7 +96,7 @@ class Graph(Record):
 
 
 class Timed(Record):
-    """A latency: the fields of `zoo.records.latency.Times` that a page shows, or why there are none."""
+    """A latency: the fields of `zoo.records.latency.Times` that the page shows, or why it was not measured."""
 
     experiment: str
     verb: str
@@ -112,7 +112,7 @@ class Timed(Record):
 
 
 class Visit(Record):
-    """`steps` has a table a setting of torch; `settings` are those of the latencies."""
+    """All parts of a visit. `steps` has one table per setting of torch; `settings` are those of the latencies."""
 
     date: str | None = None
     commit: str | None = None
@@ -133,7 +133,7 @@ class Visit(Record):
 
     @property
     def captured(self):
-        """{setting: [(experiment, how many times faster its captured step was)]}."""
+        """{setting: [(experiment, speed-up of its step by capture)]}."""
         return {
             setting: [(row.name, row.eager_ms / row.graph_ms) for row in rows if row.eager_ms and row.graph_ms]
             for setting, rows in self.steps.items()
@@ -141,17 +141,17 @@ class Visit(Record):
 
     @property
     def refused(self):
-        """The rows of `graphs` that did not run in all three modes."""
+        """The rows of `graphs` that failed in at least one mode."""
         return [row for row in self.graphs if any(one.error for one in (row.host, row.bound, row.graph))]
 
     @property
     def whole(self):
-        """(how many graphs ran in all three modes at every batch, how many were tried)."""
+        """(number of graphs that ran in all three modes at every batch size, number of graphs tried)."""
         tried = {row.of for row in self.graphs}
         return len(tried - {row.of for row in self.refused}), len(tried)
 
 
 def visits():
-    """[(name, `Visit`)] of all that reports/gpu has, the latest first. Raises InputError where one is damaged."""
+    """Return [(name, Visit)] of all visits in reports/gpu, latest first. Raises InputError if one is damaged."""
     found = [(path.stem, records.read(Visit, path)) for path in sorted(FOLDER.glob("*.json"))]
     return sorted(found, key=lambda visit: visit[1].date or "", reverse=True)

@@ -1,4 +1,4 @@
-"""reports/<profile>/judged/<experiment>.json: what our classifier made of a generator's samples."""
+"""reports/<profile>/judged/<experiment>.json: how our classifier judged a generator's samples."""
 
 from zoo import records
 from zoo.records import Identity, OfExperiment, Record
@@ -6,7 +6,7 @@ from zoo.records.metrics import Summary
 
 
 class Judge(Record):
-    """The classifier: an experiment, its seed, and the graphs {verb: Identity} that judged."""
+    """The classifier: its experiment, its seed, and its graphs {verb: Identity}."""
 
     experiment: str
     seed: int
@@ -14,7 +14,7 @@ class Judge(Record):
 
 
 class Judged(OfExperiment):
-    """`graphs` is {seed: {verb: Identity}} of the generator, `samples` how many were judged a seed."""
+    """`graphs` is the generator's {seed: {verb: Identity}}, `samples` the number of judged samples per seed."""
 
     judge: Judge
     samples: int

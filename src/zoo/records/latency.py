@@ -1,7 +1,7 @@
-"""reports/<profile>/latency/<structure>.json: how long a call of a graph of that structure takes.
+"""reports/<profile>/latency/<structure>.json: latency of graphs of one structure.
 
-Equal structures do equal work: one row serves every experiment whose graph has that structure. It names the graph that
-it was timed on, which may have other weights than the one beside which it stands.
+Graphs of equal structure do equal work, so one row serves every experiment whose graph has that structure. The row
+names the graph that was timed; its weights may differ from those of the experiment that the row is shown for.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ CHARACTERS = 16  # of a structure's sha256, in a file name
 
 
 class TimedGraph(Identity):
-    """The graph that was timed, and the experiment and seed whose it is."""
+    """The graph that was timed, with its experiment and seed."""
 
     experiment: str
     seed: int
@@ -24,7 +24,7 @@ class TimedGraph(Identity):
 
 
 class Configuration(Record):
-    """`mode`: host (arrays in and out), bound (they stay on the device), graph (bound, replayed as a CUDA graph)."""
+    """`mode`: host (arrays in and out), bound (arrays stay on the device), graph (bound, replayed as a CUDA graph)."""
 
     mode: str
     threads: int
@@ -32,10 +32,10 @@ class Configuration(Record):
 
 
 class Times(Record):
-    """Percentiles of a call in microseconds, each with its 95 % interval; None where there are too few calls.
+    """Percentiles of the time per call in microseconds, each with its 95 % interval; None if there are too few calls.
 
-    `block_*` are of the blocks: calls, median, and the slower median of the reference graph before and after. `noise`
-    is the relative standard deviation of the block medians, `drift` the range of the reference's over their median.
+    `block_*` are per block: calls, median, and the slower of the reference graph's medians before and after. `noise` is
+    the relative standard deviation of the block medians, `drift` the range of the reference medians over their median.
     """
 
     p50_us: float | None
@@ -64,7 +64,7 @@ class Times(Record):
 
 
 class Row(Configuration):
-    """One configuration at one batch: its times, or why it was not measured."""
+    """One configuration at one batch size: its times, or why it was not measured."""
 
     batch: int
     graph_sha256: str
@@ -75,7 +75,7 @@ class Row(Configuration):
 
 
 class Cold(Record):
-    """Load, first and second call and memory in a process that ran nothing before, or why there are none."""
+    """Load time, first and second call, and memory in a fresh process, or why they were not measured."""
 
     batch: int
     load_ms: float | None = None
@@ -87,7 +87,7 @@ class Cold(Record):
 
 
 class Advice(Record):
-    """The best configuration beside the runtime's default, their ratio, and whether that is beyond doubt."""
+    """The best configuration and the runtime's default, their ratio, and whether the difference is significant."""
 
     batch: int
     default: Configuration
@@ -97,9 +97,9 @@ class Advice(Record):
 
 
 class Agreement(Configuration):
-    """Outputs of the provider beside those of the CPU: largest absolute difference and value, or why none.
+    """Outputs of the provider compared with those of the CPU: largest absolute difference and value, or why none.
 
-    They are those of a later call than the first, on other inputs: a CUDA graph was replayed.
+    The outputs are of a call after the first, on other inputs, so that a CUDA graph is replayed.
     """
 
     batch: int
@@ -109,7 +109,7 @@ class Agreement(Configuration):
 
 
 class Source(Record):
-    """What one provider measured: of which graph, where, with which settings, at which commit."""
+    """Measurements of one provider, with the graph, machine, settings and commit."""
 
     graph: TimedGraph
     machine: dict[str, Any]
@@ -123,7 +123,7 @@ class Source(Record):
 
 
 class Latency(Record):
-    """All providers that measured a structure, by name, and why others did not."""
+    """Measurements of one structure by provider, and why other providers have none."""
 
     structure_sha256: str
     verb: str

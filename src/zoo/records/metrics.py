@@ -1,12 +1,12 @@
-"""reports/<profile>/metrics/<experiment>.json: what the exported graphs scored on the test set."""
+"""reports/<profile>/metrics/<experiment>.json: scores of the exported graphs on the test set."""
 
 from zoo import records
 from zoo.records import Identity, OfExperiment, Record
 
 
 class Summary(Record):
-    """A value a seed, None where it is not finite; the mean (None where a seed has none) and, from three seeds, its
-    95 % interval.
+    """One value per seed, None if not finite; their mean, None if any value is; and, from three seeds, its 95 %
+    interval.
     """
 
     mean: float | None
@@ -16,10 +16,10 @@ class Summary(Record):
 
 
 class Metrics(OfExperiment):
-    """`verbs` is {verb: {metric: Summary, or {class: Summary}}}, `graphs` {seed: {verb: Identity}} of what was scored.
+    """`verbs` is {verb: {metric: Summary or {class: Summary}}}, `graphs` {seed: {verb: Identity}} of the scored graphs.
 
-    `confusion` are counts of the first seed, actual class by predicted class, of a tenth of the test images and of all
-    of them: {"tenth", "all"}; None where nothing is classified.
+    `confusion` counts images by actual and predicted class, for the first seed, on a tenth of the test images and on
+    all of them: {"tenth", "all"}; None if the experiment does not classify.
     """
 
     data_sha256: str

@@ -1,4 +1,4 @@
-"""reports/<profile>/parity/<experiment>.json: the graphs that were exported, and how near each is to its network."""
+"""reports/<profile>/parity/<experiment>.json: the exported graphs, and how closely each matches its network."""
 
 from zoo import records
 from zoo.records import Identity, OfExperiment, Record
@@ -7,9 +7,9 @@ IDENTITY = set(Identity.model_fields)
 
 
 class Graph(Identity):
-    """What a graph is, its weights aside: bytes of the file, operators by name, elements of initialisers by type.
+    """A graph without its weights: bytes of the file, operators by name, elements of initialisers by type.
 
-    `inputs` and `outputs` are texts such as `image float[batch, 1, 28, 28]`.
+    `inputs` and `outputs` are strings such as `image float[batch, 1, 28, 28]`.
     """
 
     bytes: int
@@ -21,10 +21,10 @@ class Graph(Identity):
 
 
 class Check(Record):
-    """ONNX Runtime beside torch over `calls` batches: the largest absolute difference, and the bound that it kept.
+    """ONNX Runtime compared with torch over `calls` batches: the largest absolute difference, and its `bound`.
 
-    `finite` is False where an output was not finite, which a diverged run's may be. `undecided` is the largest share of
-    outputs that a near-tie between floats decided, and that were left out.
+    `finite` is False if an output was not finite, which is allowed for a diverged run. `undecided` is the largest share
+    of outputs that were left out because a near-tie between floats decides them.
     """
 
     largest_difference: float | None
@@ -35,7 +35,7 @@ class Check(Record):
 
 
 class Export(Record):
-    """A graph and its check."""
+    """A graph and its parity check."""
 
     graph: Graph
     check: Check
@@ -48,15 +48,15 @@ class Exports(OfExperiment):
 
     @property
     def seeds(self):
-        """All seeds, in order; the first stands for an experiment where one graph does."""
+        """All seeds in ascending order; the first represents the experiment where one graph is enough."""
         return sorted({seed for of_verb in self.graphs.values() for seed in of_verb}, key=int)
 
     def first(self, verb):
-        """The `Graph` of the first seed that has a verb, or None."""
+        """Return the `Graph` of the first seed that has `verb`, or None."""
         return next((self.graphs[verb][seed].graph for seed in self.seeds if seed in self.graphs.get(verb, {})), None)
 
     def identities(self, seed):
-        """{verb: Identity} of the graphs of one seed."""
+        """Return {verb: Identity} of the graphs of one seed."""
         graphs = {verb: of_verb[seed].graph for verb, of_verb in self.graphs.items() if seed in of_verb}
         return {verb: Identity(**graph.model_dump(include=IDENTITY)) for verb, graph in graphs.items()}
 

@@ -1,4 +1,4 @@
-"""reports/<profile>/peers/<structure>.json: ONNX Runtime beside other runtimes, in the same blocks of one run."""
+"""reports/<profile>/peers/<structure>.json: ONNX Runtime and other runtimes, timed in the same blocks of one run."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ from zoo.records.latency import CHARACTERS, TimedGraph, Times
 
 
 class Row(Record):
-    """One runtime in one mode: its times and the agreement of its outputs with ONNX Runtime's on the CPU, or why none.
+    """One runtime in one mode: its times, and its outputs compared with ONNX Runtime's on the CPU, or why none.
 
-    `build_ms`: to load and to compile, with the first call. `optimisation` is ONNX Runtime's alone, `tf32` CUDA's.
+    `build_ms` covers loading, compiling and the first call. `optimisation` is for ONNX Runtime only, `tf32` for CUDA.
     """
 
     device: str
@@ -29,9 +29,9 @@ class Row(Record):
 
 
 class Peers(Record):
-    """All runtimes beside a structure; `openvino` is its version, None where it is not installed.
+    """All runtimes on one structure. `openvino` is its version, None if it is not installed.
 
-    `advice` is what the latencies advised: [{"device", "batch", "best"}].
+    `advice` comes from the latency records: [{"device", "batch", "best"}].
     """
 
     structure_sha256: str

@@ -1,4 +1,4 @@
-"""reports/<profile>/runs/<experiment>.json: what was trained, with which recipe, where."""
+"""reports/<profile>/runs/<experiment>.json: what was trained, with which recipe and on which hardware."""
 
 from typing import Any, Literal
 
@@ -7,7 +7,7 @@ from zoo.records import OfExperiment, Record
 
 
 class Run(Record):
-    """One seed. `device` is cpu or cuda, `processor` the model of the CPU or GPU that computed; `tf32` is CUDA's."""
+    """One seed. `device` is cpu or cuda, `processor` the model of that CPU or GPU; `tf32` applies to CUDA only."""
 
     checkpoint_sha256: str
     diverged_at_step: int | None
@@ -19,9 +19,9 @@ class Run(Record):
 
 
 class Runs(OfExperiment):
-    """Every seed of an experiment. `recipe` is `params.experiments.Experiment.recipe`, `data` the data set's facts.
+    """All seeds of an experiment. `recipe` is `params.experiments.Experiment.recipe`, `data` the data set's facts.
 
-    `curve_sha256` is of the bytes of the curve's file; None in a record from before it was kept.
+    `curve_sha256` is that of the curve's file; None in records older than this field.
     """
 
     recipe: dict[str, Any]

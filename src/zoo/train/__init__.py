@@ -1,1 +1,1 @@
-"""From an entry of params.yaml and data to trained weights: one loop for every experiment."""
+"""Training: from an entry of params.yaml and its data to weights, with one loop for all experiments."""

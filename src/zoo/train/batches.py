@@ -1,4 +1,4 @@
-"""Batches that never leave the device: the data lie there as one tensor, and a draw says which part a step reads."""
+"""Batches on the device: the data set is one tensor there, and each draw selects the part that a step reads."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -10,10 +10,10 @@ from zoo.errors import InputError
 
 
 class Stream(NamedTuple):
-    """What a training reads. A draw is a tuple of integer tensors of fixed shape on the device.
+    """The batches of a run. A draw is a tuple of integer tensors of fixed shape on the device.
 
-    `draws` are endless; `batch_of(draw)` is computed on the device alone, so that it can be part of a captured step.
-    `validation` holds whole batches.
+    `draws` is an endless iterator. `batch_of(draw)` runs on the device only, so that it can be captured with a step.
+    `validation` is a list of batches.
     """
 
     draws: Iterator[tuple]
@@ -30,9 +30,9 @@ def images(arrays, split, device):
 
 
 def shuffled(count, batch, device, generator):
-    """Yield int64 [batch] of the numbers below `count` for ever, each epoch in a new order.
+    """Yield batches of indices below `count`, int64 [batch], endlessly; each epoch has a new order.
 
-    A short last batch is left out. `generator` draws on the CPU: a seed means the same order on every device.
+    An incomplete last batch is dropped. `generator` is on the CPU, so a seed gives the same order on every device.
     """
     if batch > count:
         raise InputError(f"params.yaml: fit.batch = {batch} is more than the {count} training images: make it smaller")
@@ -43,22 +43,24 @@ def shuffled(count, batch, device, generator):
 
 
 def labelled_subset(labels, count, generator):
-    """`count` places in `labels` [n], the same number of every class: what a semi-supervised run may look at."""
+    """Draw `count` indices into `labels` [n], equally many per class: the labelled images of a semi-supervised run."""
     classes = int(labels.max()) + 1
     each = count // classes
     order = torch.randperm(len(labels), generator=generator).to(labels.device)
     chosen = [order[labels[order] == digit][:each] for digit in range(classes)]
     if count % classes or any(len(index) < each for index in chosen):
-        raise InputError(f"params.yaml: size.labelled = {count} is not {classes} equal shares of the training images")
+        raise InputError(
+            f"params.yaml: size.labelled = {count} cannot be drawn evenly from {classes} classes: use a lower multiple"
+        )
     return torch.cat(chosen)
 
 
 def stretches(words, batch, time):
-    """One epoch of text as (`batch_of`, places): `batch_of((place,))` is (words, following words, fresh).
+    """Cut a text into stretches; return (`batch_of`, places). `batch_of((place,))` is (words, next words, fresh).
 
-    The text [n] is cut into `batch` rows read side by side; words are [batch, time], row k continues in the next
-    stretch, and `fresh`, a bool tensor [], says that the state starts anew. This is the reading order of Zaremba et al.
-    2014 and of the TensorFlow tutorial.
+    The text [n] is cut into `batch` rows, and the rows into stretches of `time` words for truncated backpropagation
+    through time. Words are [batch, time]; row k continues in the next stretch. `fresh`, a bool tensor [], is true where
+    the state is reset. Zaremba et al. 2014 and the TensorFlow tutorial read in this order.
     """
     rows = words[: len(words) // batch * batch].view(batch, -1)
     window = torch.arange(time, device=words.device)
@@ -72,16 +74,16 @@ def stretches(words, batch, time):
 
 
 def stretches_per_epoch(words, batch, time):
-    """How many stretches `words` words make. Raises InputError where there is none."""
+    """The number of stretches in a text of `words` words. Raises InputError if there are none."""
     count = (words // batch - 1) // time
     if count < 1:
-        asked = f"fit.batch = {batch} rows of fit.time = {time} words are more than a split of the text"
-        raise InputError(f"params.yaml: {asked} or curve.validation_items has ({words} words): make one smaller")
+        asked = f"fit.batch = {batch} rows of fit.time = {time} words need more than the {words} words"
+        raise InputError(f"params.yaml: {asked} of the split: reduce either, or raise curve.validation_items")
     return count
 
 
 def of_images(arrays, fit, labelled, validation_items, device, generator):
-    """The `Stream` of images; `fit` is that part of params.yaml. With `labelled`, a labelled batch is beside each."""
+    """The `Stream` of images (`fit` as in params.yaml). If `labelled`, each batch includes labelled images too."""
     data = images(arrays, "train", device)
     held_out = [values[:validation_items] for values in images(arrays, "validation", device)]
     if labelled is None:
@@ -99,7 +101,7 @@ def of_images(arrays, fit, labelled, validation_items, device, generator):
 
 
 def of_text(arrays, fit, labelled, validation_items, device, generator):
-    """The `Stream` of text, which is read in order: nothing is drawn by chance."""
+    """The `Stream` of text, which is read in order: `labelled` and `generator` are not used."""
     words, held_out = (torch.from_numpy(arrays[split]).to(device).long() for split in ("train", "validation"))
     batch_of, places = stretches(words, fit.batch, fit.time)
     validate, held_out_places = stretches(held_out[:validation_items], fit.batch, fit.time)

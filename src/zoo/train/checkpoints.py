@@ -1,4 +1,4 @@
-"""Trained weights as safetensors, with the facts of the run that made them; and the state of a run under way."""
+"""Checkpoints: trained weights with the metadata of their run (safetensors), and the state of an unfinished run."""
 
 import contextlib
 import json
@@ -10,50 +10,50 @@ from safetensors.torch import load_file, save_file
 from zoo.data import archive
 from zoo.errors import InputError
 
-# Of what `zoo.train.runs.train` says of a run, all that is read from a checkpoint again.
+# The keys of a run's metadata (`zoo.train.runs.Outcome`) that other stages read from its checkpoint.
 KEYS = {"experiment", "profile", "seed", "recipe", "data", "params_sha256", "diverged_at_step"}
 
 
 def save(path, network, run):
-    """Write the state of `network` and the dictionary `run`; equal inputs give equal bytes."""
+    """Write the state_dict of `network` and the dictionary `run` to `path`; equal inputs give equal bytes."""
     state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     save_file(state, path, metadata={"run": json.dumps(run, sort_keys=True)})
 
 
 def run_of(path):
-    """The dictionary that was saved beside the weights. Raises InputError where it does not have KEYS."""
+    """The dictionary `run` that was saved with the weights. Raises InputError if any of KEYS is missing."""
     with _readable(path), safe_open(path, "pt") as file:
         run = json.loads(file.metadata()["run"])
         if missing := sorted(KEYS - set(run)) or sorted({"file", "net"} - set(run["recipe"])):
-            raise ValueError(f"its run does not say {', '.join(missing)}")
+            raise ValueError(f"its run metadata lacks {', '.join(missing)}")
         return run
 
 
 def seeds(folder):
-    """The seeds of all checkpoints in a folder, in order."""
+    """The seeds of all checkpoints in a folder, in ascending order."""
     return sorted(int(path.stem) for path in folder.glob("*.safetensors"))
 
 
 def load(path, network):
-    """Fill `network` with the weights at `path`; all names and shapes must agree."""
+    """Load the weights at `path` into `network`; all names and shapes must match."""
     with _readable(path):
         network.load_state_dict(load_file(path))
 
 
 def begin_from(path, network):
-    """Fill the parts of `network` that the checkpoint has too (equal name and shape), and say how many tensors."""
+    """Load the tensors that match `network` in name and shape; return their number. Raises InputError if none match."""
     with _readable(path):
         stored = load_file(path)
     own = network.state_dict()
     shared = {name: value for name, value in stored.items() if name in own and own[name].shape == value.shape}
     if not shared:
-        raise InputError(f"{path} shares no weights with {network.__module__}: name another start: in params.yaml")
+        raise InputError(f"{path} shares no weights with {network.__module__}: change start: in params.yaml")
     network.load_state_dict(shared, strict=False)
     return len(shared)
 
 
 def save_state(path, state):
-    """Write nested dictionaries and lists of tensors and plain values to `path`, whole or not at all."""
+    """Write nested dictionaries and lists of tensors and plain values to `path` atomically."""
     arrays = {}
 
     def put(tensor):
@@ -64,9 +64,9 @@ def save_state(path, state):
 
 
 def load_state(path, device):
-    """What `save_state` wrote, its tensors on `device`, tuples as lists and keys as text.
+    """Read what `save_state` wrote: tensors on `device`, tuples as lists, keys as strings.
 
-    Raises InputError where it is missing or damaged: the archive has a checksum of every array.
+    Raises InputError if the file is missing or damaged: the archive has a checksum of each array.
     """
     arrays, state = archive.read(path)
 
@@ -78,7 +78,7 @@ def load_state(path, device):
 
 @contextlib.contextmanager
 def _readable(path):
-    """Turn what safetensors and torch raise for a damaged or foreign checkpoint into one line."""
+    """Turn the errors of safetensors and torch about a damaged or foreign checkpoint into an InputError."""
     if not path.exists():
         raise InputError(f"{path} is missing: run `dvc repro`, which trains it")
     try:

@@ -1,4 +1,4 @@
-"""The one training loop: autoencoder, adversary and language model alike are players that take turns."""
+"""The training loop of all experiments: one or more players, each with a loss and an optimiser, take turns."""
 
 import contextlib
 import functools
@@ -10,31 +10,31 @@ import torch
 from zoo.errors import InputError
 
 PLAYERS = "params.yaml: players"
-EAGER_STEPS = 3  # before a capture: libraries, optimisers and carried states allocate when they are first used
+EAGER_STEPS = 3  # before the capture: libraries, optimisers and carried states allocate memory on first use
 
 
 def fit(network, draws, players, steps, *, batch_of=lambda draw: draw, rate=lambda step: 1.0, clip=None, log_every=1,
         validate_every=None, validation=(), on_log=lambda step, losses: None, on_validate=lambda step: None, state=None,
         on_checkpoint=lambda snapshot: None, capture=True):  # fmt: skip
-    """Train `network` for `steps` steps; return (curve rows, None), or where it diverged (step, "loss" or "weights").
+    """Train `network` for `steps` steps; return (curve rows, None), or (curve rows, (step, cause)) if it diverged.
 
-    `draws` is an endless iterator, `batch_of(draw)` a batch, `validation` a list of batches. For each (player, loss)
-    that `network.losses(batch)` yields, the gradients of that player's weights alone are computed, clipped to the
-    global norm `clip`, and stepped; then the generator goes on. `players` is that map of params.yaml; `rate(step)`
-    scales all learning rates.
+    `draws` is an endless iterator, `batch_of(draw)` a batch, `validation` a list of batches, `players` that section of
+    params.yaml. For each (player, loss) that `network.losses(batch)` yields, the loop computes the gradients of that
+    player's weights only, clips them to the global norm `clip`, updates the weights and resumes the generator.
+    `rate(step)` scales all learning rates.
 
-    Rows are (step, split, player, loss, gradient norm): training rows hold one batch before the update of that step,
-    with the norm before clipping; validation rows the mean over `validation` in evaluation mode, and no norm.
-    Nothing waits for the device within a step: losses are read every `log_every` steps, and before the first of
-    those at 1, 2, 4, 8, ... When a loss or a weight is not finite, training ends there and the network goes back
-    to the state at the last reading where everything was finite. `on_validate(step)` is called beside every validation.
+    Rows are (step, split, player, loss, gradient norm). A training row is one batch before its update, with the norm
+    before clipping; a validation row is the mean over `validation` in evaluation mode, without a norm. A step never
+    waits for the device: losses are read every `log_every` steps, and before the first of those at 1, 2, 4, 8, ...
+    If a loss or a weight is not finite, training stops (cause "loss" or "weights") and the network is restored to the
+    last reading at which everything was finite. `on_validate(step)` is called after each validation.
 
-    On CUDA a step is captured after `EAGER_STEPS` and replayed from there, unless `capture` is false. Where it cannot
-    be captured, steps stay eager and a line says why.
+    On CUDA, a step is captured as a CUDA graph after `EAGER_STEPS` steps and then replayed, unless `capture` is false.
+    If it cannot be captured, the steps stay eager and a line on stderr says why.
 
-    At every reading `on_checkpoint` gets a function whose result, passed as `state` to a call with equal arguments and
-    `draws` from their start, continues from there and ends with the same weights as a run without interruption.
-    What a network carries from step to step beside its weights it holds in the dictionary `carried`.
+    At each reading, `on_checkpoint` receives a function that returns the state of training. Passed as `state` to a call
+    with the same arguments and `draws` from their start, it resumes training with the same final weights as an
+    uninterrupted run. A network keeps what it carries from step to step, besides weights, in its dictionary `carried`.
     """
     device = next(network.parameters()).device
     optimizers = optimizers_of(network, players)
@@ -67,7 +67,7 @@ def fit(network, draws, players, steps, *, batch_of=lambda draw: draw, rate=lamb
                     compute = captured(compute, draw, optimizers)
                 except Exception as error:
                     reason = " ".join(str(error).split())
-                    print(f"{network.__module__}: a step is not captured: {reason}", file=sys.stderr, flush=True)
+                    print(f"{network.__module__}: no CUDA graph of a step: {reason}", file=sys.stderr, flush=True)
             losses, norms = compute(draw, reading)
             if step == 0 and losses.keys() != optimizers.keys():
                 idle = ", ".join(optimizers.keys() - losses.keys())
@@ -91,10 +91,10 @@ def fit(network, draws, players, steps, *, batch_of=lambda draw: draw, rate=lamb
 
 
 def step_of(network, optimizers, batch, clip=None, norms=True):
-    """One training step: ({player: loss}, {player: norm of its gradient}), tensors [] on the device.
+    """Run one training step; return ({player: loss}, {player: gradient norm}), tensors [] on the device.
 
-    Its control flow and the shapes of its tensors do not depend on values, and nothing of it waits for the device.
-    Norms are of the gradients before they are clipped to `clip`; without `norms` and `clip` there are none.
+    Control flow and tensor shapes do not depend on values, and nothing waits for the device. Norms are those before
+    clipping to `clip`; they are computed if `norms` or `clip` is set.
     """
     losses, found = {}, {}
     for player, loss in network.losses(batch):
@@ -114,10 +114,10 @@ def step_of(network, optimizers, batch, clip=None, norms=True):
 
 
 def captured(compute, draw, optimizers):
-    """`compute(draw, norms)` as two CUDA graphs, with and without norms: a function that is called as it is.
+    """Capture `compute(draw, norms)` as two CUDA graphs, with and without norms; return a function that replays them.
 
-    What that returns lies at fixed addresses until the next call. Raises what an operator raises that cannot be part of
-    a graph; `compute` then goes on as if nothing had been tried.
+    It has the signature of `compute`; each call overwrites the results of the one before. Raises ValueError if an
+    optimiser cannot be captured, and the operator's exception if an operator cannot; `compute` still works then.
     """
     for optimizer in optimizers.values():
         if not optimizer.defaults.get("capturable", isinstance(optimizer, torch.optim.SGD)):
@@ -132,10 +132,10 @@ def captured(compute, draw, optimizers):
             with torch.cuda.graph(graphs[norms], pool, stream):
                 results[norms] = compute(inputs, norms)
     except Exception:
-        random.graphsafe_set_state(before)  # a capture that fails leaves it refusing to draw
+        random.graphsafe_set_state(before)  # a failed capture leaves the generator unusable
         raise
 
-    @functools.wraps(compute)  # the graphs know addresses only: what `compute` refers to has to live as long
+    @functools.wraps(compute)  # keeps the tensors of `compute` alive: the graphs hold only their addresses
     def replay(draw, norms):
         for own, given in zip(inputs, draw, strict=True):
             own.copy_(given)
@@ -147,7 +147,7 @@ def captured(compute, draw, optimizers):
 
 @contextlib.contextmanager
 def on_a_stream(device):
-    """On CUDA, work on a stream of its own: the default one cannot be captured."""
+    """On CUDA, run the block on a stream of its own: the default stream cannot be captured."""
     if device.type != "cuda":
         yield
         return
@@ -161,7 +161,7 @@ def on_a_stream(device):
 
 
 def evaluate(network, batches):
-    """[(player, mean loss)] over `batches`, in evaluation mode and with draws of its own, then back to training."""
+    """[(player, mean loss)] over `batches` in evaluation mode with a fixed seed; restores mode and random state."""
     network.eval()
     with torch.no_grad(), torch.random.fork_rng(devices=_cuda_devices(network)):
         torch.manual_seed(0)
@@ -171,17 +171,17 @@ def evaluate(network, batches):
 
 
 def round_steps(most):
-    """The largest of 1, 2, 5, 10, 20, 50, ... that is at most `most`: so curves have rows at 1,000 and 10,000 steps."""
+    """The largest of 1, 2, 5, 10, 20, 50, ... up to `most`, so that curves have rows at 1,000 and 10,000 steps."""
     return max(digit * 10**power for power in range(len(str(most))) for digit in (1, 2, 5) if digit * 10**power <= most)
 
 
 def decayed(steps_per_epoch, after_epochs, factor):
-    """Rate that is multiplied by `factor` at the start of every epoch after the first `after_epochs`."""
+    """Step decay: the rate is multiplied by `factor` at the start of each epoch after the first `after_epochs`."""
     return lambda step: factor ** max(step // steps_per_epoch + 1 - after_epochs, 0)
 
 
 def cooled(steps, share):
-    """Rate that falls in a straight line to zero over the last `share` of the steps."""
+    """Linear cooldown: the rate falls linearly to zero over the last `share` of the steps."""
     return lambda step: min(1.0, (steps - step) / (share * steps))
 
 
@@ -190,7 +190,7 @@ def _validated(network, batches, step):
 
 
 def _snapshot(step, rows, network, optimizers):
-    """All that the next step depends on, the draws excepted: dictionaries and lists of tensors and plain values."""
+    """Everything that the next step depends on except the draws: dictionaries and lists of tensors and plain values."""
     return {
         "step": step,
         "rows": rows,
@@ -207,7 +207,7 @@ def _restore(state, network, optimizers):
     for name, optimizer in optimizers.items():
         saved = state["optimizers"][name]
         optimizer.load_state_dict(saved | {"state": {int(key): value for key, value in saved["state"].items()}})
-        for weight, values in optimizer.state.items():  # in the weight's order in memory, which fused kernels expect
+        for weight, values in optimizer.state.items():  # in the weight's memory format, which fused kernels expect
             values |= {
                 key: torch.empty_like(weight).copy_(value)
                 for key, value in values.items()
@@ -221,9 +221,9 @@ def _restore(state, network, optimizers):
 
 
 def optimizers_of(network, players):
-    """{player: its torch.optim.Optimizer}, whose learning rates are tensors on the network's device.
+    """{player: torch.optim.Optimizer}, with learning rates that are tensors on the network's device.
 
-    Raises InputError for a part that the network has not, and an option that the optimiser does not take.
+    Raises InputError for an unknown part of the network and for an unknown option of the optimiser.
     """
     return {name: _optimizer(network, name, player) for name, player in players.items()}
 
@@ -244,8 +244,8 @@ def _optimizer(network, name, player):
     try:
         optimizer = algorithm(weights, **options)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{where} = {player}: {error}; mend it") from None
-    for group in optimizer.param_groups:  # a tensor, so that a captured step reads it anew; fused kernels want float32
+        raise InputError(f"{where} = {player}: {error}; correct it") from None
+    for group in optimizer.param_groups:  # a tensor, which a replayed step reads again; fused kernels need float32
         dtype = torch.float64 if device.type == "cpu" else torch.float32
         group["lr"] = torch.tensor(group["lr"], dtype=dtype, device=device)
     return optimizer
@@ -256,7 +256,7 @@ def _groups(optimizers):
 
 
 def _weight_groups(network, where, moves):
-    """Parameter groups of the submodules that `moves` names: "all", a list, or a map to learning rates."""
+    """Parameter groups of the submodules in `moves`: "all", a list of names, or a map of names to learning rates."""
     if moves == "all":
         return [{"params": [weight for weight in network.parameters() if weight.requires_grad]}]
     known, groups = dict(network.named_children()), []

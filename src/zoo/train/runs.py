@@ -1,4 +1,4 @@
-"""One run: one seed of one experiment, from its entry in params.yaml and its data to a trained network."""
+"""A run trains one seed of one experiment, from its entry in params.yaml and its data."""
 
 import hashlib
 import json
@@ -17,20 +17,20 @@ from zoo.records.cost import Training as Cost
 from zoo.train import batches, checkpoints, loop, seeding
 
 BATCHES = {"images": batches.of_images, "text": batches.of_text}
-# They change how convolutions are computed, not what: the first is 1.4 times faster on a CPU, the second up to twice as
-# fast with the deterministic kernels of a GPU.
+# The faster format for convolutions on each device: by a factor of 1.4 on a CPU, and of up to 2 with the deterministic
+# kernels of a GPU.
 MEMORY_FORMATS = {"cpu": torch.channels_last, "cuda": torch.contiguous_format}
 SECONDS_BETWEEN_STATES = 30
 
 
 class Outcome(NamedTuple):
-    """What a run comes to.
+    """The result of a run.
 
-    `rows` are those of the curve, `metadata` what the checkpoint says of its origin: experiment, profile, seed, recipe
-    and its sha256, data, number of parameters, `diverged_at_step` (null for a run that stayed finite) and
-    `diverged_in`. None of it depends on where it was computed. `progress` is {"steps": [k], "images": uint8
-    [k, 10, 28, 28]}: what a network that generates drew, from one noise, beside every validation; None for the others.
-    `cost` is None where a finished run was kept, and nothing was computed.
+    `rows` are the rows of the training curve. `metadata` is stored in the checkpoint: experiment, profile, seed, recipe
+    and its sha256, data, number of parameters, `diverged_at_step` (None if the run stayed finite) and `diverged_in`.
+    It does not depend on the machine. `progress` is {"steps": [k], "images": uint8 [k, 10, 28, 28]}: the images that a
+    generative network drew from the same noise at each validation; None for other networks. `cost` is None for an
+    experiment without training steps.
     """
 
     network: torch.nn.Module
@@ -43,11 +43,11 @@ class Outcome(NamedTuple):
 
 
 def train(experiment, settings, seed, arrays, facts, on_log):
-    """The `Outcome` of one seed of an `experiments.Experiment`, with the `params.training.Training` settings.
+    """Train one seed of an `experiments.Experiment` with `params.training.Training` settings; return its `Outcome`.
 
-    `on_log(step, losses)` is called whenever losses are read. An interrupted run goes on from its last state, and a
-    finished one is not run again, as long as recipe, data, code, device, processor, threads and torch are the same:
-    `files.unfinished` holds both until `zoo clean`.
+    `on_log(step, losses)` is called whenever losses are read. An interrupted run resumes from its last saved state, and
+    a finished one is reused, if recipe, data, code, device, processor, threads and torch are unchanged. Both are saved
+    at `files.unfinished` until `zoo clean`.
     """
     device = seeding.prepare(seed, settings.threads, settings.device, settings.tf32)
     processor = torch.cuda.get_device_name() if device.type == "cuda" else hardware.cpu()
@@ -60,7 +60,7 @@ def train(experiment, settings, seed, arrays, facts, on_log):
     if experiment.steps:
         place = files.unfinished(experiment.profile, experiment.name, seed)
         computed = code.identity(["train", f"models/{experiment.file}"])
-        # All that the weights and the curve depend on: a kept state is gone on from where it agrees.
+        # Everything that the weights and the curve depend on: a saved state is used only if this is equal.
         identity = _sha256([metadata, settings.model_dump(), begun_from, device.type, processor, computed])
         state = _state(place, identity, device)
         progress = {"steps": [], "images": []} if hasattr(network, "generate") else None
@@ -87,7 +87,7 @@ def train(experiment, settings, seed, arrays, facts, on_log):
 
 
 def _begin(experiment, seed, network):
-    """Take weights from the checkpoint that `start` names; its sha256, or None where there is none."""
+    """Load the weights of the checkpoint that `start` names, if any; return the sha256 of its file, or None."""
     if not experiment.start.startswith("checkpoints/"):
         return None
     start = Path("artifacts", experiment.profile, experiment.start, f"{seed}.safetensors")
@@ -130,24 +130,24 @@ def _rate(fit, steps, steps_per_epoch):
 
 
 class _Keeper:
-    """Writes the states of a run at `place`, one in SECONDS_BETWEEN_STATES, and how it finished."""
+    """Saves the state of a run at `place`, at most once per SECONDS_BETWEEN_STATES, and its result at the end."""
 
     def __init__(self, place, identity, progress):
         self._place, self._kept, self._at = place, {"identity": identity, "progress": progress}, time.monotonic()
 
     def save(self, snapshot):
-        """Write what `snapshot()` returns, if it is time."""
+        """Save `snapshot()` if the last save is SECONDS_BETWEEN_STATES ago."""
         if time.monotonic() - self._at >= SECONDS_BETWEEN_STATES:
             self.finish(snapshot(), None)
 
     def finish(self, state, finished):
-        """Write a state; `finished` is None for a run that is to go on from it."""
+        """Save a state; `finished` is None while the run is unfinished."""
         checkpoints.save_state(self._place, state | self._kept | {"finished": finished})
         self._at = time.monotonic()
 
 
 def _state(place, identity, device):
-    """The kept state at `place`, or None where there is none, a damaged one, or that of another run."""
+    """The saved state at `place`, or None if it is missing, damaged or from another run."""
     try:
         state = checkpoints.load_state(place, device)
     except InputError:
@@ -156,7 +156,7 @@ def _state(place, identity, device):
 
 
 def _draw(network, progress, step):
-    """Let a network that generates draw ten images, one of each class where it is told which, from one noise."""
+    """Add ten images of a generative network to `progress`, from fixed noise, one per class if it takes a label."""
     if progress is None:
         return
     device, source, feeds = next(network.parameters()).device, torch.Generator().manual_seed(0), {}
