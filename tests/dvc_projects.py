@@ -1,15 +1,24 @@
 """Small DVC projects in temporary folders, and `zoo repro` on them as a process."""
 
+import atexit
 import contextlib
+import functools
 import io
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
+import pytest
 import yaml
+from dvc.cli import main
 from dvc.repo import Repo
+
+from zoo.runner.preloaded import Preloaded
 
 SOURCES = Path(__file__).resolve().parents[1] / "src"
 
@@ -27,6 +36,18 @@ def project(folder, stages=None, **files):
     return folder
 
 
+def keep_experiments(folder, names, judge):
+    """Remove the other experiments from a params.yaml, and what names them; `judge` is {"by", "of"}."""
+    path = folder / "params.yaml"
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for key in ("models", "published", "published_curves"):
+        values[key] = {name: value for name, value in values[key].items() if name in names}
+    values["claims"] = {}
+    values["judge"] |= judge
+    values["benchmark"]["both"]["as_written"] = []  # a verb that none of them has
+    path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+
+
 def write_stages(folder, stages):
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
 
@@ -38,14 +59,60 @@ def inside(folder):
         yield printed
 
 
+def dvc(folder, *arguments):
+    """What `dvc` prints, called in this process: one of its own takes a second to start."""
+    with inside(folder) as printed, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DVC_TEST", "1")  # or it prints JSON past what stands in for standard output
+        patch.setenv("PATH", os.path.dirname(sys.executable), prepend=os.pathsep)
+        assert main(list(map(str, arguments))) == 0
+    return printed.getvalue()
+
+
+class Started:
+    """`zoo` with arguments as a process, as far as `subprocess.Popen` is needed of it."""
+
+    def __init__(self, folder, arguments):
+        self.returncode, self._files = None, Path(tempfile.mkdtemp())
+        words = [str(Path(__file__).with_name("zoo_process.py")), *map(str, (*self._channels(), *arguments))]
+        with open(os.devnull, "w") as output:
+            self._forked = preloaded().start(words, {"cwd": folder, "env": os.environ}, output)
+        self.pid = self._forked.pid
+        self._forked.go()
+
+    def communicate(self, timeout=60):
+        """(what it printed, its errors) when it has ended, or TimeoutError."""
+        if self.returncode is None:
+            self._forked._connection.settimeout(timeout)
+            self._forked.join()
+            self.returncode = self._forked.wait()
+            self._printed = [path.read_text(encoding="utf-8") for path in self._channels()]
+            shutil.rmtree(self._files)
+        return self._printed
+
+    def send_signal(self, number):
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+    def _channels(self):
+        return self._files / "printed", self._files / "errors"
+
+
+@functools.cache
+def preloaded():
+    """Where `zoo` is forked: to start Python and import DVC takes a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(SOURCES))
+        process = Preloaded(["zoo.cli", "zoo.compare.view", "zoo.runner.repro"])
+    atexit.register(process.close)
+    return process
+
+
 def zoo(folder, *arguments):
     """`zoo` with arguments, started in the folder."""
-    path = os.pathsep.join(filter(None, [str(SOURCES), os.environ.get("PYTHONPATH")]))
-    code = "import sys; sys.argv[0] = 'zoo'; from zoo.cli import main; sys.exit(main())"
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], cwd=folder, env=os.environ | {"PYTHONPATH": path},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    return Started(folder, arguments)
 
 
 def wait_for(path, seconds=30):

@@ -30,8 +30,8 @@ def build(name, seed=0, **net):
 
 
 def build_small(name, seed=0):
-    """The same, with fewer units where there are many: for what does not depend on how many there are."""
-    fewer = {"units": 24} if MODELS[name]["net"].get("units", 0) > 200 else {}
+    """The same, with fewer units if it is recurrent: for what does not depend on how many there are."""
+    fewer = {"units": 24} if "units" in MODELS[name]["size"]["quick"] else {}
     return build(name, seed, **fewer)
 
 

@@ -120,7 +120,7 @@ def test_json_is_sorted_plain_and_ends_with_a_newline(tmp_path):
     assert (tmp_path / "b.json").read_bytes() == (tmp_path / "a.json").read_bytes()
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, numpy.float32("nan"), numpy.float64("inf")])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, numpy.float32("nan"), numpy.float64("inf")], ids=repr)
 def test_what_is_not_finite_is_null(tmp_path, bad):
     files.write_json(tmp_path / "a.json", {"x": [bad, {"y": bad}], "z": 1.5})
     assert json.loads((tmp_path / "a.json").read_text()) == {"x": [None, {"y": None}], "z": 1.5}

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from zoo import pages, params, records
+from zoo import params, records
 from zoo.errors import InputError
 from zoo.records import gpu, peers, run
 from zoo.report import gpu as reported
@@ -238,7 +238,7 @@ def test_an_archive_becomes_a_page(modules, tmp_path, monkeypatch):
         "The largest difference from the CPU was 2.5e-01 of the larger of 1 and the largest output",
         "a node is on the CPU",
         "0 of 1 experiments were trained for their whole budget",
-        "Beside 1 of 3 the time of the reference graph changed by more than 5%",
+        "For 1 of 3 rows the time of the reference graph changed by more than 5%",
         "`tests.one::two`:\n\n```\nassert 1 == 2\n```",
     ):
         assert text in page
@@ -257,7 +257,7 @@ def test_an_archive_made_without_a_gpu_is_refused(modules, tmp_path, monkeypatch
 
 def test_a_file_that_is_no_archive_is_refused(modules, tmp_path):
     (tmp_path / "no.zip").write_text("no")
-    with pytest.raises(InputError, match="is no archive"):
+    with pytest.raises(InputError, match="is not an archive"):
         modules.page.write([tmp_path / "no.zip"])
 
 
@@ -269,12 +269,12 @@ def test_the_committed_page_is_current(modules):
 
 
 def words(visits):
-    return pages.environment(render.TEMPLATES, render.FILTERS).get_template("gpu.md.j2").render(gpu=visits)
+    return render.PAGES.get_template("gpu.md.j2").render(gpu=visits)
 
 
 def test_the_report_without_a_visit_says_so(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert "No GPU was at hand" in words(reported.gather())
+    assert "No GPU was available" in words(reported.gather())
 
 
 def test_the_report_of_a_visit(tmp_path, monkeypatch):

@@ -3,10 +3,10 @@
 The tests go on from each other's state, in their order.
 """
 
-import ast
 import json
 import os
 import re
+import select
 import shutil
 import subprocess
 import sys
@@ -14,10 +14,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc_projects import dvc, inside, keep_experiments
+
+from zoo.runner import processes
+from zoo.runner.preloaded import Preloaded
+from zoo.runner.repro import reproduce
 
 ROOT = Path(__file__).parent.parent
-AGAIN = "ae_dense32"  # trained and evaluated again by plain DVC
-KEPT = (AGAIN, "gan", "resnet", "lstm", "op_upsample_nearest")  # one of each kind; resnet judges gan
+AGAIN = "lstm"  # trained and evaluated again by plain DVC
+KEPT = ("ae_dense32", "gan", "probe_frozen", AGAIN)  # the probe begins with ae_dense32, and judges gan
 PER_MODEL = ("train", "export", "evaluate")
 
 
@@ -29,8 +34,10 @@ def run(folder, *command):
     return done.stdout
 
 
-def zoo_ran(folder):
-    return set(re.findall(r"(\S+) ran in", run(folder, "zoo", "repro", "--jobs", "2")))
+def zoo_ran(folder, *targets):
+    with inside(folder) as printed:
+        assert reproduce(targets, jobs=2) == 0, printed.getvalue()
+    return set(re.findall(r"(\S+) ran in", printed.getvalue()))
 
 
 def dvc_ran(folder, *arguments):
@@ -38,9 +45,10 @@ def dvc_ran(folder, *arguments):
 
 
 def due(folder):
-    """The stages that would run after `code`, whose command alone is run."""
-    run(folder, "python", "stages/digest.py")
-    return set(re.findall(r"^(\S+): would run", run(folder, "zoo", "repro", "--dry"), re.MULTILINE)) - {"code"}
+    """The stages that would run, whatever those before them write."""
+    with inside(folder) as printed:
+        assert reproduce(dry=True) == 0
+    return set(re.findall(r"^(\S+): would run", printed.getvalue(), re.MULTILINE))
 
 
 def commit(folder):
@@ -51,22 +59,17 @@ def commit(folder):
 
 def rewrite(folder, change):
     path = folder / "params.yaml"
-    params = yaml.safe_load(path.read_text())
+    params = yaml.safe_load(path.read_text(encoding="utf-8"))
     change(params)
-    path.write_text(yaml.safe_dump(params, sort_keys=False))
+    path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
 
 
 def scale_down(params):
-    params["models"] = {name: params["models"][name] for name in KEPT}
-    for key in ("published", "published_curves"):
-        params[key] = {name: value for name, value in params[key].items() if name in KEPT}
-    params["claims"] = {}
-    params["judge"]["of"] = ["gan"]
     params["evaluate"]["importance_samples"] = 2
     params["curve"]["quick"]["validation_rows"] = 1
     times = ("seconds", "most_seconds", "reference_seconds", "warmup_seconds", "warmup_most_seconds")
     params["benchmark"]["quick"] |= {"batches": [2]} | dict.fromkeys(times, 0.01)
-    params["peers"]["quick"]["batches"] = [2]
+    params["peers"]["quick"] |= {"batches": [2], "runtimes": ["torch"]}
     for entry in params["models"].values():
         entry["steps"]["quick"] = min(entry["steps"]["quick"], 4)
 
@@ -84,7 +87,27 @@ def content(folder, *parts):
 
 
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory):
+def _preloaded():
+    """One process with the imports done, from which all runs start stages: imports are most of what a stage takes."""
+    shared = []
+
+    def preloaded(modules):
+        if not shared:
+            shared.append(Preloaded(modules))
+            select.select([shared[0]._control], [], [])
+        return shared[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processes, "Preloaded", preloaded)
+        patch.setattr(processes, "PROGRAMS_BEFORE_PRELOADING", 0)
+        patch.setattr(Preloaded, "close", lambda self: None)
+        yield
+    for process in shared:
+        process.close()
+
+
+@pytest.fixture(scope="module")
+def clone(_preloaded, tmp_path_factory):
     """A fresh clone, with what the working tree has beyond HEAD, scaled down and committed; run once."""
     folder = tmp_path_factory.mktemp("clone") / "project"
     run(ROOT, "git", "clone", "--quiet", "--no-hardlinks", str(ROOT), str(folder))
@@ -94,7 +117,10 @@ def clone(tmp_path_factory):
             shutil.copy(ROOT / name, folder / name)
         else:
             (folder / name).unlink(missing_ok=True)
+    keep_experiments(folder, KEPT, {"by": "probe_frozen", "of": ["gan"]})
     rewrite(folder, scale_down)
+    for name in ("dvc.lock", "full/dvc.lock", "full/dvc.yaml"):  # of all experiments: DVC reads them at every start
+        (folder / name).unlink(missing_ok=True)
     run(folder, "python", "stages/digest.py")
     commit(folder)
     return folder, zoo_ran(folder)
@@ -105,10 +131,10 @@ def test_every_stage_runs_and_every_experiment_is_reported(clone):
     per_model = {f"{stage}@{name}" for stage in PER_MODEL for name in KEPT}
     once = {"code", "download@images", "download@text", "judge@gan", "benchmark", "peers", "report"}
     assert ran == per_model | once
-    summary = json.loads((folder / "reports/quick/summary.json").read_text())
+    summary = json.loads((folder / "reports/quick/summary.json").read_text(encoding="utf-8"))
     assert list(summary["order"]) == list(KEPT)
     for page in ("README.md", "index.html"):
-        text = (folder / "reports/quick" / page).read_text()
+        text = (folder / "reports/quick" / page).read_text(encoding="utf-8")
         assert all(name in text for name in KEPT)
 
 
@@ -126,53 +152,7 @@ def test_again_nothing_runs(clone):
     assert run(folder, "zoo", "repro") == "All stages are up to date.\n"
     assert not dvc_ran(folder)
     assert before == {path: path.stat().st_mtime_ns for path in before}
-    assert "up to date" in run(folder, "dvc", "status", "dvc.yaml")
     assert not run(folder, "git", "status", "--porcelain")
-
-
-def test_two_runs_of_one_commit_are_the_same(clone):
-    """One stage at a time by plain DVC: equal weights, curves, metrics, predictions and pictures; all compares same."""
-    folder, _ = clone
-    outputs = f"artifacts/quick/checkpoints/{AGAIN}", "reports/quick"
-    before = content(folder, *outputs)
-    run(folder, "zoo", "clean", "quick")  # else the finished seed is kept
-    stages = [f"{stage}@{AGAIN}" for stage in ("train", "evaluate")]  # tests/graphs exports twice
-    assert dvc_ran(folder, "--force", "--single-item", *stages) == set(stages)
-    after = content(folder, *outputs)
-    assert after.keys() == before.keys()
-    assert {path.relative_to(folder).as_posix() for path in after if after[path] != before[path]} <= {
-        f"reports/quick/cost/{AGAIN}.json"}  # fmt: skip
-    compared = run(folder, "zoo", "compare", "HEAD")
-    for word in ("worse", "better", "changed", "different"):
-        assert not re.search(rf"\d {word}\b", compared), compared
-    assert re.search(r"\d same\b", compared)
-    commit(folder)
-
-
-def test_one_learning_rate_reruns_one_experiment(clone):
-    """And what looks at all of them; a time is kept, as its graph has the same structure. DVC's diffs show it."""
-    folder, _ = clone
-    latency = content(folder, "reports/quick/latency")
-
-    def faster(params):
-        params["models"][AGAIN]["players"]["autoencoder"]["lr"] = 0.01
-
-    rewrite(folder, faster)
-    stages = {f"{stage}@{AGAIN}" for stage in PER_MODEL}
-    assert zoo_ran(folder) == stages | {"code", "benchmark", "peers", "report"}
-    assert latency
-    assert content(folder, "reports/quick/latency") == latency
-    changed = json.loads(run(folder, "dvc", "metrics", "diff", "--json", "HEAD"))
-    metric = changed[f"reports/quick/metrics/{AGAIN}.json"]["verbs.reconstruct.mse.mean"]
-    assert metric["old"] != metric["new"]
-    assert not {path for path in changed if "/metrics/" in path and AGAIN not in path}
-    plots = json.loads(run(folder, "dvc", "plots", "diff", "--json", "HEAD"))
-    assert any(f"curves/{AGAIN}.csv" in name for name in plots["data"])
-    compared = run(folder, "zoo", "compare", "HEAD")
-    assert "reconstruct.mse" in compared
-    assert not re.search(r"\d (worse|better|different)\b", compared), compared  # one seed, one processor: changed
-    assert not run(folder, "git", "status", "--porcelain", "full", "code")
-    commit(folder)
 
 
 # ---- changes of code
@@ -189,24 +169,56 @@ def test_docstrings_and_comments_run_code_alone(clone):
         put_back()
 
 
-def test_a_statement_in_layers_trains_what_imports_it(clone):
+def test_a_statement_in_a_model_file_trains_its_experiments(clone):
+    """tests/test_code.py: which units a change of another file concerns."""
     folder, _ = clone
-    models = yaml.safe_load((folder / "params.yaml").read_text())["models"]
-    using = set()
-    for name, entry in models.items():
-        tree = ast.parse((folder / f"src/zoo/models/{entry['file']}.py").read_text())
-        imports = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-        using |= {name} if "zoo.models.layers" in imports else set()
-    assert 0 < len(using) < len(KEPT)
-    put_back = edit(folder / "src/zoo/models/layers.py", "\n\n\n", "\n\n\nUNUSED = 1\n\n\n")
-    stages = due(folder)
+    put_back = edit(folder / "src/zoo/models/gan.py", "\n\n\n", "\n\n\nUNUSED = 1\n\n\n")
+    run(folder, "python", "stages/digest.py")
+    assert due(folder) - {"code"} == {"train@gan", "export@gan", "peers"}
     put_back()
-    assert {stage for stage in stages if stage.startswith("train@")} == {f"train@{name}" for name in using}
-    assert not {stage for stage in stages if stage.startswith("download")}
+    run(folder, "git", "checkout", "--quiet", "code")
 
 
-def test_a_colour_of_a_chart_draws_the_report_alone(clone):
+# ---- the same and another training
+
+
+def test_two_runs_of_one_commit_are_the_same(clone):
+    """One stage at a time by plain DVC: equal weights, curves, metrics, predictions and pictures."""
     folder, _ = clone
-    put_back = edit(folder / "src/zoo/report/drawing.py", "#8c959f", "#8c959e")
-    assert due(folder) == {"report"}
-    put_back()
+    outputs = f"artifacts/quick/checkpoints/{AGAIN}", "reports/quick"
+    before = content(folder, *outputs)
+    run(folder, "zoo", "clean", "quick")  # else the finished seed is kept
+    stages = [f"{stage}@{AGAIN}" for stage in ("train", "evaluate")]  # tests/graphs exports twice
+    assert dvc_ran(folder, "--force", "--single-item", *stages) == set(stages)
+    after = content(folder, *outputs)
+    assert after.keys() == before.keys()
+    assert {path.relative_to(folder).as_posix() for path in after if after[path] != before[path]} <= {
+        f"reports/quick/cost/{AGAIN}.json"}  # fmt: skip
+    commit(folder)
+
+
+def test_one_learning_rate_reruns_one_experiment(clone):
+    """And what looks at all of them; a time is kept, as its graph has the same structure. DVC's diffs show it."""
+    folder, _ = clone
+    latency = content(folder, "reports/quick/latency")
+
+    def faster(params):
+        params["models"][AGAIN]["players"]["language_model"]["lr"] = 0.5
+
+    rewrite(folder, faster)
+    stages = {f"{stage}@{AGAIN}" for stage in PER_MODEL}
+    assert zoo_ran(folder, f"evaluate@{AGAIN}", "benchmark") == stages | {"code", "benchmark"}
+    assert due(folder) == {"peers", "report"}
+    assert latency
+    assert content(folder, "reports/quick/latency") == latency
+    changed = json.loads(dvc(folder, "metrics", "diff", "--json", "HEAD"))
+    metric = changed[f"reports/quick/metrics/{AGAIN}.json"]["verbs.next_word.perplexity.mean"]
+    assert metric["old"] != metric["new"]
+    assert not {path for path in changed if "/metrics/" in path and AGAIN not in path}
+    curve = f"reports/quick/curves/{AGAIN}.csv"
+    plots = json.loads(dvc(folder, "plots", "diff", "--json", "HEAD", "--targets", curve))
+    assert {row["rev"] for row in plots["data"][curve][0]["content"]["data"]["values"]} == {"HEAD", "workspace"}
+    compared = run(folder, "zoo", "compare", "HEAD")
+    assert "next_word.perplexity" in compared
+    assert not re.search(r"\d (worse|better|different)\b", compared), compared  # one seed, one processor: changed
+    assert not run(folder, "git", "status", "--porcelain", "full", "code")

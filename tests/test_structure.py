@@ -5,8 +5,6 @@ import fnmatch
 import functools
 import graphlib
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -130,20 +128,6 @@ def test_the_runner_knows_nothing_of_experiments():
     assert {room(path) for path in targets} <= {"__init__", "runner", "errors", "files", "code"}
 
 
-def test_stages_after_export_import_no_torch():
-    """Seen in a process of its own: nothing that they import, ours or not, imports torch. Peers runs torch itself."""
-    free = [stage for stage in SCRIPTS if stage not in ("train", "export", "peers")]
-    script = f"""import sys
-sys.path.insert(0, "stages")
-for stage in {free}:
-    __import__(stage)
-    if "torch" in sys.modules:
-        sys.exit(stage)
-"""
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
 # ---- dvc.yaml
 
 
@@ -151,6 +135,10 @@ def test_every_script_is_a_stage():
     scripts = {path.stem for path in (ROOT / "stages").glob("[!_]*.py")}
     assert scripts == {*SCRIPTS, "digest"}
     assert STAGES["code"]["cmd"] == "python stages/digest.py"
+
+
+def test_what_measures_time_runs_alone_and_nothing_else():
+    assert {stage for stage in STAGES if definition(stage).get("meta", {}).get("alone")} == {"benchmark", "peers"}
 
 
 @pytest.mark.parametrize("stage", SCRIPTS)

@@ -173,7 +173,7 @@ def test_mnist_needs_a_possible_validation(validation):
 def test_ptb_words_by_hand(monkeypatch):
     texts = {"ptb.train.txt": " b a c \n a b \n", "ptb.valid.txt": " c \n", "ptb.test.txt": " a a \n"}
     monkeypatch.setattr(ptb, "fetch", lambda folder, name, *_: texts[name].encode())
-    with pytest.raises(InputError, match="7 words, 4 different"):
+    with pytest.raises(InputError, match="7 words, 4 of them distinct"):
         ptb.load()
     monkeypatch.setattr(ptb, "TRAINING_WORDS", 7)
     monkeypatch.setattr(ptb, "VOCABULARY", 4)

@@ -74,7 +74,8 @@ FACTS = {
 
 
 def net_of(name):
-    return MODELS[name]["net"] | STRUCTURES.get(name, {}).get("net", {})
+    net = experiments.in_profile(name, networks.ENTRIES[name], "quick").net
+    return net | STRUCTURES.get(name, {}).get("net", {})
 
 
 def record(name):
@@ -329,21 +330,35 @@ def test_equal_bytes_again():
 
 
 def test_equal_bytes_in_another_folder(tmp_path):
-    """Dense, pooled by places, normalised, as written, recurrent as a node and as a loop: by a copy elsewhere."""
+    """Dense, pooled by places, normalised, as written, recurrent as a node and as a loop: by a copy elsewhere.
+
+    Its exporter is as warm as that of a stage that `zoo repro` forks, which needs a process without other threads.
+    """
     names = ["ae_dense32", "cae_argmax_unpool", "mlp_relu_bn", "op_batchnorm", "rnn_tanh", "lstm_relu"]
     shutil.copytree(ROOT / "src", tmp_path / "elsewhere" / "src", ignore=shutil.ignore_patterns("__pycache__"))
-    for file in ("params.yaml", "constraints.txt", "tests/networks.py", "tests/graphs/test_export.py"):
+    copied = (
+        "params.yaml",
+        "constraints.txt",
+        "stages/_exporter.py",
+        "tests/networks.py",
+        "tests/graphs/test_export.py",
+    )
+    for file in copied:
         (tmp_path / "elsewhere" / file).parent.mkdir(exist_ok=True, parents=True)
         shutil.copy(ROOT / file, tmp_path / "elsewhere" / file)
     code = (
-        "import sys, test_export\n"
+        "import runpy, sys, threading\n"
+        "runpy.run_path(sys.argv.pop(), run_name='__main__')\n"
+        "assert (threading.active_count(), 'zoo' in sys.modules) == (1, False)\n"
+        "import test_export\n"
         "assert test_export.zoo.__file__.startswith(sys.argv[1]), test_export.zoo.__file__\n"
         "test_export.write_all(sys.argv[2:], 'graphs')\n"
     )
     folders = [str(tmp_path / "elsewhere" / folder) for folder in ("src", "tests", "tests/graphs")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(folders), "PYTHONHASHSEED": "1"}
     (tmp_path / "at").mkdir()
-    command = [sys.executable, "-c", code, str(tmp_path), *names]
+    exporter = str(tmp_path / "elsewhere" / "stages" / "_exporter.py")
+    command = [sys.executable, "-c", code, str(tmp_path), *names, exporter]
     subprocess.run(command, cwd=tmp_path / "at", env=environment, check=True)
     assert not zoo.__file__.startswith(str(tmp_path))
     for name in names:
@@ -708,14 +723,14 @@ def test_parity_sees_what_is_not_finite():
     diverged = run | {"diverged_at_step": 7}
     assert onnx_export.parity(network, "decode", model, diverged).finite is False
     for own, other in ((network, exported("ae_dense32")[1]["decode"]), (exported("ae_dense32")[0], model)):
-        with pytest.raises(RuntimeError, match="non-finite places differ"):
+        with pytest.raises(RuntimeError, match="non-finite positions differ"):
             onnx_export.parity(own, "decode", other, diverged)
 
 
 def test_inputs_are_drawn_in_range():
     run = {"data": networks.FACTS["images"] | networks.FACTS["text"]}
     words, hidden, _ = onnx_export.draw_inputs(verbs.inputs(exported("lstm")[0], "next_word"), 64, 35, run)
-    assert (words.shape, hidden.shape) == ((64, 35), (64, 2, 200))
+    assert (words.shape, hidden.shape) == ((64, 35), (64, 2, net_of("lstm")["units"]))
     assert set(words.unique().tolist()) == set(range(30))
     image, label = onnx_export.draw_inputs(verbs.inputs(exported("cvae")[0], "encode"), 200, 1, run)
     assert set(label.unique().tolist()) == set(range(10))

@@ -72,7 +72,7 @@ def test_a_graph_that_does_not_say_what_it_takes(graph):
     onnx.save(model, graph)
     session = sessions.open_session(graph)
     for call in (sessions.check, sessions.host, sessions.bound, sessions.random_feeds):
-        with pytest.raises(InputError, match=r"gan/\?/generate does not say what it takes: run `dvc repro`"):
+        with pytest.raises(InputError, match=r"gan/\?/generate does not describe its inputs: run `dvc repro`"):
             call(session, {})
 
 

@@ -270,7 +270,7 @@ def test_the_control_compares_equal_structures_and_writes_nothing(stage, capsys,
     numpy.testing.assert_allclose(differences[1], [0.04, 0.1, 110 / 104 - 1])
     stage("quick", control=True)
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0].startswith("3 graphs of 1 structure")
+    assert printed[0].startswith("3 graphs in 1 structure")
     assert printed[1].startswith("threads 1: 33% of 3 pairs of rows within 5 %")
     assert not latency.folder("quick").exists()
 

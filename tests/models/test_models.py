@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from networks import EVERYTHING, FACTS, MODELS, batch_for, build, build_small
+from networks import ENTRIES, EVERYTHING, FACTS, MODELS, batch_for, build, build_small
 from torch import nn
 
 from zoo.errors import InputError
@@ -103,8 +103,8 @@ def dense(*sizes):
 )  # fmt: skip
 def test_weights_are_as_many_as_published(name, count):
     """As a write-up's listing has them, biases that it never adds left out; the others by the sizes of their table."""
-    entry = MODELS[name]
-    network = experiments.build(entry["file"], entry["net"], FACTS["images"] | {"vocabulary": 10_000})
+    entry = experiments.in_profile(name, ENTRIES[name], "full")
+    network = experiments.build(entry.file, entry.net, FACTS["images"] | {"vocabulary": 10_000})
     assert sum(weight.numel() for weight in network.parameters() if weight.requires_grad) == count
 
 
@@ -174,6 +174,7 @@ READERS = {
         lambda content: b"not a checkpoint",
         lambda content: content[:8] + b"?" + content[9:],
     ],
+    ids=["cut", "empty", "text", "changed"],
 )
 def test_damaged_checkpoints(reader, damage, tmp_path):
     path = saved(tmp_path)

@@ -57,5 +57,5 @@ def test_what_cannot_be_captured_stays_eager_and_says_why(options, capsys):
     captured = trained(capture=True, **options)
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert "a step is not captured: " in said
+    assert "no CUDA graph of a step: " in said
     assert_equal(captured, trained(capture=False, **options))
