@@ -3,6 +3,8 @@
 import environment  # noqa: F401  # before what reads the environment when it is imported
 
 # isort: split
+import functools
+import gc
 import signal
 from pathlib import Path
 
@@ -18,10 +20,31 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it i
 
 
 def pytest_collection_modifyitems(items):
-    """Skip what is marked `cuda` where torch finds no GPU."""
+    """Begin with the file that takes longest; skip what is marked `cuda` where torch finds no GPU."""
+    items.sort(key=lambda item: item.path.name != "test_pipeline.py")
     for item in items if not torch.cuda.is_available() else ():
         if item.get_closest_marker("cuda"):
             item.add_marker(pytest.mark.skip(reason="has no CUDA device"))
+
+
+def pytest_collection_finish():
+    """What the imports made stays: collections of garbage, a fifth of the time of many tests, need not look there."""
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
+
+
+@pytest.fixture(scope="session")
+def exporter():
+    """torch's exporter of graphs, which else reads the sources of its five hundred translations and lists all operators
+    of torch for every graph: two thirds of the time of a small one."""
+    from torch._export import utils
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(functools.cache(ONNXRegistry.from_torchlib)))
+        listed = functools.cache(utils._collect_all_valid_cia_ops_for_namespace)
+        patch.setattr(utils, "_collect_all_valid_cia_ops_for_namespace", listed)
+        yield
 
 
 @pytest.fixture

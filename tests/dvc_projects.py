@@ -45,6 +45,8 @@ def keep_experiments(folder, names, judge):
     values["claims"] = {}
     values["judge"] |= judge
     values["benchmark"]["both"]["as_written"] = []  # a verb that none of them has
+    for part in values["peers"].values():
+        part |= {"verbs": ["classify"]} if "verbs" in part else {}
     path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
 
 

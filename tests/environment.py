@@ -6,10 +6,16 @@ Python or pytest's plugins, no colour, language, home or temporary folder.
 
 import os
 import tempfile
+from pathlib import Path
 
-KEPT = ("PATH", "LD_LIBRARY_PATH", "LOGNAME", "USER")
-KEPT_PREFIXES = ("ATEN_", "COVERAGE_", "COV_", "CUDA_", "MKL_", "NVIDIA_", "OMP_", "ONEDNN_", "PYENV_", "PYTEST_")
 REAL_DATA = "PYTEST_ZOO_MIRROR"  # the user's ZOO_MIRROR, for the tests that read real data
+KEPT = ("PATH", "LD_LIBRARY_PATH", "LOGNAME", "USER", "ZOO_EXAMPLES", REAL_DATA)
+KEPT_PREFIXES = ("ATEN_", "COVERAGE_", "COV_", "CUDA_", "MKL_", "NVIDIA_", "OMP_", "ONEDNN_", "PYENV_", "PYTEST_XDIST_")
+# The checkout may belong to somebody else.
+GIT_CONFIG = """\
+[safe]
+    directory = *
+"""
 
 if "ZOO_MIRROR" in os.environ:
     os.environ[REAL_DATA] = os.environ["ZOO_MIRROR"]
@@ -17,4 +23,7 @@ for name in [name for name in os.environ if name not in KEPT and not name.starts
     del os.environ[name]
 tempfile.tempdir = None  # asked for before, it would be the user's still
 HOME = tempfile.TemporaryDirectory(prefix="home-")
+Path(HOME.name, ".gitconfig").write_text(GIT_CONFIG, encoding="utf-8")
 os.environ |= {"GIT_CONFIG_NOSYSTEM": "1", "HOME": HOME.name, "LANG": "C.UTF-8"}
+os.environ |= {"DVC_SITE_CACHE_DIR": HOME.name, "DVC_SYSTEM_CONFIG_DIR": HOME.name}
+os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(Path(HOME.name, "hypothesis"))

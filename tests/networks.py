@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from zoo import params
+from zoo.graphs import verbs
 from zoo.params import experiments
 
 torch.set_num_threads(1)
@@ -22,6 +23,23 @@ def of_file(file):
     return [name for name, entry in ENTRIES.items() if entry.file == file]
 
 
+# What is at most left of sizes, and of how many there are in a list, where a test depends on neither.
+MOST = {"units": 24, "layers": 9, "hidden": 40, "generator": 40, "discriminator": 40, "critic": 30, "maps": 8}
+MOST_IN_A_LIST = {"hidden": 2, "widths": 1}
+
+
+def small_net(name):
+    """The `net` of an experiment in the quick profile, with fewer and smaller layers of the same kinds."""
+
+    def smaller(key, value):
+        if isinstance(value, list):
+            return [smaller(key, size) for size in value[: MOST_IN_A_LIST.get(key)]]
+        return min(value, MOST[key]) if key in MOST and isinstance(value, int) else value
+
+    net = experiments.in_profile(name, ENTRIES[name], "quick").net
+    return {key: smaller(key, value) for key, value in net.items()}
+
+
 def build(name, seed=0, **net):
     """The untrained network of an experiment in the quick profile, with changes to its `net`."""
     entry = experiments.in_profile(name, ENTRIES[name], "quick")
@@ -29,10 +47,8 @@ def build(name, seed=0, **net):
     return experiments.build(entry.file, entry.net | net, FACTS[entry.data], f"models.{name}.net")
 
 
-def build_small(name, seed=0):
-    """The same, with fewer units if it is recurrent: for what does not depend on how many there are."""
-    fewer = {"units": 24} if "units" in MODELS[name]["size"]["quick"] else {}
-    return build(name, seed, **fewer)
+def build_small(name, seed=0, **net):
+    return build(name, seed, **small_net(name) | net)
 
 
 def image_batch(count=12, seed=0):
@@ -47,6 +63,15 @@ def batch_for(name, count=12):
         return words[:, :-1], words[:, 1:], torch.tensor(True)
     batch = image_batch(count)
     return (*batch, *image_batch(count, seed=1)) if ENTRIES[name].size.quick.labelled else batch
+
+
+def example(network, verb, device="meta", fill=0):
+    """{input: tensor full of a number} of a verb, for three images or texts of five words."""
+    tensors = {}
+    for name, (kind, axes) in verbs.inputs(network, verb).items():
+        shape = [{"batch": 3, "time": 5}.get(axis, axis) for axis in axes]
+        tensors[name] = torch.full(shape, fill, dtype=getattr(torch, kind), device=device)
+    return tensors
 
 
 def losses(network, batch, seed=0):

@@ -3,6 +3,7 @@
 The tests go on from each other's state, in their order.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc.repo import Repo
 from dvc_projects import dvc, inside, keep_experiments
 
 from zoo.runner import processes
@@ -21,15 +23,14 @@ from zoo.runner.preloaded import Preloaded
 from zoo.runner.repro import reproduce
 
 ROOT = Path(__file__).parent.parent
-AGAIN = "lstm"  # trained and evaluated again by plain DVC
-KEPT = ("ae_dense32", "gan", "probe_frozen", AGAIN)  # the probe begins with ae_dense32, and judges gan
+AGAIN = "gan"  # trained and evaluated again by plain DVC
+KEPT = ("ae_dense32", AGAIN, "probe_frozen")  # the probe begins with ae_dense32, and judges gan
 PER_MODEL = ("train", "export", "evaluate")
 
 
 def run(folder, *command):
     """What a program printed, as started by a user who has activated this environment."""
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    done = subprocess.run(command, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -40,8 +41,9 @@ def zoo_ran(folder, *targets):
     return set(re.findall(r"(\S+) ran in", printed.getvalue()))
 
 
-def dvc_ran(folder, *arguments):
-    return set(re.findall(r"Running stage '([^']+)'", run(folder, "dvc", "repro", *arguments)))
+def dvc_ran(folder, *targets, **options):
+    with inside(folder), contextlib.closing(Repo()) as repo:
+        return {stage.addressing for stage in repo.reproduce(targets or None, **options)}
 
 
 def due(folder):
@@ -67,9 +69,7 @@ def rewrite(folder, change):
 def scale_down(params):
     params["evaluate"]["importance_samples"] = 2
     params["curve"]["quick"]["validation_rows"] = 1
-    times = ("seconds", "most_seconds", "reference_seconds", "warmup_seconds", "warmup_most_seconds")
-    params["benchmark"]["quick"] |= {"batches": [2]} | dict.fromkeys(times, 0.01)
-    params["peers"]["quick"] |= {"batches": [2], "runtimes": ["torch"]}
+    params["peers"]["quick"]["runtimes"] = ["torch"]
     for entry in params["models"].values():
         entry["steps"]["quick"] = min(entry["steps"]["quick"], 4)
 
@@ -88,8 +88,8 @@ def content(folder, *parts):
 
 @pytest.fixture(scope="module")
 def _preloaded():
-    """One process with the imports done, from which all runs start stages: imports are most of what a stage takes."""
-    shared = []
+    """One process with the imports done, from which all runs start all stages: imports are most of what one takes."""
+    shared, init = [], processes.Local.__init__
 
     def preloaded(modules):
         if not shared:
@@ -98,6 +98,9 @@ def _preloaded():
         return shared[0]
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", os.path.dirname(sys.executable), prepend=os.pathsep)  # as where it is activated
+        patch.setattr(processes.Local, "__init__", lambda local, places, logs, imports: init(
+            local, places, logs, dict.fromkeys(logs, ()) | imports))  # fmt: skip
         patch.setattr(processes, "Preloaded", preloaded)
         patch.setattr(processes, "PROGRAMS_BEFORE_PRELOADING", 0)
         patch.setattr(Preloaded, "close", lambda self: None)
@@ -189,7 +192,7 @@ def test_two_runs_of_one_commit_are_the_same(clone):
     before = content(folder, *outputs)
     run(folder, "zoo", "clean", "quick")  # else the finished seed is kept
     stages = [f"{stage}@{AGAIN}" for stage in ("train", "evaluate")]  # tests/graphs exports twice
-    assert dvc_ran(folder, "--force", "--single-item", *stages) == set(stages)
+    assert dvc_ran(folder, *stages, force=True, single_item=True) == set(stages)
     after = content(folder, *outputs)
     assert after.keys() == before.keys()
     assert {path.relative_to(folder).as_posix() for path in after if after[path] != before[path]} <= {
@@ -203,22 +206,22 @@ def test_one_learning_rate_reruns_one_experiment(clone):
     latency = content(folder, "reports/quick/latency")
 
     def faster(params):
-        params["models"][AGAIN]["players"]["language_model"]["lr"] = 0.5
+        params["models"][AGAIN]["players"]["generator"]["lr"] = 0.01
 
     rewrite(folder, faster)
-    stages = {f"{stage}@{AGAIN}" for stage in PER_MODEL}
-    assert zoo_ran(folder, f"evaluate@{AGAIN}", "benchmark") == stages | {"code", "benchmark"}
+    stages = {f"{stage}@{AGAIN}" for stage in (*PER_MODEL, "judge")}
+    assert zoo_ran(folder, f"evaluate@{AGAIN}", f"judge@{AGAIN}", "benchmark") == stages | {"code", "benchmark"}
     assert due(folder) == {"peers", "report"}
     assert latency
     assert content(folder, "reports/quick/latency") == latency
     changed = json.loads(dvc(folder, "metrics", "diff", "--json", "HEAD"))
-    metric = changed[f"reports/quick/metrics/{AGAIN}.json"]["verbs.next_word.perplexity.mean"]
+    metric = changed[f"reports/quick/judged/{AGAIN}.json"]["metrics.frechet_distance.mean"]
     assert metric["old"] != metric["new"]
-    assert not {path for path in changed if "/metrics/" in path and AGAIN not in path}
+    assert not {path for path in changed if AGAIN not in path}
     curve = f"reports/quick/curves/{AGAIN}.csv"
     plots = json.loads(dvc(folder, "plots", "diff", "--json", "HEAD", "--targets", curve))
     assert {row["rev"] for row in plots["data"][curve][0]["content"]["data"]["values"]} == {"HEAD", "workspace"}
     compared = run(folder, "zoo", "compare", "HEAD")
-    assert "next_word.perplexity" in compared
+    assert "judge.frechet_distance" in compared
     assert not re.search(r"\d (worse|better|different)\b", compared), compared  # one seed, one processor: changed
     assert not run(folder, "git", "status", "--porcelain", "full", "code")

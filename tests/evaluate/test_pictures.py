@@ -63,8 +63,8 @@ def test_images_of_two_sizes_are_drawn_in_one_scale_each_in_the_middle_of_its_co
 
 
 def test_only_the_first_sixteen_feature_maps_are_drawn(tmp_path):
-    pictures.feature_maps(MAPS, tmp_path / "twenty.png")
-    pictures.feature_maps(MAPS[:, :16], tmp_path / "sixteen.png")
+    pictures.feature_maps(MAPS[:1], tmp_path / "twenty.png")
+    pictures.feature_maps(MAPS[:1, :16], tmp_path / "sixteen.png")
     assert (tmp_path / "twenty.png").read_bytes() == (tmp_path / "sixteen.png").read_bytes()
 
 

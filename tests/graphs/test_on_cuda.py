@@ -1,18 +1,15 @@
-"""No node of a graph stays on the CPU where ONNX Runtime runs it on CUDA, which else refuses it whole.
+"""Which nodes of a graph ONNX Runtime would leave to the CPU where it runs it on CUDA: it refuses such a graph whole.
 
-By its own rules, applied to the exported graph: `GetCapability` in cuda_execution_provider.cc, `GetCpuPreferredNodes`
-in fallback_cpu_capability.cc, and docs/OperatorKernels.md.
+By its own rules, which test_export.py applies to the exported graphs: `GetCapability` in cuda_execution_provider.cc,
+`GetCpuPreferredNodes` in fallback_cpu_capability.cc, and docs/OperatorKernels.md.
 """
 
-import functools
 import math
 
 import onnx
 import pytest
-from networks import MODELS, build_small
-from test_export import STRUCTURES, bodies, exported, record, verbs_of
 
-from zoo.graphs import export, verbs
+from zoo.graphs import identity
 
 # Operators of our graphs that have a kernel for CUDA in the types that they have here.
 KERNELS = {
@@ -45,6 +42,11 @@ def has_kernel(node):
 
 def left_to_the_cpu(graph):
     """Operators of the nodes without a kernel for CUDA, and of those that compute on small numbers of the host."""
+    return [operator for part in identity.nested(graph) for operator in left_by(part)]
+
+
+def left_by(graph):
+    """Those of the graph itself, without the bodies of its loops."""
     within_reach = {value.name for value in graph.input}
     within_reach |= {one.name for one in graph.initializer if math.prod(one.dims) <= SMALL}
     on_host, left = set(), []
@@ -60,34 +62,7 @@ def left_to_the_cpu(graph):
             left.append(node.op_type)
         if stays or node.op_type in ON_HOST:
             on_host |= set(node.output)
-    return left + [operator for body in bodies(graph) for operator in left_to_the_cpu(body)]
-
-
-def words_of(name):
-    """What decides which operators a network has; numbers decide how many and how large they are."""
-    entry = MODELS[name]
-    return entry["file"], {key: value for key, value in entry["net"].items() if isinstance(value, (str, bool))}
-
-
-@functools.cache
-def untrained(name, verb):
-    return export.export(build_small(name), verb, record(name))
-
-
-def graph_of(name, verb):
-    """A graph of the same words: one that other tests look at too, or that of the first such experiment."""
-    twins = [other for other in MODELS if words_of(other) == words_of(name)]
-    made = [other for other in twins if other in STRUCTURES and verb in verbs_of(other)]
-    return (exported(made[0])[1][verb] if made else untrained(twins[0], verb)).graph
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_no_node_is_left_to_the_cpu(name):
-    for verb in verbs.of(build_small(name)):
-        graph = graph_of(name, verb)
-        assert not left_to_the_cpu(graph), verb
-        # It may be there, but a graph that computes sizes is one step from a node on the CPU.
-        assert not {"Shape", "Size", "NonZero"} & {node.op_type for node in graph.node}, verb
+    return left
 
 
 # Like graphs that an H200 refused or ran: an image resized to sizes, zeros of a shape that is put together and of one

@@ -4,10 +4,10 @@ import math
 
 import numpy
 import pytest
-import scipy.signal
 import scipy.stats
 import torch
 from networks import MODELS, array, build, image_batch, inputs_of, losses, of_file, silence
+from scipy import ndimage
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional as F
@@ -32,7 +32,7 @@ def slid(images, layer):
     bias = numpy.zeros(len(kernels)) if layer.bias is None else array(layer.bias)
     return numpy.array([
         [
-            shift + sum(scipy.signal.correlate2d(part, k, "same") for part, k in zip(image, kernel, strict=True))
+            shift + sum(ndimage.correlate(part, k, mode="constant") for part, k in zip(image, kernel, strict=True))
             for kernel, shift in zip(kernels, bias, strict=True)
         ]
         for image in images
@@ -306,4 +306,4 @@ def test_rectified_output_and_squared_error_die(seed):
     for (image, _), (_, _, _, loss, norm) in list(zip(batches, rows, strict=True))[10:]:
         assert norm == 0
         assert loss == pytest.approx(image.square().mean().item(), rel=1e-5)
-    assert not network.reconstruct(images).any()
+    assert not network.reconstruct(images[-100:]).any()

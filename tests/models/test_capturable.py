@@ -8,7 +8,7 @@ import contextlib
 
 import pytest
 import torch
-from networks import MODELS, batch_for, build_small
+from networks import MODELS, batch_for, build_small, example
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -56,11 +56,13 @@ def watched():
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_step_can_be_captured(name):
-    """And from the first step on, which allocates, each one is of the same operators.
+    """And each is of the same operators, but for the first of those that allocate.
 
     The loop's step, but with SGD: the optimisers of params.yaml have no fused kernels on `meta`.
     """
-    network, batch = build_small(name).to(META).train(), tuple(part.to(META) for part in batch_for(name))
+    network, batch = build_small(name).to(META).train(), [part.to(META) for part in batch_for(name)]
+    if MODELS[name]["data"] == "text":  # on `meta` a word is twenty operators, and the second is as any other
+        batch[:2] = [words[:, :2] for words in batch[:2]]
     players = {
         player: {"algorithm": "SGD", "lr": 0.1, "moves": options["moves"], "fused": False}
         for player, options in MODELS[name]["players"].items()
@@ -69,24 +71,21 @@ def test_a_step_can_be_captured(name):
     for optimizer in optimizers.values():
         for group in optimizer.param_groups:
             group["lr"] = 0.1  # only the fused kernels read a rate on the device
-    for _ in range(3):
+    while len(steps) < 2 or (len(steps) == 2 and steps[0] != steps[1]):
         with watched() as operators:
             losses, norms = loop.step_of(network, optimizers, batch, MODELS[name]["fit"].get("clip"))
         assert {value.shape for value in (*losses.values(), *norms.values())} == {()}
         assert losses.keys() == norms.keys() == players.keys()
         steps.append(operators)
-    assert len(steps[1]) > 10
-    assert steps[1] == steps[2]
+    assert len(steps[-1]) > 10
+    assert steps[-2] == steps[-1]
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_verb_can_be_captured(name):
     network = build_small(name).to(META).eval()
     for verb in verbs.of(network):
-        values = {}
-        for key, (kind, axes) in verbs.inputs(network, verb).items():
-            shape = [{"batch": 3, "time": 5}.get(axis, axis) for axis in axes]
-            values[key] = torch.zeros(shape, dtype=getattr(torch, kind), device=META)
+        values = example(network, verb)
         with torch.no_grad(), watched() as operators:
             getattr(network, verb)(**values)
         assert operators

@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from networks import ENTRIES, EVERYTHING, FACTS, MODELS, batch_for, build, build_small
+from networks import ENTRIES, EVERYTHING, FACTS, MODELS, batch_for, build, build_small, example
 from torch import nn
 
 from zoo.errors import InputError
@@ -61,10 +61,7 @@ def test_verbs_are_deterministic(name):
     network = build_small(name).eval()
     state = {key: value.clone() for key, value in network.state_dict().items()}
     for verb in verbs.of(network):
-        values = {}
-        for key, (kind, axes) in verbs.inputs(network, verb).items():
-            shape = [{"batch": 3, "time": 5}.get(axis, axis) for axis in axes]
-            values[key] = torch.ones(shape, dtype=getattr(torch, kind))
+        values = example(network, verb, device="cpu", fill=1)
         with torch.no_grad():
             first, second = (getattr(network, verb)(**values) for _ in range(2))
         if not isinstance(first, dict):

@@ -61,10 +61,10 @@ def test_equal_arrays_give_equal_small_files_of_pixels_alone(name, tmp_path):
     DRAWINGS[name](second)
     assert first.read_bytes() == second.read_bytes()
     assert first.stat().st_size < 60_000
-    picture = Image.open(first)
-    assert picture.format == "PNG"
-    assert picture.info.keys() <= {"transparency", "Description"}
-    assert len(picture.convert("RGB").getcolors(10_000)) > 1
+    with Image.open(first) as picture:
+        assert picture.format == "PNG"
+        assert picture.info.keys() <= {"transparency", "Description"}
+        assert len(picture.convert("RGB").getcolors(10_000)) > 1
 
 
 @pytest.mark.parametrize("size", [(944, 189), (880, 874), (200, 100), (60, 700)])

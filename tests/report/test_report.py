@@ -806,7 +806,8 @@ def test_every_picture_of_the_page_has_its_size_its_words_and_waits_to_be_seen(p
     assert len(captions) >= 8
     for source, caption in captions.items():
         assert pictures[source]["alt"] == caption
-        width, height = Image.open(files.report("full", source)).size
+        with Image.open(files.report("full", source)) as picture:
+            width, height = picture.size
         shown = [int(pictures[source][side]) for side in ("width", "height")]
         assert shown == [round(0.8 * width), round(0.8 * height)]
     assert captions["figures/gan/generate.png"].endswith(

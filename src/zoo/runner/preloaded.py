@@ -51,13 +51,16 @@ class Preloaded:
         Raises OSError if the process is gone or the message is too long.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            message = json.dumps({"words": words, "folder": str(options["cwd"]), "environment": dict(options["env"])})
-            socket.send_fds(self._control, [message.encode()], [theirs.fileno(), output.fileno()])
-        number = ours.recv(MOST_BYTES)
-        if not number:
+        message = json.dumps({"words": words, "folder": str(options["cwd"]), "environment": dict(options["env"])})
+        try:
+            with theirs:
+                socket.send_fds(self._control, [message.encode()], [theirs.fileno(), output.fileno()])
+            number = ours.recv(MOST_BYTES)
+            if not number:
+                raise ConnectionError("the process that forks is gone")
+        except OSError:
             ours.close()
-            raise ConnectionError("the process that forks is gone")
+            raise
         return Forked(int(number), ours)
 
     def close(self):
