@@ -63,8 +63,8 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 BENCHMARK = {
     "cuda": {"batches": [1, 64]},
     "cpu": {
-        "batches": [1], "calls": 1, "seconds": 1e-3, "most_seconds": 1e-2, "reference_seconds": 1e-3,
-        "warmup_calls": 1, "warmup_seconds": 1e-3, "warmup_most_seconds": 1e-2,
+        "batches": [1], "calls": 1, "seconds": 1e-3, "max_seconds": 1e-2, "reference_seconds": 1e-3,
+        "warmup_calls": 1, "warmup_seconds": 1e-3, "warmup_max_seconds": 1e-2,
     },
 }  # fmt: skip
 PEERS = {"cuda": {"batches": [1, 64]}, "cpu": {"batches": [1]}}

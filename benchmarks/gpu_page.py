@@ -167,11 +167,11 @@ def of_latency(visit):
         return
     frame = pandas.DataFrame([dict(row) | {"column": f"{row.runtime} {row.mode}"} for row in rows])
     frame = frame.pivot_table("p50_us", ["experiment", "verb", "batch"], "column", sort=False).reset_index()
-    most = visit.settings.get("benchmark", {}).get("most_drift", 0.05)
-    drifted = sum((row.drift or 0) > most for row in rows)
+    limit = visit.settings.get("benchmark", {}).get("max_drift", 0.05)
+    drifted = sum((row.drift or 0) > limit for row in rows)
     yield (
         f"Medians of a call in µs. For {drifted} of {len(rows)} rows the time of the reference graph changed by more "
-        f"than {most:.0%}: the machine's pace was not steady, and these medians are rough."
+        f"than {limit:.0%}: the machine's pace was not steady, and these medians are rough."
     )
     yield frame.to_markdown(index=False, floatfmt=".4g", missingval="")
     reasons = Counter(shortened(row.not_measured) for row in (*visit.latency, *visit.peers) if row.not_measured)

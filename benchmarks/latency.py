@@ -27,7 +27,7 @@ import onnxruntime
 import page
 
 from zoo import files, params
-from zoo.compare.changes import disturbed, latency_change
+from zoo.compare.changes import drift_reason, latency_change
 from zoo.graphs import sessions
 from zoo.latency import measure, structures, timing
 from zoo.params import benchmark, comparison
@@ -37,7 +37,7 @@ CLOCKED = {
     "op_upsample_nearest": "apply", "mlp_relu": "classify", "cae_strided": "reconstruct", "vae_bce": "decode",
     "resnet": "classify",
 }  # fmt: skip
-ROUNDS, ROUNDS_MOST = 5, 15
+ROUNDS, MAX_ROUNDS = 5, 15
 PLAIN_CALLS = 1000
 PLAIN_SECONDS = 0.5
 INJECTED = 1.15
@@ -54,7 +54,7 @@ ENOUGH = 0.95
 def clock():
     """p50 of five graphs, host and bound, by `zoo.latency.timing` and by a plain loop: medians over steady rounds."""
     values = params.read()
-    most_drift = params.load(comparison.Rules, values, "compare").latency.drift
+    max_drift = params.load(comparison.Rules, values, "compare").latency.drift
     settings = benchmark.settings(values, "full", sessions.cores())
     graphs = {(graph.experiment, graph.verb): graph for group in structures.graphs("quick").values() for graph in group}
     chosen = {key: settings[key] for key in timing.RULE} | {"seconds": PLAIN_SECONDS, "calls": PLAIN_CALLS}
@@ -68,11 +68,11 @@ def clock():
         }
         for mode, (ours, theirs) in ways.items():
             rounds, left_out = [], 0
-            while len(rounds) < ROUNDS and len(rounds) + left_out < ROUNDS_MOST:
+            while len(rounds) < ROUNDS and len(rounds) + left_out < MAX_ROUNDS:
                 row = timing.measure({"it": (ours, reference)}, **chosen)["it"]
                 before, of_loop, after = (plain(*one) / 1e3 for one in ((reference.call,), theirs, (reference.call,)))
                 pace = [*row["block_reference_us"], before, after]
-                if max(pace) / min(pace) - 1 > most_drift:
+                if max(pace) / min(pace) - 1 > max_drift:
                     left_out += 1
                 else:
                     rounds.append((row["p50_us"], of_loop))
@@ -181,7 +181,7 @@ def by_class(before, after, rules):
     counts = {name: dict.fromkeys(("better", "same", "worse", "not comparable"), 0) for name in KINDS}
     for call, row in after.items():
         verdict, _ = latency_change(before[call], row, rules)
-        verdict = "not comparable" if disturbed(before[call], row, rules) else verdict
+        verdict = "not comparable" if drift_reason(before[call], row, rules) else verdict
         counts[kind_of(call, before[call])][verdict] += 1
     return counts
 

@@ -34,7 +34,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = (20, 60, 180, 540)
-PLAIN_MOST_SECONDS = 300  # after which plain `dvc repro` is stopped, and the stages that it started are counted
+PLAIN_MAX_SECONDS = 300  # after which plain `dvc repro` is stopped, and the stages that it started are counted
 KILLS, SEED = 10, 0  # the seed of the random moments
 
 
@@ -63,7 +63,7 @@ def overhead(folder, _):
         row = {"stages": size, "zoo_first": timed(ours, "zoo", "repro", "-j", "2")}
         row["zoo_again"] = timed(ours, "zoo", "repro", "-j", "2", expected="up to date")
         row["dvc_again"] = timed(ours, "dvc", "repro", expected="up to date")
-        row["dvc_first"] = timed(plain, "dvc", "repro", most_seconds=PLAIN_MOST_SECONDS)
+        row["dvc_first"] = timed(plain, "dvc", "repro", max_seconds=PLAIN_MAX_SECONDS)
         if not row["dvc_first"]["stopped"]:
             row["same_lock"] = text(ours) == text(plain)
         print(json.dumps(row), flush=True)
@@ -130,7 +130,7 @@ def trivial(folder, size, slow=""):
     experiment = {
         "net": {"hidden": [200, 100], "code": 32, "activation": "relu", "loss": "bce"}, "fit": {"batch": 60},
         "steps": {"quick": 300, "full": 5000},
-        "players": {"model": {"algorithm": "Adam", "lr": 1.0e-5, "moves": "all"}},
+        "players": {"model": {"algorithm": "Adam", "lr": 1.0e-5, "updates": "all"}},
     }  # fmt: skip
     count = -(-(size - 2) // 3)
     models = {f"m{number:03}": experiment for number in range(count)}
@@ -204,12 +204,12 @@ def start(project, command):
     return subprocess.Popen(command, cwd=project, env=environment, **output)
 
 
-def timed(project, *command, most_seconds=None, expected=""):
+def timed(project, *command, max_seconds=None, expected=""):
     """Run a command; return its wall seconds, its CPU seconds including children, and whether it was stopped."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     process, stopped = start(project, command), False
     try:
-        printed, _ = process.communicate(timeout=most_seconds)
+        printed, _ = process.communicate(timeout=max_seconds)
     except subprocess.TimeoutExpired:
         stopped = True
         process.kill()

@@ -30,6 +30,6 @@ if SCRIPT.parent == HERE:
         sys.exit(f"{SCRIPT.name}: zoo was imported from {code.ROOT}, not from {HERE.parent}: {remedy}")
     try:
         if SCRIPT.stem != "digest":  # it writes the records
-            code.hold(SCRIPT.stem)
+            code.check_unit(SCRIPT.stem)
     except InputError as error:
         sys.exit(f"{SCRIPT.name}: {error}")

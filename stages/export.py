@@ -20,7 +20,7 @@ def export_graphs(profile, name):
     with files.replacing(files.graphs(profile, name)) as folder:
         for seed in seeds:
             checkpoint = files.checkpoint(profile, name, seed)
-            metadata = checkpoints.run_of(checkpoint)
+            metadata = checkpoints.load_metadata(checkpoint)
             recipe = metadata["recipe"]
             network = experiments.build(recipe["file"], recipe["net"], metadata["data"], f"models.{name}.net")
             checkpoints.load(checkpoint, network)

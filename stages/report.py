@@ -9,7 +9,7 @@ from zoo.stage import run
 
 def report(profile):
     """Report every experiment of a profile from the records of earlier stages."""
-    params.known_profile(profile)
+    params.check_profile(profile)
     render.write(results.gather(profile, params.read()))
 
 

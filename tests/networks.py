@@ -24,8 +24,8 @@ def of_file(file):
 
 
 # What is at most left of sizes, and of how many there are in a list, where a test depends on neither.
-MOST = {"units": 24, "layers": 9, "hidden": 40, "generator": 40, "discriminator": 40, "critic": 30, "maps": 8}
-MOST_IN_A_LIST = {"hidden": 2, "widths": 1}
+MAX_SIZE = {"units": 24, "layers": 9, "hidden": 40, "generator": 40, "discriminator": 40, "critic": 30, "maps": 8}
+MAX_LENGTH = {"hidden": 2, "widths": 1}
 
 
 def small_net(name):
@@ -33,8 +33,8 @@ def small_net(name):
 
     def smaller(key, value):
         if isinstance(value, list):
-            return [smaller(key, size) for size in value[: MOST_IN_A_LIST.get(key)]]
-        return min(value, MOST[key]) if key in MOST and isinstance(value, int) else value
+            return [smaller(key, size) for size in value[: MAX_LENGTH.get(key)]]
+        return min(value, MAX_SIZE[key]) if key in MAX_SIZE and isinstance(value, int) else value
 
     net = experiments.in_profile(name, ENTRIES[name], "quick").net
     return {key: smaller(key, value) for key, value in net.items()}

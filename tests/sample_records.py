@@ -194,7 +194,7 @@ def write(profile):
 
 def write_training(profile, name):
     seeds, exploded = SEEDS[name], name == "exploding"
-    player = {"algorithm": "Adam", "lr": 0.001, "moves": "all"}
+    player = {"algorithm": "Adam", "lr": 0.001, "updates": "all"}
     recipe = {
         "file": "conv_autoencoder", "data": "images", "start": "data/images.npz", "net": {"units": [8, 4]},
         "labelled": None, "fit": {"batch": 10}, "steps": TAKEN[name],

@@ -228,7 +228,7 @@ def look(names):
     for name in names:
         importlib.import_module(name)
     if "zoo.evaluate.metrics" in sys.modules:
-        sys.modules["zoo.evaluate.metrics"].terms()
+        sys.modules["zoo.evaluate.metrics"].known_metrics()
     if "zoo.report.render" in sys.modules:
         for folder in (sys.modules["zoo.report.render"].TEMPLATES, sys.modules["zoo.pages"].SHARED):
             opened.update(str(path) for path in folder.rglob("*") if path.is_file() and path.read_bytes())

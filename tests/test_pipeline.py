@@ -99,8 +99,8 @@ def _preloaded():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", os.path.dirname(sys.executable), prepend=os.pathsep)  # as where it is activated
-        patch.setattr(processes.Local, "__init__", lambda local, places, logs, imports: init(
-            local, places, logs, dict.fromkeys(logs, ()) | imports))  # fmt: skip
+        patch.setattr(processes.Local, "__init__", lambda local, slots, logs, imports: init(
+            local, slots, logs, dict.fromkeys(logs, ()) | imports))  # fmt: skip
         patch.setattr(processes, "Preloaded", preloaded)
         patch.setattr(processes, "PROGRAMS_BEFORE_PRELOADING", 0)
         patch.setattr(Preloaded, "close", lambda self: None)

@@ -49,8 +49,8 @@ def check(path=params.PATH):
     zoo = Zoo(entries, networks, verbs, judge.of)
     _sources(zoo, sources, modules)
     for name, entry in entries.items():
-        for hold in (_network, _players, _start):
-            hold(zoo, name, entry)
+        for check_part in (_network, _players, _start):
+            check_part(zoo, name, entry)
     _judge(zoo, judge)
     for name, entry in entries.items():
         if entry.headline is not None:
@@ -105,8 +105,8 @@ def _players(zoo, name, entry):
         where = f"models.{name}.players.{player}"
         if network.losses is not None and player not in network.losses:
             _refuse(where, options.algorithm, f"{entry.file} yields no such loss; {_hint(player, network.losses)}")
-        for part in () if options.moves == "all" else options.moves:
-            _known(f"{where}.moves", part, network.parts)
+        for part in () if options.updates == "all" else options.updates:
+            _known(f"{where}.updates", part, network.parts)
         if options.model_extra:
             _keys(where, options.model_extra, signatures.optimiser(options.algorithm))
     for player in network.losses or ():
@@ -155,20 +155,20 @@ def _verbs(zoo, where, verbs):
 
 def _metric(zoo, where, name, metric):
     """Check that a metric is registered and that the experiment can have it."""
-    _known(where, metric, metrics.terms())
-    verb, entry, term = metric.partition(".")[0], zoo.entries[name], metrics.terms()[metric]
+    _known(where, metric, metrics.known_metrics())
+    verb, entry, info = metric.partition(".")[0], zoo.entries[name], metrics.known_metrics()[metric]
     if verb == "training":
         fits, reason = entry.players, f"{name} is not trained"
     elif verb == "judge":
         fits, reason = name in zoo.judged, f"{name} is not in judge.of"
     else:
         fits, reason = verb in zoo.verbs[name], f"{name} has no verb {verb}; it has {', '.join(zoo.verbs[name])}"
-    if fits and term.needs == "label":
+    if fits and info.needs == "label":
         verb = next(verb for verb in GENERATING if verb in zoo.verbs[name])
         fits, reason = zoo.networks[entry.file].takes_label(verb, entry.net), f"{name} is not told the label"
-    elif fits and term.needs:
-        fits, reason = entry.net.get(term.needs), f"{name} has no {term.needs} in net"
-    if not fits or term.by_class:
+    elif fits and info.needs:
+        fits, reason = entry.net.get(info.needs), f"{name} has no {info.needs} in net"
+    if not fits or info.by_class:
         _refuse(where, metric, f"{reason if not fits else 'has one value per class'}: name another metric")
 
 
@@ -178,8 +178,9 @@ def _published(zoo, figures, curves):
         for metric, figure in found.items():
             where = f"published.{name}.{metric}"
             _metric(zoo, where, name, metric)
-            if metrics.terms()[metric].better not in (None, figure.better):
-                _refuse(f"{where}.better", figure.better, f"{metric} is better when {metrics.terms()[metric].better}")
+            better = metrics.known_metrics()[metric].better
+            if better not in (None, figure.better):
+                _refuse(f"{where}.better", figure.better, f"{metric} is better when {better}")
     for name, logs in curves.items():
         _known("published_curves", name, zoo.entries)
         for index, log in enumerate(logs):

@@ -27,7 +27,7 @@ DISTRIBUTIONS |= {"onnxruntime": "onnxruntime-gpu", "sklearn": "scikit-learn"}
 DEFINITIONS = {"models": "Network", "data": "load"}
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 AGAIN = "run `dvc repro` again, which begins with the stage `code`"
-_held = set()  # the units that matched their records
+_checked_units = set()  # the units that matched their records
 
 
 def unit(name, root=ROOT):
@@ -73,7 +73,7 @@ def units(root=ROOT):
     ]
 
 
-def hold(name):
+def check_unit(name):
     """Check that the unit in this checkout is the one that DVC hashed, and remember it for `verify`.
 
     Raises InputError if code/<name>.json is missing, if the code or a data file differs from it, or if an installed
@@ -87,22 +87,22 @@ def hold(name):
         if installed != pinned:
             wrong = f"{distribution} {installed} installed, but constraints.txt pins {pinned}"
             raise InputError(f"{wrong}: run `make setup`")
-    _held.add(name)
+    _checked_units.add(name)
 
 
 def module(name):
-    """Import the module of a unit that params.yaml names, such as models/gan. In a stage, `hold` checks it first."""
-    if _held:
-        hold(name)
+    """Import the module of a unit that params.yaml names, such as models/gan; in a stage, check it first."""
+    if _checked_units:
+        check_unit(name)
     return importlib.import_module(f"zoo.{name.replace('/', '.')}")
 
 
 def verify():
-    """Repeat the checks of `hold` before outputs are renamed into place.
+    """Repeat the checks of `check_unit` before outputs are renamed into place.
 
     Raises InputError if a file has since been edited and now computes something else. Does nothing outside a stage.
     """
-    for name in _held:
+    for name in _checked_units:
         _as_hashed(name)
 
 

@@ -7,8 +7,8 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zoo.compare.changes import disturbed, latency_change, quality_change, relative_change
-from zoo.evaluate.metrics import Term
+from zoo.compare.changes import drift_reason, latency_change, quality_change, relative_change
+from zoo.evaluate.metrics import Metric
 from zoo.params.comparison import LatencyRule
 from zoo.records.latency import Times
 
@@ -19,8 +19,8 @@ several = st.lists(st.floats(1e-3, 1e3), min_size=3, max_size=6).map(lambda foun
 direction = st.sampled_from(["lower", "higher"])
 
 
-def term(better, **options):
-    return Term(name="", meaning="", better=better, **options)
+def make_metric(better, **options):
+    return Metric(name="", meaning="", better=better, **options)
 
 
 def timing(p50, *faster_half, spread=0.01, blocks=None, reference=(10.0,) * 5, drift=0.0):
@@ -55,7 +55,7 @@ def test_relative_change_by_hand(before, after, share, expected):
 @given(several, several, direction)
 def test_quality_is_different_where_welchs_test_says_so_and_the_floor_is_passed(before, after, better):
     left, right = list(before.values()), list(after.values())
-    found = quality_change(before, after, term(better), 0.01)
+    found = quality_change(before, after, make_metric(better), 0.01)
     gap = scipy.stats.tmean(right) - scipy.stats.tmean(left)
     change = abs(gap) / min(scipy.stats.tmean(left), scipy.stats.tmean(right))
     if min(scipy.stats.sem(left), scipy.stats.sem(right)) > 1e-6 and abs(change - 0.01) > 1e-6:
@@ -80,25 +80,25 @@ def test_quality_is_different_where_welchs_test_says_so_and_the_floor_is_passed(
     ],
 )  # fmt: skip
 def test_quality_by_hand(before, after, better, expected):
-    assert quality_change(dict(enumerate(before)), dict(enumerate(after)), term(better), 0.01) == expected
+    assert quality_change(dict(enumerate(before)), dict(enumerate(after)), make_metric(better), 0.01) == expected
 
 
 def test_a_share_near_one_is_judged_by_its_distance_to_one():
     """Half as many errors again are a change, though the accuracy itself changes by half a percent."""
-    assert quality_change({0: 0.990}, {0: 0.985}, term("higher"), 0.01) == "same"
-    assert quality_change({0: 0.990}, {0: 0.985}, term("higher", share=True), 0.01) == "changed"
+    assert quality_change({0: 0.990}, {0: 0.985}, make_metric("higher"), 0.01) == "same"
+    assert quality_change({0: 0.990}, {0: 0.985}, make_metric("higher", share=True), 0.01) == "changed"
 
 
 def test_rounding_is_no_change():
-    assert quality_change({0: 0.0}, {0: 6e-6}, term("lower"), 0.01) == "changed"
-    assert quality_change({0: 0.0}, {0: 6e-6}, term("lower", rounding=1e-5), 0.01) == "same"
+    assert quality_change({0: 0.0}, {0: 6e-6}, make_metric("lower"), 0.01) == "changed"
+    assert quality_change({0: 0.0}, {0: 6e-6}, make_metric("lower", rounding=1e-5), 0.01) == "same"
 
 
 @given(metric, metric, direction, st.booleans())
 def test_quality_the_other_way_round(before, after, better, share):
-    verdict = quality_change(before, after, term(better, share=share), 0.01)
-    assert quality_change(after, before, term(better, share=share), 0.01) == OPPOSITE[verdict]
-    assert quality_change(before, before, term(better, share=share), 0.01) == "same"
+    verdict = quality_change(before, after, make_metric(better, share=share), 0.01)
+    assert quality_change(after, before, make_metric(better, share=share), 0.01) == OPPOSITE[verdict]
+    assert quality_change(before, before, make_metric(better, share=share), 0.01) == "same"
 
 
 @given(timings, timings)
@@ -138,7 +138,7 @@ def test_a_machine_that_is_slower_as_a_whole_changes_nothing():
 def test_disturbed_latencies_are_not_compared():
     steady, elsewhere = timing(100), timing(100, reference=[10.6] * 5)
     wandering = timing(100, drift=0.051)
-    assert disturbed(steady, timing(100, drift=0.049), RULE) is None
-    assert disturbed(steady, wandering, RULE) == "the machine's pace changed by 5% within a measurement"
-    assert disturbed(wandering, steady, RULE) == disturbed(steady, wandering, RULE)
-    assert disturbed(steady, elsewhere, RULE) == "the machine's pace changed by 6% between the measurements"
+    assert drift_reason(steady, timing(100, drift=0.049), RULE) is None
+    assert drift_reason(steady, wandering, RULE) == "the machine's pace changed by 5% within a measurement"
+    assert drift_reason(wandering, steady, RULE) == drift_reason(steady, wandering, RULE)
+    assert drift_reason(steady, elsewhere, RULE) == "the machine's pace changed by 6% between the measurements"

@@ -64,7 +64,7 @@ def test_words_determine_the_state():
     states, words, chance, _ = rules()
     numpy.testing.assert_allclose(chance.sum(axis=1), 1, atol=1e-12)
     for state, ways in states.items():
-        said = [word for _, group, _, _ in grammar.ways_on(*state) for word in group]
+        said = [word for _, group, _, _ in grammar.transitions(*state) for word in group]
         assert len(said) == len(set(said)) == len(ways)
         assert all(following in states for _, following in ways.values())
     assert 200 <= len(words) <= 400

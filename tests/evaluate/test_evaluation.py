@@ -494,13 +494,13 @@ def test_codes_that_are_decoded_are_draws_of_the_prior(tmp_path, monkeypatch):
     """Of the deviation that the graph says; a hundred draws of two numbers miss it by less than a fifth."""
     drawn = {}
     monkeypatch.setattr(evaluation, "_draw_samples", lambda case, verb, name, values: drawn.update({name: values}))
-    described, deviation = sessions.described, {"deviation": 2.0}
+    described, deviation = sessions.read_interface, {"deviation": 2.0}
 
     def with_deviation(session):
         graph, takes = described(session)
         return graph, takes | {"inputs": {name: one | deviation for name, one in takes["inputs"].items()}}
 
-    monkeypatch.setattr(sessions, "described", with_deviation)
+    monkeypatch.setattr(sessions, "read_interface", with_deviation)
     graphs = {"decode": conditional_decoder(random_weights(2, 784), random_weights(10, 784))}
     evaluation.decode(case(tmp_path, graphs))
     assert drawn["code"].dtype == numpy.float32

@@ -185,14 +185,14 @@ def logits_and_labels(random, n=200, classes=10):
 
 def test_classified_is_scikit_learns(random):
     logits, labels = logits_and_labels(random)
-    predicted, loss = scores.classified(logits, labels)
+    predicted, loss = scores.predictions_and_losses(logits, labels)
     probabilities = scipy.special.softmax(logits.astype(float), 1)
     assert loss.mean() == pytest.approx(sklearn.metrics.log_loss(labels, probabilities, labels=range(10)))
     assert (predicted == labels).mean() == sklearn.metrics.top_k_accuracy_score(labels, logits, k=1, labels=range(10))
 
 
 def test_large_logits_do_not_overflow():
-    _, loss = scores.classified(numpy.array([[3000.0, 0.0], [3000.0, 0.0]], numpy.float32), [0, 1])
+    _, loss = scores.predictions_and_losses(numpy.array([[3000.0, 0.0], [3000.0, 0.0]], numpy.float32), [0, 1])
     assert loss == pytest.approx([0, 3000])
 
 
@@ -201,7 +201,7 @@ def test_logits_that_are_not_finite_predict_nothing(bad, random):
     logits, labels = logits_and_labels(random, 3)
     logits[1, 4] = bad
     labels[1] = 4
-    predicted, loss = scores.classified(logits, labels)
+    predicted, loss = scores.predictions_and_losses(logits, labels)
     assert predicted.tolist() == [logits[0].argmax(), -1, logits[2].argmax()]
     assert numpy.isfinite(loss).tolist() == [True, False, True]
 
@@ -305,14 +305,14 @@ SMALL = numpy.array([[[[1.0, 0.5, 0.0, 0.0], [0.5, 0.0, 0.0, 1.0]]]])
 
 def test_the_best_spread_out_picture_by_hand():
     """It keeps 1 and 0; the squares of 0.5, 0.5 and 1 remain."""
-    best = scores.best_spread_out(SMALL)
+    best = scores.best_zero_unpool(SMALL)
     assert best.tolist() == [[[[1, 0, 0, 0], [0, 0, 0, 0]]]]
     assert numpy.square(best - SMALL).mean() == pytest.approx((0.25 + 0.25 + 1) / 8)
 
 
 def test_the_best_picture_in_blocks_by_hand():
     """Means 0.5 and 0.25; about them remain 0.25 + 0.25, and 3/16 + 9/16."""
-    best = scores.best_in_blocks(SMALL)
+    best = scores.best_nearest_unpool(SMALL)
     assert best.tolist() == [[[[0.5, 0.5, 0.25, 0.25], [0.5, 0.5, 0.25, 0.25]]]]
     assert numpy.square(best - SMALL).mean() == pytest.approx((0.5 + 0.75) / 8)
 
@@ -322,7 +322,7 @@ def test_the_best_picture_in_blocks_by_hand():
 def test_no_picture_of_its_kind_is_nearer_than_the_best(seed):
     random = numpy.random.default_rng(seed)
     images, small = random.random((1, 1, 8, 8)), random.random((1, 1, 4, 4))
-    for best, kind in ((scores.best_spread_out, scores.spread_out), (scores.best_in_blocks, scores.upsampled)):
+    for best, kind in ((scores.best_zero_unpool, scores.zero_unpool), (scores.best_nearest_unpool, scores.upsampled)):
         for other in (kind(small), best(images) + kind(0.01 * (small - 0.5))):
             assert numpy.square(best(images) - images).sum() <= numpy.square(other - images).sum()
 
@@ -335,7 +335,7 @@ def test_floors_of_mnist(monkeypatch):
     content = fetch("mnist", name, mnist.FILES[name], mirrors=())
     images = mnist.parse_idx(content, name, (10_000, 28, 28))[:, None].astype(numpy.float32) / 255
     black = numpy.zeros_like(images)
-    pictures = (black, scores.best_spread_out(images), scores.best_in_blocks(images), black + images.mean())
+    pictures = (black, scores.best_zero_unpool(images), scores.best_nearest_unpool(images), black + images.mean())
     for picture, floor, digits in zip(pictures, (0.1140, 0.08550, 0.01636, 0.0964), (4, 5, 5, 4), strict=True):
         assert round(scores.image_errors(images, picture)["mse"].mean(), digits) == floor
 
@@ -359,7 +359,7 @@ def test_upsampled_is_torchs_nearest_interpolation(pixels):
 
 
 def test_spread_out_keeps_every_second_pixel_and_nothing_else(pixels):
-    result = scores.spread_out(pixels)
+    result = scores.zero_unpool(pixels)
     assert numpy.array_equal(result[..., ::2, ::2], pixels)
     assert result.sum() == pixels.sum()
     assert result.shape == (5, 1, 16, 16)
@@ -368,12 +368,12 @@ def test_spread_out_keeps_every_second_pixel_and_nothing_else(pixels):
 def test_largest_in_place_is_torchs_pooling_and_unpooling(pixels):
     largest, places = torch.nn.functional.max_pool2d(torch.from_numpy(pixels), 2, return_indices=True)
     expected = torch.nn.functional.max_unpool2d(largest, places, 2).numpy()
-    assert numpy.array_equal(scores.largest_in_place(pixels), expected)
+    assert numpy.array_equal(scores.argmax_unpool(pixels), expected)
 
 
 def test_largest_in_place_of_equals_keeps_the_first():
     block = numpy.array([[[[0.2, 0.7], [0.7, 0.7]]]])
-    assert scores.largest_in_place(block).tolist() == [[[[0, 0.7], [0, 0]]]]
+    assert scores.argmax_unpool(block).tolist() == [[[[0, 0.7], [0, 0]]]]
 
 
 def test_down_and_up_is_torchs_convolution_and_its_transpose(random):

@@ -37,7 +37,7 @@ ROOT = Path(__file__).parents[2]
 COPIED = ("networks", "graphs/test_export", "graphs/test_on_cuda")  # what the tests of this file import
 aten = torch.ops.aten
 LARGE_STATES = {"initial_range": 0.4}
-LARGE_WEIGHTS = {"weight_deviation": 0.1}
+LARGE_WEIGHTS = {"weight_std": 0.1}
 
 ONE_LAYER, THREE_LAYERS = {"layers": 1}, {"layers": 3}
 
@@ -536,7 +536,7 @@ def test_the_prior_of_a_code_is_that_of_the_training():
     deviations = {
         name: described(name, "decode")["inputs"]["code"].get("deviation") for name, verb in CASES if verb == "decode"
     }
-    expected = {"ae_dense32": None, "aae_supervised": MODELS["aae_supervised"]["net"]["prior_deviation"]}
+    expected = {"ae_dense32": None, "aae_supervised": MODELS["aae_supervised"]["net"]["prior_std"]}
     assert deviations == {name: expected.get(name, 1.0) for name in deviations}
 
 
@@ -750,11 +750,11 @@ def test_a_place_in_the_tail_of_rounding_is_held_to_its_own():
     roundings[7] = 1e-4
     differences = 3 * roundings
     differences[7] = 2e-4
-    assert onnx_export.nearest(differences, roundings, 1e-5) == pytest.approx((3e-6, 1e-5))
+    assert onnx_export.closest_to_bound(differences, roundings, 1e-5) == pytest.approx((3e-6, 1e-5))
     differences[7] = 1.1e-3
-    assert onnx_export.nearest(differences, roundings, 1e-5) == pytest.approx((1.1e-3, 1e-3))
+    assert onnx_export.closest_to_bound(differences, roundings, 1e-5) == pytest.approx((1.1e-3, 1e-3))
     differences[[7, 8]] = 9e-4, 1.1e-5
-    assert onnx_export.nearest(differences, roundings, 1e-5) == pytest.approx((1.1e-5, 1e-5))
+    assert onnx_export.closest_to_bound(differences, roundings, 1e-5) == pytest.approx((1.1e-5, 1e-5))
 
 
 def test_parity_of_text_goes_over_times():

@@ -20,8 +20,8 @@ without_cuda = pytest.mark.skipif(HAS_CUDA, reason="has CUDA")
 TENSORRT = "TensorrtExecutionProvider"
 SETTINGS = {
     "batches": [1, 2], "time": 5, "threads": [1, 2], "optimisations": ["none", "all"], "tf32": False, "as_written": [],
-    "blocks": 3, "calls": 12, "seconds": 0.001, "most_seconds": 1, "reference_seconds": 0.0005, "most_drift": 9,
-    "patience_seconds": 0.0, "warmup_calls": 1, "warmup_seconds": 0.001, "warmup_most_seconds": 0.01, "cores": 2,
+    "blocks": 3, "calls": 12, "seconds": 0.001, "max_seconds": 1, "reference_seconds": 0.0005, "max_drift": 9,
+    "patience_seconds": 0.0, "warmup_calls": 1, "warmup_seconds": 0.001, "warmup_max_seconds": 0.01, "cores": 2,
     "cold_start": True,
 }  # fmt: skip
 
@@ -74,8 +74,8 @@ def test_a_gpu_has_three_modes_and_no_threads():
     host, bound, graph = (configuration(mode, 1) for mode in ("host", "bound", "graph"))
     assert measure.grid(CUDA, "encode", SETTINGS) == [host, bound, graph]
     assert measure.grid(TENSORRT, "encode", SETTINGS) == [host, bound]
-    assert measure.default(CUDA, SETTINGS) == host
-    assert measure.default(CPU, SETTINGS) == configuration("host", 2)
+    assert measure.default_configuration(CUDA, SETTINGS) == host
+    assert measure.default_configuration(CPU, SETTINGS) == configuration("host", 2)
 
 
 def test_the_default_is_measured_whichever_threads_are_asked_for():
@@ -136,7 +136,7 @@ def test_a_graph_whose_first_two_calls_take_too_long_is_not_timed(graph, monkeyp
     monkeypatch.setattr(measure, "cold_start", lambda *_: cold)
     source = measured_by(CPU, graph, batches=[1])
     assert source.advice == []
-    assert {row.not_measured for row in source.rows} == {"a call takes 1.3 s, more than most_seconds (1 s)"}
+    assert {row.not_measured for row in source.rows} == {"a call takes 1.3 s, more than max_seconds (1 s)"}
     cold["first_call_us"] = 0.9e6
     assert all(row.times for row in measured_by(CPU, graph, batches=[1]).rows)
 
@@ -182,7 +182,7 @@ def test_without_a_default_there_is_no_advice():
 def another_provider(monkeypatch, path):
     """Let sessions on anything but the CPU run the graph at `path` there instead, all of them in this process."""
     opened = sessions.open_session
-    monkeypatch.setattr(measure, "in_other_process", lambda function, *arguments: function(*arguments))
+    monkeypatch.setattr(measure, "call_in_worker", lambda function, *arguments: function(*arguments))
     monkeypatch.setattr(measure, "cold_start", lambda *_: {"first_call_us": 1, "second_call_us": 1})
 
     def open_session(asked, provider=CPU, *arguments, **options):
@@ -237,7 +237,7 @@ def test_what_fails_in_the_other_process_is_not_tried_in_this_one(graph, monkeyp
     another_provider(monkeypatch, graph)
     prepare, prepared = measure.prepare, []
 
-    def in_other_process(function, path, provider, sizes, configuration):
+    def call_in_worker(function, path, provider, sizes, configuration):
         if configuration.mode == "graph":
             raise sessions.UnsupportedGraphError("the capture broke off")
         return {"largest_difference": 0.0, "scale": 1.0}
@@ -246,7 +246,7 @@ def test_what_fails_in_the_other_process_is_not_tried_in_this_one(graph, monkeyp
         prepared.append(configuration.mode)
         return prepare(path, provider, sizes, configuration, tf32)
 
-    monkeypatch.setattr(measure, "in_other_process", in_other_process)
+    monkeypatch.setattr(measure, "call_in_worker", call_in_worker)
     monkeypatch.setattr(measure, "prepare", recorded)
     source = measured_by(CUDA, graph, batches=[1])
     assert prepared == ["host", "bound"]
@@ -262,27 +262,27 @@ def identity_of_process(fail=None):
 
 
 def test_the_other_process_is_kept_until_something_fails_in_it():
-    first = measure.in_other_process(identity_of_process)
-    assert os.getpid() != first == measure.in_other_process(identity_of_process)
+    first = measure.call_in_worker(identity_of_process)
+    assert os.getpid() != first == measure.call_in_worker(identity_of_process)
     with pytest.raises(measure.OutputMismatchError, match="off"):
-        measure.in_other_process(identity_of_process, measure.OutputMismatchError("off"))
-    second = measure.in_other_process(identity_of_process)
+        measure.call_in_worker(identity_of_process, measure.OutputMismatchError("off"))
+    second = measure.call_in_worker(identity_of_process)
     assert second != first
     with pytest.raises(sessions.UnsupportedGraphError, match="the process died"):
-        measure.in_other_process(os._exit, 9)
-    assert measure.in_other_process(identity_of_process) not in (first, second)
+        measure.call_in_worker(os._exit, 9)
+    assert measure.call_in_worker(identity_of_process) not in (first, second)
 
 
 def test_another_process_compares_a_later_call_on_other_inputs(graph):
     """The largest difference of a session on the CPU from another is 0; the scale is not that of zeros."""
     for mode in ("host", "bound"):
-        found = measure.in_other_process(measure.agreement_with_cpu, graph, CPU, {"batch": 4}, configuration(mode, 1))
+        found = measure.call_in_worker(measure.agreement_with_cpu, graph, CPU, {"batch": 4}, configuration(mode, 1))
         session = sessions.open_session(graph)
         outputs = session.run(None, sessions.random_feeds(session, {"batch": 4}))
         assert found == {"largest_difference": 0.0, "scale": max(float(numpy.abs(one).max()) for one in outputs)}
     graph.unlink()
     with pytest.raises(InputError, match=r"scale\.onnx is missing"):
-        measure.in_other_process(measure.agreement_with_cpu, graph, CPU, {"batch": 4}, configuration("host", 1))
+        measure.call_in_worker(measure.agreement_with_cpu, graph, CPU, {"batch": 4}, configuration("host", 1))
 
 
 @pytest.mark.cuda
@@ -309,7 +309,7 @@ def test_where_every_configuration_is_unsupported_each_row_says_why(graph, monke
         raise sessions.UnsupportedGraphError("not so")
 
     monkeypatch.setattr(measure, "prepare", refuse)
-    rows, advice = measure.steady(timed(graph), graph, CPU, {"batch": 1}, SETTINGS)
+    rows, advice = measure.time_configurations(timed(graph), graph, CPU, {"batch": 1}, SETTINGS)
     assert advice is None
     assert {row.not_measured for row in rows} == {"not so"}
     assert len(rows) == len(measure.grid(CPU, "scale", SETTINGS))

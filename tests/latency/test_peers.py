@@ -198,7 +198,7 @@ def test_openvino_computes_in_float32_with_one_thread(graph):
 def test_a_row_has_the_calls_that_its_median_needs(graph):
     slow = settings(calls=3, seconds=1e-9, runtimes=["torch"])
     for row in measure(graph("cvae"), load("cvae"), 1, "cpu", None, slow):
-        assert row.times.calls >= timing.fewest(0.5)
+        assert row.times.calls >= timing.min_calls(0.5)
         assert row.times.p50_us > 0
         assert row.times.items_per_second > 0
 
@@ -288,7 +288,7 @@ def test_a_runtime_that_is_not_installed_says_so(graph, monkeypatch):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has CUDA")
 def test_without_cuda_nothing_stands_in_for_it(graph, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda *arguments, **options: 1 / len(()))  # is not reached
-    monkeypatch.setattr(latencies, "in_other_process", lambda function, *arguments: function(*arguments))
+    monkeypatch.setattr(latencies, "call_in_worker", lambda function, *arguments: function(*arguments))
     assert peers.devices(settings()) == ["cpu"]
     both = settings(runtimes=["torch", "torch_compile"])
     rows = measure(graph("mlp_sigmoid"), load("mlp_sigmoid"), 1, "cuda", None, both)
@@ -353,7 +353,7 @@ def measure_on_cuda(graph, monkeypatch, capture, chosen, **answers):
     monkeypatch.setattr(sessions, "open_session", open_session)
     monkeypatch.setattr(latencies, "reference", lambda *_: timing.Reference(lambda: None))
     tried = answers.get("tried", lambda function, *arguments: function(*arguments))
-    monkeypatch.setattr(latencies, "in_other_process", tried)
+    monkeypatch.setattr(latencies, "call_in_worker", tried)
     return measure(graph("mlp_sigmoid"), load("mlp_sigmoid"), 2, "cuda", None, chosen)
 
 
@@ -403,10 +403,10 @@ def test_a_trial_in_another_process(graph, tmp_path):
     inputs = latencies.zeros(feeds), feeds, sessions.open_session(path).run(None, feeds)
     loading = functools.partial(peers.network, checkpoint)
     (ours, build, _), *_ = peers.runtimes(path, loading, "cpu", None, settings())
-    assert latencies.in_other_process(peers.try_out, ours, build, *inputs, False) is None
+    assert latencies.call_in_worker(peers.try_out, ours, build, *inputs, False) is None
     wrong = functools.partial(peers._torch, loading, "classified", "cpu")
     with pytest.raises(sessions.UnsupportedGraphError, match="no attribute 'classified'"):
-        latencies.in_other_process(peers.try_out, "torch", wrong, *inputs, False)
+        latencies.call_in_worker(peers.try_out, "torch", wrong, *inputs, False)
 
 
 @pytest.mark.cuda

@@ -21,8 +21,8 @@ without_cuda = pytest.mark.skipif(sessions.why_unavailable(CUDA) is None, reason
 PROVIDERS = [CPU, CUDA, "TensorrtExecutionProvider"]
 BENCHMARK = {
     "batches": [1], "time": 5, "threads": [1], "optimisations": ["all"], "as_written": [], "cold_start": True,
-    "blocks": 3, "calls": 12, "seconds": 0.001, "most_seconds": 1, "reference_seconds": 0.0005, "most_drift": 9,
-    "patience_seconds": 0.0, "warmup_calls": 1, "warmup_seconds": 0.001, "warmup_most_seconds": 0.01,
+    "blocks": 3, "calls": 12, "seconds": 0.001, "max_seconds": 1, "reference_seconds": 0.0005, "max_drift": 9,
+    "patience_seconds": 0.0, "warmup_calls": 1, "warmup_seconds": 0.001, "warmup_max_seconds": 0.01,
     "providers": [CPU],
 }  # fmt: skip
 
@@ -257,13 +257,13 @@ def test_the_control_compares_equal_structures_and_writes_nothing(stage, capsys,
     save_chain("d", "Relu")
     medians = {"a": 100.0, "b": 104.0, "c": 110.0}
 
-    def steady(graph, path, provider, sizes, settings):
+    def time_configurations(graph, path, provider, sizes, settings):
         times = latency.Times.model_construct(p50_us=medians[graph.experiment])
         options = {"mode": "host", "batch": 1, "graph_sha256": "0", "optimisation": "all"}
         slow = latency.Row(threads=2, not_measured="not so", **options)
         return [latency.Row.model_construct(threads=1, times=times, **options), slow], None
 
-    monkeypatch.setattr(measure, "steady", steady)
+    monkeypatch.setattr(measure, "time_configurations", time_configurations)
     groups = [group for group in structures.graphs("quick").values() if len(group) > 1]
     differences = measure.control("quick", groups, {"batches": [1], "time": 5})
     assert list(differences) == [1]

@@ -16,13 +16,13 @@ RULE = {
     "blocks": 5,
     "calls": 30,
     "seconds": 1e-3,
-    "most_seconds": 1.0,
+    "max_seconds": 1.0,
     "reference_seconds": 1e-4,
-    "most_drift": 0.05,
+    "max_drift": 0.05,
     "patience_seconds": 1.0,
     "warmup_calls": 10,
     "warmup_seconds": 1e-3,
-    "warmup_most_seconds": 0.1,
+    "warmup_max_seconds": 0.1,
 }
 
 
@@ -221,10 +221,10 @@ def test_what_did_not_drift_is_measured_once(clock):
 def test_a_short_run_has_a_median(clock):
     rule = {"calls": 3, "seconds": 0}
     once = {"it": clock.call(30_000, 10_000, 20_000)}
-    assert timing.brief(once, rounds=1, most_seconds=1, **rule) == {"it": 20}
-    assert timing.brief({"it": clock.call(10**9)}, rounds=1, most_seconds=0.5, **rule) == {"it": 10**6}
+    assert timing.best_medians(once, rounds=1, max_seconds=1, **rule) == {"it": 20}
+    assert timing.best_medians({"it": clock.call(10**9)}, rounds=1, max_seconds=0.5, **rule) == {"it": 10**6}
     in_turns = {"a": clock.call(*[9_000] * 3, *[5_000] * 3, 1), "b": clock.call(7_000)}
-    assert timing.brief(in_turns, rounds=2, most_seconds=1, **rule) == {"a": 5, "b": 7}
+    assert timing.best_medians(in_turns, rounds=2, max_seconds=1, **rule) == {"a": 5, "b": 7}
 
 
 def test_no_garbage_is_collected_meanwhile(clock):
@@ -252,8 +252,8 @@ def test_the_caller_stays_on_one_core_meanwhile(clock):
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.5, 11), (0.9, 64), (0.99, 662), (0.999, 6636)])
-def test_fewest_calls_that_support_a_percentile(share, count):
-    assert timing.fewest(share) == count
+def test_min_calls_that_support_a_percentile(share, count):
+    assert timing.min_calls(share) == count
     assert binom.cdf(1, count, 1 - share) <= 0.01 < binom.cdf(1, count - 1, 1 - share)
 
 

@@ -114,7 +114,7 @@ def test_convolutions_of_write_up_001_begin_as_a_truncated_normal(name):
     """Biases of the encoder at the value of params.yaml; of the decoder, where it has any, at 0."""
     network, entry = build(name), MODELS[name]["net"]
     weights = torch.cat([weight.detach().flatten() for weight in network.parameters() if weight.dim() == 4]).numpy()
-    expected = scipy.stats.truncnorm(-2, 2, scale=entry["weight_deviation"])
+    expected = scipy.stats.truncnorm(-2, 2, scale=entry["weight_std"])
     assert scipy.stats.kstest(weights, expected.cdf).pvalue > 0.001
     biases = {key: weight for key, weight in network.named_parameters() if key.endswith("bias")}
     assert [len(bias) for bias in biases.values()] == entry["maps"] + [16, 1] * entry.get("decoder_bias", False)
@@ -223,7 +223,7 @@ def test_putting_back_is_torchs_unpooling():
     outcomes = []
     maps = torch.randn(2, 3, 8, 6)
     weight = torch.randn(2, 3, 8, 6)
-    for unpool in (unpool_autoencoder.put_back, lambda values, places: F.max_unpool2d(values, places, 2)):
+    for unpool in (unpool_autoencoder.max_unpool, lambda values, places: F.max_unpool2d(values, places, 2)):
         largest, places = F.max_pool2d(maps, 2, return_indices=True)
         largest.requires_grad_()
         result = unpool(largest, places)

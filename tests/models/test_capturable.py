@@ -64,7 +64,7 @@ def test_a_step_can_be_captured(name):
     if MODELS[name]["data"] == "text":  # on `meta` a word is twenty operators, and the second is as any other
         batch[:2] = [words[:, :2] for words in batch[:2]]
     players = {
-        player: {"algorithm": "SGD", "lr": 0.1, "moves": options["moves"], "fused": False}
+        player: {"algorithm": "SGD", "lr": 0.1, "updates": options["updates"], "fused": False}
         for player, options in MODELS[name]["players"].items()
     }
     optimizers, steps = loop.optimizers_of(network, players), []

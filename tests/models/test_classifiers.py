@@ -80,7 +80,7 @@ def test_batch_normalisation_is_tensorflows():
 def test_normalisation_by_hand(shape):
     """Ioffe & Szegedy 2015, algorithm 1, in NumPy; the moving averages keep 0.99; evaluation uses them."""
     values = torch.randn(shape, dtype=torch.float64) * 3 + 1
-    layer = deep_conv.WrittenOut(5, momentum=0.01, eps=1e-3).double()
+    layer = deep_conv.ManualBatchNorm(5, momentum=0.01, eps=1e-3).double()
     scale, shift = numpy.linspace(0.5, 2, 5), numpy.linspace(-1, 1, 5)
     layer.scale.data, layer.shift.data = torch.from_numpy(scale.copy()), torch.from_numpy(shift.copy())
     rows = numpy.moveaxis(values.numpy(), 1, -1)
@@ -104,7 +104,7 @@ def twins():
     """The manual network and the library's, equal weights, scales and shifts away from where they begin."""
     manual = build("deep_conv_bn_manual").double().train()
     library = build("deep_conv_bn_manual", normalisation="batch").double().train()
-    own = [layer for layer in manual.modules() if isinstance(layer, deep_conv.WrittenOut)]
+    own = [layer for layer in manual.modules() if isinstance(layer, deep_conv.ManualBatchNorm)]
     theirs = [layer for layer in library.modules() if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d))]
     generator = torch.Generator().manual_seed(2)
     for one, other in zip(own, theirs, strict=True):
@@ -246,7 +246,7 @@ def trained(tmp_path):
 
 def probe(name, path):
     network = build(name)
-    assert checkpoints.begin_from(path, network) == 2  # weight and bias
+    assert checkpoints.load_matching(path, network) == 2  # weight and bias
     return network
 
 
@@ -277,7 +277,7 @@ def test_two_rates_are_two_rates(trained):
     _, path = trained
     network, begun = probe("probe_two_rates", path), probe("probe_two_rates", path)
     loop.fit(network, iter([batch_for("probe_two_rates")]), MODELS["probe_two_rates"]["players"], 1)
-    rates = MODELS["probe_two_rates"]["players"]["classifier"]["moves"]
+    rates = MODELS["probe_two_rates"]["players"]["classifier"]["updates"]
     assert rates["encoder"] < rates["head"]
     for part, rate in rates.items():
         moved, before = (dict(one.named_parameters()) for one in (network, begun))

@@ -94,7 +94,7 @@ def test_naive_weights_are_standard_normal():
     ]
     + [(name, {}, verb) for name in ("cvae", "cvae_tuned") for verb in ("decode", "encode", "reconstruct")]
     + [("gan", {"conditional": True}, "generate"), ("cgan", {}, "generate"), ("infogan", {}, "generate")]
-    + [("aae_supervised", {"weight_deviation": 0.1}, verb) for verb in ("decode", "reconstruct", "generate")]
+    + [("aae_supervised", {"weight_std": 0.1}, verb) for verb in ("decode", "reconstruct", "generate")]
     + [("aae_semi", {}, "decode")],
 )
 def test_the_label_matters(name, net, verb):
@@ -270,7 +270,7 @@ def test_the_generator_faces_the_discriminator_where_it_has_moved(name):
 
 def test_adversarial_autoencoder_takes_two_turns():
     """Cross-entropies of prior and code; squared error with that of codes that should pass for the prior."""
-    network, (image, label), judged = build("aae_gaussian", weight_deviation=0.1).eval(), image_batch(), []
+    network, (image, label), judged = build("aae_gaussian", weight_std=0.1).eval(), image_batch(), []
     inputs_of(network.critic, judged)
     found = losses(network, (image, label))
     prior, code, codes_again = judged
@@ -298,7 +298,7 @@ def test_a_told_critic_sees_the_digit_beside_prior_and_code():
 
 def test_the_critic_that_is_to_be_fooled_has_moved():
     """Set to 0 in its own turn it has no opinion, and fooling it costs ln 2."""
-    network = build("aae_gaussian", weight_deviation=0.1, reconstruction_weight=0.0, adversarial_weight=1.0)
+    network = build("aae_gaussian", weight_std=0.1, reconstruction_weight=0.0, adversarial_weight=1.0)
     turns = network.losses(image_batch())
     next(turns)
     silence(network.critic)
@@ -308,7 +308,7 @@ def test_the_critic_that_is_to_be_fooled_has_moved():
 
 def test_the_critics_gradient_stops_at_the_code():
     """Its own turn moves no encoder: there is no path to it."""
-    network = build("aae_gaussian", weight_deviation=0.1)
+    network = build("aae_gaussian", weight_std=0.1)
     turns = dict(network.losses(image_batch()))
     weights = list(network.encoder.parameters())
     assert all(g is None for g in torch.autograd.grad(turns["critic"], weights, allow_unused=True, retain_graph=True))
@@ -318,7 +318,7 @@ def test_the_critics_gradient_stops_at_the_code():
 @pytest.mark.parametrize("deviation", [1.0, 2.0])
 def test_the_prior_has_the_deviation_asked_for(deviation):
     """In training, and in what is generated: decode(deviation * noise)."""
-    network, judged = build("aae_gaussian", prior_deviation=deviation, weight_deviation=0.1).eval(), []
+    network, judged = build("aae_gaussian", prior_std=deviation, weight_std=0.1).eval(), []
     inputs_of(network.critic, judged)
     torch.manual_seed(1)
     dict(network.losses(image_batch(2000)))

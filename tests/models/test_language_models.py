@@ -1,4 +1,4 @@
-"""The recurrent language models of write-up 000: what a word costs, and the state that goes from stretch to stretch."""
+"""The recurrent language models of write-up 000: what a word costs, and the state that goes from segment to segment."""
 
 import math
 
@@ -47,7 +47,7 @@ def test_the_loss_is_of_the_words_that_follow(name):
 
 @pytest.mark.parametrize("name", CELLS)
 def test_the_state_is_carried(name):
-    """Two stretches of five cost what one of ten costs; begun afresh, the second costs something else."""
+    """Two segments of five cost what one of ten costs; begun afresh, the second costs something else."""
     network, words = lively(name), words_of(11)
     whole = losses(network, (words[:, :10], words[:, 1:], FRESH))["language_model"]
     first = losses(network, (words[:, :5], words[:, 1:6], FRESH))["language_model"]
@@ -58,8 +58,8 @@ def test_the_state_is_carried(name):
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_the_gradient_stops_where_a_stretch_begins(name):
-    """Truncated at the stretch, as in the tutorial: the state comes in as a number."""
+def test_the_gradient_stops_where_a_segment_begins(name):
+    """Truncated at the segment, as in the tutorial: the state comes in as a number."""
     network, words = lively(name).train(), words_of(11)
     next(network.losses((words[:, :5], words[:, 1:6], FRESH)))
     next(network.losses((words[:, 5:10], words[:, 6:], GOES_ON)))[1].backward()

@@ -15,8 +15,8 @@ from zoo.models.layers import (
     SameConvTranspose2d,
     dense_stack,
     glorot,
+    max_unpool,
     one_hot,
-    put_back,
     repeat,
     same_padding,
 )
@@ -139,7 +139,7 @@ def test_put_back_is_torchs_unpooling():
     values, places = nn.functional.max_pool2d(with_ties(), 2, return_indices=True)
     values = torch.randn_like(values)
     ours, theirs = (values.clone().requires_grad_() for _ in range(2))
-    found, expected = put_back(ours, places), nn.functional.max_unpool2d(theirs, places, 2)
+    found, expected = max_unpool(ours, places), nn.functional.max_unpool2d(theirs, places, 2)
     assert torch.equal(found, expected)
     slope = torch.randn_like(found)
     found.backward(slope)
@@ -154,7 +154,7 @@ def test_put_back_keeps_the_first_of_equals():
     blocks = maps.numpy().reshape(2, 3, 4, 2, 6, 2).swapaxes(3, 4).reshape(2, 3, 4, 6, 4)
     first = numpy.arange(4) == blocks.argmax(-1)[..., None]
     expected = numpy.where(first, blocks, 0).reshape(2, 3, 4, 6, 2, 2).swapaxes(3, 4).reshape(2, 3, 8, 12)
-    assert numpy.array_equal(put_back(*nn.functional.max_pool2d(maps, 2, return_indices=True)), expected)
+    assert numpy.array_equal(max_unpool(*nn.functional.max_pool2d(maps, 2, return_indices=True)), expected)
 
 
 def sigmoid(values):
@@ -339,7 +339,7 @@ def test_recurrent_layers_train_one_bias_a_gate(cell, gates):
     assert sum(weight.numel() for weight in trained) == 2 * gates * 4 * (2 * 4 + 1)
     before = {name: weight.clone() for name, weight in network.named_parameters()}
     batch = torch.randn(5, 3, 4), *(torch.zeros_like(state).float() for state in states(cell))
-    player = {"algorithm": "SGD", "lr": 0.5, "moves": "all"}
+    player = {"algorithm": "SGD", "lr": 0.5, "updates": "all"}
     loop.fit(network, iter([batch] * 5), {"all": player}, 5)
     for name, weight in network.named_parameters():
         assert torch.equal(weight, before[name]) == ("bias_hh" in name)

@@ -16,9 +16,9 @@ from zoo.train import checkpoints, loop
 TRAINED = [name for name, entry in MODELS.items() if entry["players"]]
 
 
-def named_by(network, moves):
-    """Names of the weights that `moves` stands for."""
-    parts = dict(network.named_children()) if moves == "all" else {part: getattr(network, part) for part in moves}
+def named_by(network, updates):
+    """Names of the weights that `updates` stands for."""
+    parts = dict(network.named_children()) if updates == "all" else {part: getattr(network, part) for part in updates}
     return {
         f"{part}.{name}"
         for part, module in parts.items()
@@ -52,7 +52,7 @@ def test_one_step_moves_the_weights_named(name):
     rows, diverged = loop.fit(network, iter([batch_for(name)]), players, 1)
     assert diverged is None
     assert {row[2] for row in rows} == set(players)
-    assert moved == {player: named_by(network, options["moves"]) for player, options in players.items()}
+    assert moved == {player: named_by(network, options["updates"]) for player, options in players.items()}
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -144,7 +144,7 @@ def test_checkpoints_round_trip(name, tmp_path):
     checkpoints.save(path, network.to(memory_format=torch.channels_last), record)
     checkpoints.load(path, other)
     assert all(torch.equal(value, network.state_dict()[key]) for key, value in other.state_dict().items())
-    assert checkpoints.run_of(path) == record
+    assert checkpoints.load_metadata(path) == record
     checkpoints.save(again, other, dict(reversed(record.items())))
     assert path.read_bytes() == again.read_bytes()
 
@@ -157,8 +157,8 @@ def saved(folder, name="ae_dense32"):
 
 READERS = {
     "load": checkpoints.load,
-    "begin_from": checkpoints.begin_from,
-    "run_of": lambda path, network: checkpoints.run_of(path),
+    "load_matching": checkpoints.load_matching,
+    "load_metadata": lambda path, network: checkpoints.load_metadata(path),
 }
 
 
@@ -196,16 +196,16 @@ def test_foreign_checkpoints(tmp_path):
     header = json.dumps({"weight": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
     path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
     with pytest.raises(InputError, match=r"0\.safetensors is damaged or of another network"):
-        checkpoints.run_of(path)
+        checkpoints.load_metadata(path)
 
 
-def test_begin_from(tmp_path):
+def test_load_matching(tmp_path):
     """What has name and shape in common is taken over, the rest stays: here all but the last layer."""
     path, network, untouched = saved(tmp_path, "resnet"), build("resnet", seed=1), build("resnet", seed=1)
     network.head = untouched.head = nn.Linear(128, 7)
     stored = build("resnet").state_dict()
-    assert checkpoints.begin_from(path, network) == len(stored) - 2
+    assert checkpoints.load_matching(path, network) == len(stored) - 2
     for key, value in network.state_dict().items():
         assert torch.equal(value, (untouched.state_dict() if key.startswith("head") else stored)[key])
     with pytest.raises(InputError, match=r"0\.safetensors shares no weights with zoo\.models\.variational.*start:"):
-        checkpoints.begin_from(path, build("vae_bce"))
+        checkpoints.load_matching(path, build("vae_bce"))

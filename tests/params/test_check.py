@@ -25,7 +25,7 @@ PARAMS = Path(__file__).parents[2] / "params.yaml"
 CAE, GAN, PLAYER = "models/cae_strided", "models/gan", "models/cae_strided/players/autoencoder"
 PROBE, CLAIM, LOG = "models/probe_frozen", "claims/maps_empty", "published_curves/cae_strided/0"
 FIGURE = "published/lstm/next_word/perplexity"
-ADAM = {"algorithm": "Adam", "lr": 1.0e-3, "moves": "all"}
+ADAM = {"algorithm": "Adam", "lr": 1.0e-3, "updates": "all"}
 PERPLEXITY = {"value": 115.9, "better": "lower", "tolerance": 0.05, "source": "a paper"}
 
 # key, its planted value, and how the line begins after "params.yaml: "; where it begins with the key, what follows that
@@ -78,11 +78,11 @@ PLANTED = [
     (f"{CAE}/fit/bacth", 60, " = 60: unknown key"),
     (f"{CAE}/fit/batch", "60", " = '60': Input should be a valid integer"),
     (f"{CAE}/fit/clip", -5.0, " = -5.0: Input should be greater than 0"),
-    (f"{CAE}/fit/time", 20, "models.cae_strided: fit.time counts words, but these data are not text: remove it"),
+    (f"{CAE}/fit/sequence_length", 20, "models.cae_strided: fit.sequence_length counts words, but these data are"),
     (f"{CAE}/fit/decay", None, " = None: null is not allowed: set a value or remove the key"),
     (f"{CAE}/fit/cooldown", None, " = None: null is not allowed: set a value or remove the key"),
     ("models/lstm/fit/cooldown", 0.4, "models.lstm.fit: decay and cooldown are two schedules of one learning rate"),
-    ("models/lstm/fit/time", MISSING, "models.lstm: fit.time is missing: the number of words that a step reads"),
+    ("models/lstm/fit/sequence_length", MISSING, "models.lstm: fit.sequence_length is missing: the number of words"),
     (f"{CAE}/steps/quick", MISSING, " is missing; add it"),
     (f"{CAE}/steps", 100, " = 100: should be a map of keys to values"),
     (f"{CAE}/steps/quick", 0, "models.cae_strided: steps = 0 and 5000: players need at least 1 step"),
@@ -117,10 +117,10 @@ PLANTED = [
     (f"{PLAYER}/lr", MISSING, " is missing; add it"),
     (f"{PLAYER}/lr", "fast", " = 'fast': Input should be a valid number"),
     (f"{PLAYER}/algorithm", "Adma", " = 'Adma': Input should be 'Adagrad"),
-    (f"{PLAYER}/moves", "encoder", " = 'encoder': should be all, a list of"),
-    (f"{PLAYER}/moves", {"encoder": -1.0}, ": should be all, a list of parts"),
-    (f"{PLAYER}/moves", ["encoder"] * 2, " = ['encoder', 'encoder']: should be"),
-    (f"{PLAYER}/moves", ["encodr"], " = 'encodr': unknown name; did you mean"),
+    (f"{PLAYER}/updates", "encoder", " = 'encoder': should be all, a list of"),
+    (f"{PLAYER}/updates", {"encoder": -1.0}, ": should be all, a list of parts"),
+    (f"{PLAYER}/updates", ["encoder"] * 2, " = ['encoder', 'encoder']: should be"),
+    (f"{PLAYER}/updates", ["encodr"], " = 'encodr': unknown name; did you mean"),
     (f"{PLAYER}/betaz", [0.5], ": unknown key; did you mean be"),
     (f"{PLAYER}/weight_decay", -1, " = -1: should be 0 or more"),
     (f"{GAN}/players/critic", ADAM, " = 'Adam': gan yields no such loss; use one of discriminat"),
@@ -323,4 +323,4 @@ def test_options_of_optimisers_are_torch_s(algorithm):
 
 def test_metrics_that_need_something_name_an_option_of_a_network():
     keys = {key for entry in networks.ENTRIES.values() for key in entry.net}
-    assert {term.needs for term in metrics.terms().values() if term.needs} <= keys | {"label"}
+    assert {metric.needs for metric in metrics.known_metrics().values() if metric.needs} <= keys | {"label"}

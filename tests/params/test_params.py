@@ -90,8 +90,8 @@ def test_unknown_profile(read):
 
 def test_the_recipe_leaves_out_what_makes_no_difference_to_weights():
     recipe = experiments.experiment(VALUES, "quick", "lstm").recipe
-    assert recipe["fit"] == {"batch": 20, "time": 20, "clip": 5.0, "decay": {"after_epochs": 4, "factor": 0.5}}
-    assert recipe["players"] == {"language_model": {"algorithm": "SGD", "lr": 1.0, "moves": "all"}}
+    assert recipe["fit"] == {"batch": 20, "sequence_length": 20, "clip": 5.0, "decay": {"after_epochs": 4, "factor": 0.5}}
+    assert recipe["players"] == {"language_model": {"algorithm": "SGD", "lr": 1.0, "updates": "all"}}
     assert not {"about", "headline", "seeds", "profile", "name"} & recipe.keys()
 
 
@@ -213,12 +213,12 @@ PAIRS = [
     ("gan", "cgan", "net.conditional"),
     ("aae_gaussian", "aae_supervised", "net.conditional"),
     ("deep_conv_plain", "deep_conv_bn", "net.normalisation"),
-    ("deep_conv_bn", "deep_conv_bn_manual", "net.normalisation", "net.weight_deviation"),
+    ("deep_conv_bn", "deep_conv_bn_manual", "net.normalisation", "net.weight_std"),
     ("mlp_sigmoid", "mlp_relu", "net.activation"),
     ("mlp_sigmoid_bn", "mlp_relu_bn", "net.activation"),
     ("mlp_sigmoid", "mlp_sigmoid_bn", "net.normalisation"),
     ("mlp_relu", "mlp_relu_bn", "net.normalisation"),
-    ("probe_frozen", "probe_two_rates", "players.classifier.moves"),
+    ("probe_frozen", "probe_two_rates", "players.classifier.updates"),
     ("lstm", "rnn_tanh", "net.cell"),
     ("lstm", "rnn_relu", "net.cell"),
     ("rnn_tanh_tuned", "rnn_relu_tuned", "net.cell"),
@@ -253,7 +253,7 @@ def test_the_twin_without_unlabelled_images_has_no_more_than_it_needs():
     first, second = leaves(MODELS["aae_semi"]), leaves(MODELS["aae_labels_only"])
     differing = {key for key in first.keys() | second.keys() if first.get(key) != second.get(key)}
     critic = {key for key in first if key.startswith("players.critic.")}
-    assert differing == {"net.unlabelled", "players.autoencoder.moves"} | critic
+    assert differing == {"net.unlabelled", "players.autoencoder.updates"} | critic
     assert MODELS["aae_semi"]["steps"]["full"] == MODELS["aae_labels_only"]["steps"]["full"]
 
 
@@ -266,10 +266,10 @@ def test_the_twin_without_unlabelled_images_has_no_more_than_it_needs():
     ],
 )  # fmt: skip
 def test_full_budgets_are_the_write_ups_epochs(name, epochs, items, batch, time):
-    """Images over the batch; words as the tutorial counts them: rows of equal length, cut into whole stretches."""
+    """Images over the batch; words as the tutorial counts them: rows of equal length, cut into whole segments."""
     entry = MODELS[name]
     steps_per_epoch = items // batch if time == 1 else (items // batch - 1) // time
-    assert (entry["fit"]["batch"], entry["fit"].get("time", 1)) == (batch, time)
+    assert (entry["fit"]["batch"], entry["fit"].get("sequence_length", 1)) == (batch, time)
     assert entry["steps"]["full"] == epochs * steps_per_epoch
 
 

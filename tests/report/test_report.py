@@ -20,7 +20,7 @@ from PIL import Image
 
 from zoo import files
 from zoo.errors import InputError
-from zoo.evaluate.metrics import terms
+from zoo.evaluate.metrics import known_metrics
 from zoo.graphs.verbs import VERBS
 from zoo.records import Identity, curve, judged, latency, metrics, parity, peers, run
 from zoo.report import charts, drawing, latency_results, render, results, wording
@@ -226,16 +226,16 @@ def test_the_set_up_is_the_recipe_that_was_trained(written):
         "tuned\nthe rate, on validation data\n",
         "weights\n26,448\ndata\nmade up\n",
         "network\nconv_autoencoder.py units: [8, 4]\n",
-        "player model\nAdam lr: 0.001 moves: all\n",
+        "player model\nAdam lr: 0.001 updates: all\n",
         "exported classify\nlargest difference from the network 2.4e-07, allowed 1e-05 (3 calls)\n",
     ):
         assert row in text
 
 
 def test_every_metric_of_the_glossary_is_explained():
-    for key, term in terms().items():
+    for key, metric in known_metrics().items():
         assert key.split(".")[0] in results.ORDER
-        assert term.meaning.endswith(".")
+        assert metric.meaning.endswith(".")
 
 
 @pytest.mark.parametrize(
@@ -552,7 +552,7 @@ def test_what_was_measured_with_other_settings_is_counted_and_marked(tree):
 
 def test_a_row_that_drifted_is_grey_and_marked_and_left_out_of_the_charts(tree, drawn):
     source = latency.read("full", sample.structure("gan", "generate")).sources["CPUExecutionProvider"]
-    drift = 1.01 * source.settings["most_drift"]
+    drift = 1.01 * source.settings["max_drift"]
     rows = [row.model_copy(update={"times": row.times.model_copy(update={"drift": drift})}) for row in source.rows]
     change_source("gan", rows=rows)
     write(draw=True)
@@ -647,7 +647,7 @@ def timed(name, key, quality, verb, p50, drift=0.0):
     """An experiment with one metric and one timing."""
     row = SimpleNamespace(times=SimpleNamespace(p50_us=p50, drift=drift))
     timing = {"verb": verb, "provider": "CPU", "advice": [{"default": row}]}
-    timing["source"] = SimpleNamespace(settings={"most_drift": 0.05})
+    timing["source"] = SimpleNamespace(settings={"max_drift": 0.05})
     return {"name": name, "rows": [{"key": key, "mean": quality}], "latency": [timing], "partial": name == "short"}
 
 

@@ -85,7 +85,7 @@ def test_dvc_is_as_it_was_read():
 
 def test_another_version_is_refused(monkeypatch):
     monkeypatch.setattr(dvc, "__version__", "4.0.0")
-    with pytest.raises(InputError, match=r"DVC 4\.0\.0 is installed.*make setup"), dvc_graph.opened():
+    with pytest.raises(InputError, match=r"DVC 4\.0\.0 is installed.*make setup"), dvc_graph.open_pipeline():
         pass
 
 

@@ -87,7 +87,7 @@ def test_what_runs_alone_overlaps_with_nothing(tmp_path):
 def test_foreach_stages_keep_their_meta(tmp_path):
     each = {"foreach": ["a", "b"], "do": {"cmd": "true", "meta": {"alone": True, "imports": ["json"]}}}
     folder = dvc_projects.project(tmp_path / "project", {"each": each, "together": {"cmd": "true"}})
-    with inside(folder), dvc_graph.opened() as pipeline:
+    with inside(folder), dvc_graph.open_pipeline() as pipeline:
         found = {name: (step.group, step.alone, step.imports) for name, step in pipeline.steps.items()}
     assert found == {
         "each@a": ("each", True, ("json",)), "each@b": ("each", True, ("json",)), "together": ("together", False, ()),

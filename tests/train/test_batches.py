@@ -127,32 +127,32 @@ def test_of_images_with_few_labels():
 
 
 @given(st.integers(2, 300), st.integers(1, 6), st.integers(1, 9))
-def test_stretches_are_numpys_reshaping(count, batch, time):
-    """The tutorial's reading order: `batch` rows of equal length, cut into stretches of `time`, targets one word on."""
+def test_segments_are_numpys_reshaping(count, batch, time):
+    """The tutorial's reading order: `batch` rows of equal length, cut into segments of `time`, targets one word on."""
     words = numpy.arange(count)
     rows = words[: count // batch * batch].reshape(batch, count // batch)
     number = (rows.shape[1] - 1) // time
     if number < 1:
-        with pytest.raises(InputError, match=rf"fit\.batch = {batch} .* fit\.time = {time} "):
-            batches.stretches(torch.from_numpy(words), batch, time)
+        with pytest.raises(InputError, match=rf"fit\.batch = {batch} .* fit\.sequence_length = {time} "):
+            batches.bptt_segments(torch.from_numpy(words), batch, time)
         return
-    batch_of, places = batches.stretches(torch.from_numpy(words), batch, time)
+    batch_of, places = batches.bptt_segments(torch.from_numpy(words), batch, time)
     got = [batch_of((place,)) for place in places]
     assert [fresh.item() for *_, fresh in got] == [True] + [False] * (number - 1)
-    inputs, targets = (numpy.concatenate([stretch[part].numpy() for stretch in got], 1) for part in (0, 1))
+    inputs, targets = (numpy.concatenate([segment[part].numpy() for segment in got], 1) for part in (0, 1))
     assert inputs.tolist() == rows[:, : number * time].tolist()
     assert targets.tolist() == rows[:, 1 : number * time + 1].tolist()
 
 
-def test_stretches_of_the_penn_treebank():
-    """The tutorial reads 929,589 words as 20 rows in 2,323 stretches of 20: its epoch_size."""
-    assert batches.stretches_per_epoch(929_589, 20, 20) == 2323
+def test_segments_of_the_penn_treebank():
+    """The tutorial reads 929,589 words as 20 rows in 2,323 segments of 20: its epoch_size."""
+    assert batches.segments_per_epoch(929_589, 20, 20) == 2323
 
 
 def test_of_text():
     arrays = {"train": numpy.arange(101, dtype=numpy.int32), "validation": numpy.arange(500, 600, dtype=numpy.int32)}
-    stream = batches.of_text(arrays, Fit(batch=4, time=6), None, 50, CPU, drawn(0))
-    assert stream.steps_per_epoch == 4  # 101 words are 4 rows of 25, of which 24 are read: 4 stretches of 6
+    stream = batches.of_text(arrays, Fit(batch=4, sequence_length=6), None, 50, CPU, drawn(0))
+    assert stream.steps_per_epoch == 4  # 101 words are 4 rows of 25, of which 24 are read: 4 segments of 6
     two_epochs = [stream.batch_of(draw) for draw in itertools.islice(stream.draws, 8)]
     assert [fresh.item() for *_, fresh in two_epochs] == [True, False, False, False] * 2
     assert two_epochs[0][0].dtype == torch.int64

@@ -31,7 +31,7 @@ def trained(algorithm, capture, on_host=False, **options):
     device = torch.device("cuda")
     network, values = Noisy(on_host).to(device), torch.randn(50, 3, device=device)
     draws = ((index,) for index in itertools.cycle(torch.arange(50, device=device).split(10)))
-    player = {"algorithm": algorithm, "lr": 0.01, "moves": "all", **options}
+    player = {"algorithm": algorithm, "lr": 0.01, "updates": "all", **options}
     rows, _ = loop.fit(
         network, draws, {"line": player}, 20, batch_of=lambda draw: values[draw[0]], rate=loop.cooled(20, 0.5),
         log_every=4, validate_every=5, validation=[values[:20]], capture=capture,

@@ -50,8 +50,8 @@ class Game(nn.Module):
         return {name: part.value.item() for name, part in self.named_children()}
 
 
-def sgd(lr, moves="all", **options):
-    return {"algorithm": "SGD", "lr": lr, "moves": moves, **options}
+def sgd(lr, updates="all", **options):
+    return {"algorithm": "SGD", "lr": lr, "updates": updates, **options}
 
 
 def line_data(count):
@@ -90,7 +90,7 @@ def test_sgd_by_hand(momentum):
 def test_adam_by_hand(betas):
     """Algorithm 1 of Kingma & Ba 2014, epsilon 1e-8."""
     data = line_data(6)
-    player = {"algorithm": "Adam", "lr": 0.01, "betas": list(betas), "moves": "all"}
+    player = {"algorithm": "Adam", "lr": 0.01, "betas": list(betas), "updates": "all"}
     weights, after = fit_line(player, data)
     first = second = numpy.zeros((2, 4))
     for step, (inputs, targets) in enumerate(data, 1):
@@ -137,21 +137,21 @@ def test_players_take_turns():
 
 
 @pytest.mark.parametrize(
-    ("moves", "rates"),
+    ("updates", "rates"),
     [
         ("all", {"a": 0.5, "b": 0.5, "c": 0.5}),
         (["a", "c"], {"a": 0.5, "b": 0.0, "c": 0.5}),
         ({"a": 0.25, "b": 0.125}, {"a": 0.25, "b": 0.125, "c": 0.0}),
     ],
 )
-def test_moves_and_rates(moves, rates):
+def test_updates_and_rates(updates, rates):
     """Slopes are 1, 2 and 3 everywhere: after steps scaled by 1 and 1/2 a number has gone 1.5 * its rate * slope."""
 
     def rule(values, batch):
         yield "all", values["a"] + 2 * values["b"] + 3 * values["c"]
 
     network = Game(rule, a=0, b=0, c=0)
-    loop.fit(network, iter(range(2)), {"all": sgd(0.5, moves)}, 2, rate=lambda step: (1, 0.5)[step])
+    loop.fit(network, iter(range(2)), {"all": sgd(0.5, updates)}, 2, rate=lambda step: (1, 0.5)[step])
     slopes = {"a": 1, "b": 2, "c": 3}
     assert network.values() == pytest.approx({name: -1.5 * rates[name] * slopes[name] for name in slopes})
 
@@ -358,8 +358,8 @@ def test_an_infinite_norm_clips_to_nothing_or_to_what_is_not_a_number():
     ("players", "message"),
     [
         ({"line": sgd(0.1, momentun=0.9)}, r"players\.line\.momentun is unknown to SGD.*momentum"),
-        ({"line": sgd(0.1, ["layers"])}, r"players\.line\.moves = layers.*it has layer"),
-        ({"line": sgd(0.1, {"layers": 0.1})}, r"players\.line\.moves = layers.*it has layer"),
+        ({"line": sgd(0.1, ["layers"])}, r"players\.line\.updates = layers.*it has layer"),
+        ({"line": sgd(0.1, {"layers": 0.1})}, r"players\.line\.updates = layers.*it has layer"),
         ({"other": sgd(0.1)}, "players has no 'line'"),
         ({"line": sgd(0.1), "idle": sgd(0.1)}, "players has idle,.*remove it"),
     ],

@@ -143,7 +143,7 @@ def test_start_that_shares_nothing(tmp_path):
     path = tmp_path / "0.safetensors"
     save_file({"weight": torch.zeros(5, 5), "other": torch.zeros(2)}, path)
     with pytest.raises(InputError, match=r"0\.safetensors shares no weights"):
-        checkpoints.begin_from(path, nn.Linear(3, 2))
+        checkpoints.load_matching(path, nn.Linear(3, 2))
 
 
 def test_cuda_asked_for_and_absent():
@@ -321,8 +321,8 @@ INTERRUPTED = {
     "deep_conv_bn_manual": LONG | {"fit": {"batch": 8}, "net": small_net("deep_conv_bn_manual") | {"layers": 3}},
     "cae_denoise": LONG | {"fit": {"batch": 8}},  # channels_last
     # a state carried on, a rate that is halved twice
-    "lstm": LONG | {"settings": TEXT, "fit": {"time": 5, "batch": 80, "clip": 5.0, "decay": HALVED}},
-    "rnn_tanh": LONG | {"settings": TEXT, "fit": MODELS["lstm"]["fit"] | {"time": 5}},
+    "lstm": LONG | {"settings": TEXT, "fit": {"sequence_length": 5, "batch": 80, "clip": 5.0, "decay": HALVED}},
+    "rnn_tanh": LONG | {"settings": TEXT, "fit": MODELS["lstm"]["fit"] | {"sequence_length": 5}},
 }
 
 
@@ -345,7 +345,7 @@ def test_an_interrupted_run_ends_as_if_nothing_had_been(name, interrupt):
 
 def test_a_diverging_run_diverges_at_the_same_step(interrupt):
     """And goes back to the same weights; its record says where and in what."""
-    players = {"classifier": {"algorithm": "SGD", "lr": 3.0, "moves": "all"}}
+    players = {"classifier": {"algorithm": "SGD", "lr": 3.0, "updates": "all"}}
     options = LONG | {"players": players, "fit": {"batch": 16}, "net": MODELS["mlp_relu"]["net"]}
     seen, expected = steps_of("mlp_relu", **options)
     record = expected.metadata
@@ -389,7 +389,7 @@ SHORT = LONG | {"fit": {"batch": 8}}
 OTHERS = {
     "net": {"net": small_net("vae_bce") | {"dropout": 0.2}},
     "fit": {"fit": {"batch": 9}},
-    "players": {"players": {"autoencoder": {"algorithm": "Adam", "lr": 2.0e-4, "moves": "all"}}},
+    "players": {"players": {"autoencoder": {"algorithm": "Adam", "lr": 2.0e-4, "updates": "all"}}},
     "data": {"facts": {"sha256": "other"}},
     "curve": {"settings": {"curve": LONG["settings"]["curve"] | {"training_rows": 3}}},
     "threads": {"settings": LONG["settings"] | {"threads": 2}},

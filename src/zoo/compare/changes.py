@@ -5,7 +5,7 @@ import statistics
 
 from zoo.statistics import difference
 
-FEWEST_SEEDS = 3  # with fewer on either side the noise is unknown
+MIN_SEEDS = 3  # with fewer on either side the noise is unknown
 
 
 def relative_change(before, after, share=False):
@@ -19,24 +19,24 @@ def relative_change(before, after, share=False):
     return gap / abs(size) if gap and size else math.copysign(math.inf, gap) if gap else 0.0
 
 
-def quality_change(before, after, term, relative):
+def quality_change(before, after, metric, relative):
     """The verdict on a metric: "better", "worse", "changed" or "same".
 
-    `before` and `after` are {seed: value}, None for a seed without a value; `term` is a `zoo.evaluate.metrics.Term`.
-    Two means differ if the change exceeds `relative` (by `relative_change`) and `term.rounding`. With at least three
+    `before` and `after` are {seed: value}, None for a seed without a value; `metric` is one of `known_metrics`. Two
+    means differ if the change exceeds `relative` (by `relative_change`) and `metric.rounding`. With at least three
     seeds on each side, Welch's 95 % interval of the difference must also exclude 0, and the verdict is better or worse;
     with fewer it is "changed". If seeds have no value, the shares of such seeds are compared instead: lower is better.
     """
     sides = [list(side.values()) for side in (before, after)]
     lost = [values.count(None) / len(values) for values in sides]
-    few = min(map(len, sides)) < FEWEST_SEEDS
+    few = min(map(len, sides)) < MIN_SEEDS
     if any(lost):
         gap, better = lost[1] - lost[0], "lower"
     else:
         means = [math.fsum(values) / len(values) for values in sides]
-        gap, better = means[1] - means[0], term.better
+        gap, better = means[1] - means[0], metric.better
         low, high = (gap, gap) if few else difference(*sides)
-        if abs(gap) <= term.rounding or abs(relative_change(*means, term.share)) <= relative or low <= 0 <= high:
+        if abs(gap) <= metric.rounding or abs(relative_change(*means, metric.share)) <= relative or low <= 0 <= high:
             return "same"
     return "changed" if few and gap else _word(gap, better)
 
@@ -60,7 +60,7 @@ def latency_change(before, after, rule):
     return _word(gap, "lower") if beyond and apart else "same", change
 
 
-def disturbed(before, after, rule):
+def drift_reason(before, after, rule):
     """The reason why two latencies are not comparable, or None: the reference graph's latency varied too much.
 
     Other load slows some graphs more than others: the reference shows the load, but not its effect on another graph.

@@ -16,7 +16,7 @@ import yaml
 from zoo import statistics
 from zoo.compare import changes
 from zoo.errors import InputError
-from zoo.evaluate.metrics import terms
+from zoo.evaluate.metrics import known_metrics
 from zoo.params import PROFILES
 from zoo.records import judged, latency, metrics, parity, run
 
@@ -210,10 +210,10 @@ def _require_equal(what, old, new):
 def _quality(profile, name, pair, sides, rule):
     """A row for every metric of which higher or lower is better."""
     measured = [_by_seed(one) for one in pair]
-    for key, term in terms().items():
+    for key, metric in known_metrics().items():
         values = [found.get(key) for found in measured]
-        if term.better and values != [None, None]:
-            yield _row(profile, (name,), key, _metric, key, term, values, pair, sides, rule)
+        if metric.better and values != [None, None]:
+            yield _row(profile, (name,), key, _metric, key, metric, values, pair, sides, rule)
 
 
 def _by_seed(one):
@@ -229,7 +229,7 @@ def _by_seed(one):
     return values | {"training.diverged": diverged}
 
 
-def _metric(key, term, values, pair, sides, rule):
+def _metric(key, metric, values, pair, sides, rule):
     """(before, after, change, verdict, note) of a metric. Raises NotComparableError."""
     if values[0] != values[1]:
         _require(sides, [_no_value(value, one) for value, one in zip(values, pair, strict=True)])
@@ -247,19 +247,19 @@ def _metric(key, term, values, pair, sides, rule):
         notes += ["the judge's weights differ"] * (judges[0] != judges[1])
         graphs = [(one.judged.graphs, one.judged.judge) for one in pair]
     seeds = min(map(len, values))
-    if seeds < changes.FEWEST_SEEDS:
+    if seeds < changes.MIN_SEEDS:
         few = f"{seeds} seed{'s' * (seeds > 1)}"
         where = [{(seed.processor, seed.device, seed.threads) for seed in one.runs.seeds.values()} for one in pair]
         if where[0] != where[1] and graphs[0] != graphs[1]:  # equal graphs have equal weights, wherever trained
             raise NotComparableError(f"trained on a different processor, {few}")
         notes.append(f"{few}: noise unknown")
     summaries = [statistics.summary(value) for value in values]
-    texts = [_summary_text(*each, term.share) for each in zip(summaries, pair, strict=True)]
+    texts = [_summary_text(*each, metric.share) for each in zip(summaries, pair, strict=True)]
     old, new = (summary["mean"] for summary in summaries)
     change = "" if None in (old, new) else _percent(changes.relative_change(old, new))
-    if change and term.share:
+    if change and metric.share:
         change = f"{100 * (new - old):+.2f} points"
-    return *texts, change, changes.quality_change(*values, term, rule.relative), "; ".join(notes)
+    return *texts, change, changes.quality_change(*values, metric, rule.relative), "; ".join(notes)
 
 
 def _no_value(values, one):
@@ -338,8 +338,8 @@ def _times(verb, found, reasons, sides, rule):
     _require_equal("TF32 setting", before.tf32, after.tf32)
     if verb == "next_word":
         _require_equal("number of words per call", old.settings.get("time"), new.settings.get("time"))
-    if disturbance := changes.disturbed(before.times, after.times, rule):
-        raise NotComparableError(disturbance)
+    if reason := changes.drift_reason(before.times, after.times, rule):
+        raise NotComparableError(reason)
     notes = ["different structure"] * (old.graph.structure_sha256 != new.graph.structure_sha256)
     notes += _differences(old.machine, new.machine)
     verdict, change = changes.latency_change(before.times, after.times, rule)

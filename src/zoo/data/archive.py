@@ -19,7 +19,7 @@ def sha256(arrays):
     return digest.hexdigest()
 
 
-def numbered(splits, vocabulary):
+def encode_words(splits, vocabulary):
     """Convert texts {split: list of words} to int32 arrays [words] of ids into `vocabulary`, added as unicode [V]."""
     number = {word: item for item, word in enumerate(vocabulary)}
     arrays = {split: numpy.array([number[word] for word in text], numpy.int32) for split, text in splits.items()}

@@ -40,7 +40,7 @@ WORD_IDS = (
 )
 
 
-def ways_on(place, subject):
+def transitions(place, subject):
     """Return how a sentence can continue from a place: a list of (probability, words, next place, subject)."""
     adjectives, determiners, verbs = WORDS["adjectives"], WORDS["determiners"], VERBS.get(subject)
     ways = {
@@ -74,7 +74,7 @@ def automaton():
     while waiting:
         state = waiting.pop()
         states[state] = {}
-        for share, words, place, subject in ways_on(*state):
+        for share, words, place, subject in transitions(*state):
             weights = 1 / numpy.arange(1, len(words) + 1)
             for word, weight in zip(words, weights / weights.sum(), strict=True):
                 states[state][word] = (share * float(weight), (place, subject))
@@ -143,7 +143,7 @@ def load(train, validation, test, seed):
     counts = {"train": train, "validation": validation, "test": test}
     generators = numpy.random.default_rng(seed).spawn(len(counts))
     texts = {split: draw(states, counts[split], drawn) for split, drawn in zip(counts, generators, strict=True)}
-    return archive.numbered(texts, vocabulary), {
+    return archive.encode_words(texts, vocabulary), {
         "vocabulary": len(vocabulary),
         "end_of_sentence": vocabulary.index("<eos>"),
         "word_ids": WORD_IDS,

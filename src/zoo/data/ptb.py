@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from zoo.data.archive import list_sha256, numbered
+from zoo.data.archive import encode_words, list_sha256
 from zoo.data.fetch import fetch
 from zoo.errors import InputError
 
@@ -43,7 +43,7 @@ def load():
         raise InputError(f"{given}, instead of {TRAINING_WORDS} and {VOCABULARY}: take it from another mirror")
     # By falling frequency, then alphabetically, as in TensorFlow's tutorial.
     vocabulary = sorted(counts, key=lambda word: (-counts[word], word))
-    return numbered(splits, vocabulary), {
+    return encode_words(splits, vocabulary), {
         "vocabulary": len(vocabulary),
         "end_of_sentence": vocabulary.index("<eos>"),
         "word_ids": WORD_IDS,

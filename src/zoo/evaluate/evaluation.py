@@ -88,7 +88,7 @@ def decode(case):
     if size == 2 and not labelled:
         _draw_plane(case, variational)
     elif variational or labelled:
-        deviation = sessions.described(case.graphs["decode"])[1]["inputs"]["code"].get("deviation", 1.0)
+        deviation = sessions.read_interface(case.graphs["decode"])[1]["inputs"]["code"].get("deviation", 1.0)
         codes = deviation * generator.standard_normal((100, size), dtype=numpy.float32)
         _draw_samples(case, "decode", "code", codes)
     else:  # no prior to sample from: interpolate between the codes of consecutive test images
@@ -110,12 +110,12 @@ def generate(case):
 
 def classify(case):
     images, labels, classes = case.images, case.labels, case.facts["classes"]
-    predicted, loss = scores.classified(case.run("classify", image=images)["logits"], labels)
+    predicted, loss = scores.predictions_and_losses(case.run("classify", image=images)["logits"], labels)
     counts = scores.confusion(labels, predicted, classes)
     precision, recall = scores.precision_and_recall(counts)
     # Classifying one image at a time shows whether batch normalisation is wrong at inference (write-up 003).
     single = [sessions.host(case.graphs["classify"], {"image": image[None]})()[0] for image in images[:100]]
-    alone, _ = scores.classified(numpy.concatenate(single), labels[:100])
+    alone, _ = scores.predictions_and_losses(numpy.concatenate(single), labels[:100])
     case.draw(pictures.confusion_matrix, "classify", counts)
     metrics = {
         "accuracy": (predicted == labels).mean(),
@@ -164,13 +164,13 @@ REFERENCES = {
     "upsample_nearest": scores.upsampled,
     "upsample_transposed": scores.upsampled,
     "odd_transposed": scores.down_and_up,
-    "unpool_zero": scores.spread_out,
-    "unpool_argmax": scores.largest_in_place,
+    "unpool_zero": scores.zero_unpool,
+    "unpool_argmax": scores.argmax_unpool,
     "batchnorm": scores.normalised_convolution,
     "batchnorm_folded": scores.normalised_convolution,
 }
 # The closest images that a network can draw if it ends with this unpooling.
-FLOORS = {"zero": scores.best_spread_out, "nearest": scores.best_in_blocks}
+FLOORS = {"zero": scores.best_zero_unpool, "nearest": scores.best_nearest_unpool}
 
 
 def _draw_samples(case, verb, name, values):
@@ -243,7 +243,7 @@ def _read(case, words):
         feeds = {"words": words[None, start : start + len(following)], **state}
         logits, *values = sessions.host(case.graphs["next_word"], feeds)()
         state = dict(zip(state, values, strict=True))
-        predicted, loss = scores.classified(logits[0], following)
+        predicted, loss = scores.predictions_and_losses(logits[0], following)
         losses.append(loss)
         right += (predicted == following).sum()
     return numpy.concatenate(losses), right

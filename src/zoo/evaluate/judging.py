@@ -27,8 +27,8 @@ def judge(generator, classifier, real_images, real_labels, samples, batch):
     def answers(verb, output, images):
         return sessions.run_batched(classifier[verb], {"image": images}, batch)[output]
 
-    predicted, _ = scores.classified(answers("classify", "logits", drawn), asked)
-    known, _ = scores.classified(answers("classify", "logits", real_images), real_labels)
+    predicted, _ = scores.predictions_and_losses(answers("classify", "logits", drawn), asked)
+    known, _ = scores.predictions_and_losses(answers("classify", "logits", real_images), real_labels)
     # The halves do not depend on the generator, so that all generators have the same floor.
     order = numpy.random.default_rng(1).permutation(len(real_images))
     half, other = (answers("encode", "code", real_images[index]) for index in numpy.array_split(order, 2))

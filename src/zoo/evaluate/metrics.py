@@ -8,7 +8,7 @@ import yaml
 from zoo.records import Record
 
 
-class Term(Record):
+class Metric(Record):
     """A metric; metrics.yaml explains the fields. `name`, `unit` and `meaning` are for display."""
 
     name: str
@@ -25,7 +25,7 @@ class Term(Record):
 
 
 @functools.cache
-def terms():
-    """{"verb.metric": Term} of all metrics, in display order."""
+def known_metrics():
+    """{"verb.metric": Metric} of all metrics, in display order."""
     text = Path(__file__).with_name("metrics.yaml").read_text(encoding="utf-8")
-    return {key: Term.model_validate(term) for key, term in yaml.safe_load(text).items()}
+    return {key: Metric.model_validate(metric) for key, metric in yaml.safe_load(text).items()}

@@ -43,7 +43,7 @@ LOSS_BY_PLACE = (
     "Mean loss by the place of the word in its line (the end of the line counts as a word): "
     "where it falls, what came before in the line helps."
 )
-FEWEST_WORDS = 30
+MIN_WORDS = 30
 
 
 def image_rows(rows, labels, path):
@@ -138,7 +138,7 @@ def loss_by_place(places, losses, path):
     Positions with fewer than 30 words are left out.
     """
     frame = pandas.DataFrame({"place": places, "loss": losses}).groupby("place")["loss"].agg(["mean", "size"])
-    frame = frame[frame["size"] >= FEWEST_WORDS]
+    frame = frame[frame["size"] >= MIN_WORDS]
     with drawn(path, 7.4, 3.0, description=LOSS_BY_PLACE) as axes:
         axes.plot(frame.index, frame["mean"], color=COLOURS[0], marker="o", markersize=3.5, linewidth=1.6)
         axes.set(xlabel="place of the word in its line", ylabel="nats per word")

@@ -52,7 +52,7 @@ def importance_bound(log_weights):
     return logsumexp(log_weights, 0) - numpy.log(len(log_weights))
 
 
-def classified(logits, labels):
+def predictions_and_losses(logits, labels):
     """(predicted classes [n], -1 where a logit is not finite; -log softmax(logits)[labels] [n] in nats).
 
     `logits` [n, classes], `labels` integers [n].
@@ -114,24 +114,24 @@ def matched_agreement(asked, predicted, classes):
     return counts[scipy.optimize.linear_sum_assignment(counts, maximize=True)].sum() / len(asked)
 
 
-def best_spread_out(images):
+def best_zero_unpool(images):
     """The closest image that is 0 except at the top left pixel of each 2x2 block."""
-    return spread_out(images[..., ::2, ::2])
+    return zero_unpool(images[..., ::2, ::2])
 
 
-def best_in_blocks(images):
+def best_nearest_unpool(images):
     """The closest image, in squared error, that is constant on each 2x2 block: the mean of the block."""
     return upsampled(_blocks(images).mean(-1))
 
 
-def spread_out(images):
+def zero_unpool(images):
     """Unpooling with zeros: each pixel at the top left of a 2x2 block, zeros elsewhere."""
     result = numpy.zeros((*images.shape[:-2], 2 * images.shape[-2], 2 * images.shape[-1]), images.dtype)
     result[..., ::2, ::2] = images
     return result
 
 
-def largest_in_place(images):
+def argmax_unpool(images):
     """Keep the largest pixel of each 2x2 block in place, the first of equals; zeros elsewhere."""
     blocks = _blocks(images)
     kept = numpy.where(numpy.arange(4) == blocks.argmax(-1)[..., None], blocks, 0)

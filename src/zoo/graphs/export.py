@@ -21,7 +21,7 @@ BATCHES = (1, 3, 64)
 TIMES = (1, 7, 35)
 TOLERANCE = 1e-5
 TIMES_ROUNDING = 10
-MOST_UNDECIDED = 0.01
+MAX_UNDECIDED = 0.01
 PERTURBATIONS, EPSILON = 8, 4 * 2**-23
 LARGE = 2**30
 
@@ -113,9 +113,10 @@ def parity(network, verb, model, run):
         bound = max(bound, TIMES_ROUNDING * max(float(numpy.quantile(values, 0.99)) for values in roundings))
         open_ = [_undecided(double, *one, bound) for one in zip(compared, roundings, strict=True)]
         undecided = max(float(places.mean()) for places in open_)
-        if undecided <= MOST_UNDECIDED:
+        if undecided <= MAX_UNDECIDED:
             decided = ~numpy.concatenate(open_)
-            largest, bound = nearest(*(numpy.concatenate(one)[decided] for one in (differences, roundings)), bound)
+            decisive = (numpy.concatenate(one)[decided] for one in (differences, roundings))
+            largest, bound = closest_to_bound(*decisive, bound)
     if run["diverged_at_step"] is None and not (finite and largest <= bound):
         raise RuntimeError(f"{verb}: differs from the network by {largest:.3g}, allowed {bound:.3g}; {finite=}")
     return Check(largest_difference=largest, bound=bound, calls=len(calls), finite=finite, undecided=undecided)
@@ -140,7 +141,7 @@ def _in_double(module, values):
         torch.set_default_dtype(torch.float32)
 
 
-def nearest(differences, roundings, bound):
+def closest_to_bound(differences, roundings, bound):
     """(difference, bound) of the element that is closest to its bound.
 
     The bound of an element is `bound` or ten times the network's rounding error there, whichever is larger.
@@ -202,7 +203,7 @@ def _describe(model, module, run):
         value.name: [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
         for value in model.graph.output
     }
-    deviation = getattr(module.network, "prior_deviation", None)
+    deviation = getattr(module.network, "prior_std", None)
     described = interface.describe(module.verb, module.inputs, outputs, facts, deviation)
     properties = {"verb": module.verb, "interface": json.dumps(described)} | {name: str(run[name]) for name in names}
     properties |= {"data": facts["source"], "data_sha256": facts["sha256"], "data_licence": facts["licence"]}

@@ -69,12 +69,12 @@ def open_all(profile, name, seed, identities, threads):
 
     Raises InputError if a file is missing, damaged, or not the graph that its record names.
     """
-    opened = {}
+    by_verb = {}
     for verb, graph in identities.items():
         path = files.graph(profile, name, seed, verb)
-        opened[verb] = open_session(path, threads=threads)
+        by_verb[verb] = open_session(path, threads=threads)
         identity.check(path, graph.graph_sha256, parity.path(profile, name))
-    return opened
+    return by_verb
 
 
 def why_unavailable(provider):
@@ -119,7 +119,7 @@ def check(session, feeds):
 
     Call this once per set of feeds before running a graph: some invalid feeds abort the process.
     """
-    graph, takes = described(session)
+    graph, takes = read_interface(session)
     interface.check(takes, feeds, graph)
 
 
@@ -191,7 +191,7 @@ def metadata(session):
 
 def random_feeds(session, sizes, seed=0):
     """{input: random array}, by `interface.draw` for sizes such as {"batch": 16, "time": 20}."""
-    return interface.draw(described(session)[1]["inputs"], sizes, seed)
+    return interface.draw(read_interface(session)[1]["inputs"], sizes, seed)
 
 
 def run_batched(session, feeds, batch):
@@ -216,7 +216,7 @@ def run_batched(session, feeds, batch):
     }
 
 
-def described(session):
+def read_interface(session):
     """("profile/experiment/seed/verb", interface) of a graph. Raises InputError if its metadata has no interface."""
     about = metadata(session)
     graph = "/".join(about.get(key, "?") for key in ("profile", "experiment", "seed", "verb"))

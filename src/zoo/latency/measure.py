@@ -21,7 +21,7 @@ from zoo.statistics import interval
 
 TOLERANCE = 1e-3
 EXPECTED = "those of onnxruntime on the CPU"
-SEARCH = {"rounds": 3, "calls": 5, "seconds": 0.005, "most_seconds": 0.05}
+SEARCH = {"rounds": 3, "calls": 5, "seconds": 0.005, "max_seconds": 0.05}
 
 
 class OutputMismatchError(Exception):
@@ -44,7 +44,7 @@ def measure(graph, path, provider, settings):
             checked = compare_with_cpu(path, provider, sizes, configurations)
             agreements += [Agreement(**one.model_dump(), batch=batch, **found) for one, found in checked.items()]
             refused = {one: found["not_measured"] for one, found in checked.items() if "not_measured" in found}
-        of_batch, best = steady(graph, path, provider, sizes, settings, refused)
+        of_batch, best = time_configurations(graph, path, provider, sizes, settings, refused)
         rows += of_batch
         advice += [best] if best else []
     return Source(
@@ -63,7 +63,7 @@ def control(profile, groups, settings):
     for graphs, batch in itertools.product(groups, settings["batches"]):
         sizes, medians = {"batch": batch, "time": settings["time"]}, []
         for graph in graphs:
-            rows, _ = steady(graph, structures.path(profile, graph), sessions.CPU, sizes, settings)
+            rows, _ = time_configurations(graph, structures.path(profile, graph), sessions.CPU, sizes, settings)
             medians.append({(row.threads, row.mode, row.optimisation): row.times.p50_us for row in rows if row.times})
         for left, right in itertools.combinations(medians, 2):
             for configuration in left.keys() & right.keys():
@@ -78,7 +78,7 @@ def reference(provider, threads):
     return timing.Reference(sessions.reference(provider, threads))
 
 
-def default(provider, settings):
+def default_configuration(provider, settings):
     """The default configuration: all cores (one thread on a GPU), all optimisations, arrays in and out."""
     threads = settings["cores"] if provider == sessions.CPU else 1
     return Configuration(mode="host", threads=threads, optimisation="all")
@@ -90,10 +90,10 @@ def grid(provider, verb, settings):
     modes = ["host", "bound", "graph"] if provider == sessions.CUDA else ["host", "bound"]
     whole = [Configuration(mode=mode, threads=count, optimisation="all") for mode in modes for count in threads]
     as_written = [Configuration(mode="host", threads=1, optimisation="none")] * (verb in settings["as_written"])
-    return list(dict.fromkeys([*whole, default(provider, settings), *as_written]))
+    return list(dict.fromkeys([*whole, default_configuration(provider, settings), *as_written]))
 
 
-def steady(graph, path, provider, sizes, settings, refused=None):
+def time_configurations(graph, path, provider, sizes, settings, refused=None):
     """Time all configurations at one batch size, in turns within the same blocks; return (rows, `Advice` or None).
 
     The row of a configuration that does not run gives the reason. `refused` {configuration: reason} are not tried.
@@ -115,7 +115,7 @@ def steady(graph, path, provider, sizes, settings, refused=None):
         Row(**configuration.model_dump(), **about, nodes=nodes[configuration], times=times(row, sizes["batch"]))
         for configuration, row in measured.items()
     ]
-    return timed + rows, advise(measured, default(provider, settings), sizes["batch"])
+    return timed + rows, advise(measured, default_configuration(provider, settings), sizes["batch"])
 
 
 def times(row, batch):
@@ -124,8 +124,8 @@ def times(row, batch):
 
 
 def _too_slow(cold, settings):
-    seconds, most = min(cold["first_call_us"], cold["second_call_us"]) / 1e6, settings["most_seconds"]
-    return f"a call takes {seconds:.1f} s, more than most_seconds ({most:g} s)" if seconds > most else None
+    seconds, limit = min(cold["first_call_us"], cold["second_call_us"]) / 1e6, settings["max_seconds"]
+    return f"a call takes {seconds:.1f} s, more than max_seconds ({limit:g} s)" if seconds > limit else None
 
 
 def prepare(path, provider, sizes, configuration, tf32, feeds=None):
@@ -165,7 +165,7 @@ def search(path, provider, sizes, settings, refused):
     for configuration in trial:
         with contextlib.suppress(sessions.UnsupportedGraphError):
             calls[configuration], _ = prepare(path, provider, sizes, configuration, settings["tf32"])
-    medians = timing.brief(calls, **SEARCH)
+    medians = timing.best_medians(calls, **SEARCH)
     return [min(medians, key=medians.get)] if medians else []
 
 
@@ -195,7 +195,7 @@ def compare_with_cpu(path, provider, sizes, configurations):
     found = {}
     for configuration in configurations:
         try:
-            found[configuration] = in_other_process(agreement_with_cpu, path, provider, sizes, configuration)
+            found[configuration] = call_in_worker(agreement_with_cpu, path, provider, sizes, configuration)
         except (sessions.UnsupportedGraphError, OutputMismatchError) as error:
             found[configuration] = {"not_measured": str(error)}
             if len(found) == 1:
@@ -246,7 +246,7 @@ def agreement(expected, given):
 # ---- other processes
 
 
-def in_other_process(function, *arguments):
+def call_in_worker(function, *arguments):
     """Call `function(*arguments)` in a worker process, which is reused until a call raises an error.
 
     Returns or raises what the function does. Raises UnsupportedGraphError if the process dies.

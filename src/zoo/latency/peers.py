@@ -58,7 +58,7 @@ def advice(measured, devices, settings):
 
 def network(checkpoint):
     """The trained network of a checkpoint, built from its own recipe, in evaluation mode."""
-    run = checkpoints.run_of(checkpoint)
+    run = checkpoints.load_metadata(checkpoint)
     recipe, where = run["recipe"], f"models.{run['experiment']}.net"
     built = experiments.build(recipe["file"], recipe["net"], run["data"], where)
     checkpoints.load(checkpoint, built)
@@ -100,7 +100,7 @@ def measure(graph, path, load, batch, device, best, settings):
             modes = {options["mode"]: about | {"runtime": runtime} | options for options in configurations}
             try:
                 if "graph" in modes:  # a failed capture would make this process unusable
-                    latency.in_other_process(try_out, runtime, build, *inputs, settings["tf32"])
+                    latency.call_in_worker(try_out, runtime, build, *inputs, settings["tf32"])
                 checked = build_and_check(build, *inputs)
             except InputError:
                 raise
@@ -204,7 +204,7 @@ def _prepared(runtimes, tf32):
 
 
 def _default(device, settings):
-    return latency.default(PROVIDERS[device], settings).model_dump()
+    return latency.default_configuration(PROVIDERS[device], settings).model_dump()
 
 
 def _ready(build, feeds):

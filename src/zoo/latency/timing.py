@@ -22,11 +22,11 @@ PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
 WINDOW_CALLS = 20
 STEADY_WITHIN = 0.02
 OUTLIER_TIMES_MEDIAN = 3
-SETTLING_SECONDS, SETTLING_MOST = 0.002, 100
+SETTLING_SECONDS, MAX_SETTLING_CHECKS = 0.002, 100
 WAITING_SECONDS = 0.02
 RULE = (
-    "blocks", "calls", "seconds", "most_seconds", "reference_seconds", "most_drift", "patience_seconds",
-    "warmup_calls", "warmup_seconds", "warmup_most_seconds",
+    "blocks", "calls", "seconds", "max_seconds", "reference_seconds", "max_drift", "patience_seconds",
+    "warmup_calls", "warmup_seconds", "warmup_max_seconds",
 )  # fmt: skip
 
 
@@ -45,15 +45,15 @@ class Reference:
 
 
 def measure(
-    candidates, *, blocks, calls, seconds, most_seconds, reference_seconds, most_drift, patience_seconds,
-    warmup_calls, warmup_seconds, warmup_most_seconds,
+    candidates, *, blocks, calls, seconds, max_seconds, reference_seconds, max_drift, patience_seconds,
+    warmup_calls, warmup_seconds, warmup_max_seconds,
 ):  # fmt: skip
     """Time `candidates` {name: (callable, its `Reference`)} in steady state, in turns; return {name: row}.
 
     Every candidate is warmed up. Each of the `blocks` then times every candidate in turn, once the threads of the
     previous one are idle, and its reference for `reference_seconds` before and after. All blocks of a candidate
-    together take at least `calls` and `seconds`, and at most `most_seconds`, which takes precedence, but never fewer
-    calls than a median needs. A block starts only while the reference runs within `most_drift` of its best. If the
+    together take at least `calls` and `seconds`, and at most `max_seconds`, which takes precedence, but never fewer
+    calls than a median needs. A block starts only while the reference runs within `max_drift` of its best. If the
     reference is slower after a block, the block is repeated once all others are done, and the attempt with the fastest
     reference is kept; nothing else is discarded. Waiting and repeating take at most `patience_seconds`.
 
@@ -61,12 +61,12 @@ def measure(
     """
 
     def is_slow(reference, pace_us):
-        return pace_us > (1 + most_drift) * reference.fastest_us
+        return pace_us > (1 + max_drift) * reference.fastest_us
 
-    at_least = -(-fewest(0.5) // blocks)
-    lasting = max(at_least, -(-calls // blocks)), seconds / blocks, most_seconds / blocks
+    at_least = -(-min_calls(0.5) // blocks)
+    lasting = max(at_least, -(-calls // blocks)), seconds / blocks, max_seconds / blocks
     with _undisturbed():
-        warming = (warmup_calls, warmup_seconds, warmup_most_seconds)
+        warming = (warmup_calls, warmup_seconds, warmup_max_seconds)
         warm = {name: len(_repeat(call, *warming, until=is_steady)) for name, (call, _) in candidates.items()}
         for reference in {reference for _, reference in candidates.values()}:
             _repeat(reference.call, *warming, until=is_steady)
@@ -129,13 +129,13 @@ def _median_us(times):
     return statistics.median(times) / 1e3
 
 
-def brief(candidates, *, rounds, calls, seconds, most_seconds):
+def best_medians(candidates, *, rounds, calls, seconds, max_seconds):
     """Time `candidates` {name: callable} in turns; return {name: the smallest median of `rounds` short runs, µs}."""
     medians = {name: [] for name in candidates}
     with _undisturbed():
         for name, call in [*candidates.items()] * rounds:
             _settle()
-            medians[name].append(_median_us(_repeat(call, calls, seconds, most_seconds)))
+            medians[name].append(_median_us(_repeat(call, calls, seconds, max_seconds)))
     return {name: min(of_rounds) for name, of_rounds in medians.items()}
 
 
@@ -155,7 +155,7 @@ def describe(times):
     row = {}
     for name, share in PERCENTILES.items():
         row |= dict.fromkeys((f"{name}_us", f"{name}_low_us", f"{name}_high_us"))
-        if len(ordered) >= fewest(share):
+        if len(ordered) >= min_calls(share):
             row[f"{name}_us"] = float(numpy.quantile(ordered, share, method="inverted_cdf"))
             for end, rank in zip(("low", "high"), ranks(len(ordered), share) or (), strict=False):
                 row[f"{name}_{end}_us"] = float(ordered[rank - 1])
@@ -164,7 +164,7 @@ def describe(times):
 
 
 @functools.cache
-def fewest(share, confidence=0.99):
+def min_calls(share, confidence=0.99):
     """The smallest number of calls that supports the percentile `share`.
 
     LoadGen's early stopping: at least two of n calls lie above the true percentile with `confidence`,
@@ -196,16 +196,16 @@ def is_steady(times):
 
 def _settle():
     """Wait until all threads of this process are idle: thread pools spin for a while after their last call."""
-    for _ in range(SETTLING_MOST):
+    for _ in range(MAX_SETTLING_CHECKS):
         before = time.process_time()
         time.sleep(SETTLING_SECONDS)
         if time.process_time() - before < 0.1 * SETTLING_SECONDS:
             return
 
 
-def _repeat(call, calls, seconds, most_seconds, until=lambda times: True, at_least=1):
+def _repeat(call, calls, seconds, max_seconds, until=lambda times: True, at_least=1):
     times, total = [], 0
-    while len(times) < at_least or total < most_seconds * 1e9:
+    while len(times) < at_least or total < max_seconds * 1e9:
         if len(times) >= calls and total >= seconds * 1e9 and until(times):
             break
         start = time.perf_counter_ns()

@@ -10,10 +10,10 @@ class Network(nn.Module):
     """1 -> maps[0] -> maps[1] maps at 28, 14, 7 pixels and back; ReLU after every layer, including the last.
 
     The write-up declares decoder biases but never adds them, so the decoder has none here. Weights are normal with
-    standard deviation `weight_deviation`, truncated at two standard deviations; encoder biases start at `bias`.
+    standard deviation `weight_std`, truncated at two standard deviations; encoder biases start at `bias`.
     """
 
-    def __init__(self, data, kernel, maps, weight_deviation, bias):
+    def __init__(self, data, kernel, maps, weight_std, bias):
         super().__init__()
         first, second = maps
         self.encoder = nn.Sequential(
@@ -28,8 +28,7 @@ class Network(nn.Module):
             if name.endswith("bias"):
                 nn.init.constant_(weight, bias)
             else:
-                deviation = weight_deviation
-                nn.init.trunc_normal_(weight, std=deviation, a=-2 * deviation, b=2 * deviation)
+                nn.init.trunc_normal_(weight, std=weight_std, a=-2 * weight_std, b=2 * weight_std)
 
     def losses(self, batch):
         image, _ = batch

@@ -7,8 +7,8 @@ from torch.nn import functional as F
 from zoo.models.layers import SameConv2d, chosen, glorot, one_hot
 
 
-class WrittenOut(nn.Module):
-    """Batch normalisation written out: moments and moving averages over all axes but the second (algorithm 1).
+class ManualBatchNorm(nn.Module):
+    """Batch normalisation from moments and moving averages over all axes but the second (algorithm 1).
 
     The moving variance averages the batch variance with divisor n; torch's averages the one with divisor n - 1.
     """
@@ -39,18 +39,18 @@ class WrittenOut(nn.Module):
 NORMALISATIONS = {
     "none": lambda norm, maps: nn.Identity(),
     "batch": lambda norm, maps: norm(maps, momentum=0.01, eps=1e-3),
-    "written_out": lambda norm, maps: WrittenOut(maps, momentum=0.01, eps=1e-3),
+    "manual": lambda norm, maps: ManualBatchNorm(maps, momentum=0.01, eps=1e-3),
 }
 
 
 class Network(nn.Module):
     """Layer i = 1 .. `layers` has i * `maps_per_layer` maps, and stride 2 if 3 divides i; then `dense` units.
 
-    Normalised layers have no bias. Weights are Glorot uniform or, with `weight_deviation`, normal with that standard
+    Normalised layers have no bias. Weights are Glorot uniform or, with `weight_std`, normal with that standard
     deviation, truncated at two of them.
     """
 
-    def __init__(self, data, layers, maps_per_layer, dense, normalisation, weight_deviation):
+    def __init__(self, data, layers, maps_per_layer, dense, normalisation, weight_std):
         super().__init__()
         normalise, bias = chosen(NORMALISATIONS, normalisation), normalisation == "none"
         body, maps, size = [], 1, 28
@@ -63,11 +63,10 @@ class Network(nn.Module):
         self.body = nn.Sequential(*body)
         self.head = nn.Linear(dense, data.classes)
         glorot(self)
-        if weight_deviation is not None:
-            deviation = weight_deviation
+        if weight_std is not None:
             for layer in self.modules():
                 if isinstance(layer, (nn.Conv2d, nn.Linear)):
-                    nn.init.trunc_normal_(layer.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
+                    nn.init.trunc_normal_(layer.weight, std=weight_std, a=-2 * weight_std, b=2 * weight_std)
 
     def losses(self, batch):
         image, label = batch

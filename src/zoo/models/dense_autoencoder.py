@@ -12,10 +12,10 @@ LOSSES = {"bce": F.binary_cross_entropy_with_logits, "mse": lambda logits, image
 class Network(nn.Module):
     """784 -> `hidden` -> `code` dimensions, and mirrored back; `loss` (bce or mse) is averaged over pixels.
 
-    Weights are normal with standard deviation `weight_deviation`, or Glorot uniform if it is null; biases start at 0.
+    Weights are normal with standard deviation `weight_std`, or Glorot uniform if it is null; biases start at 0.
     """
 
-    def __init__(self, data, hidden, code, code_activation, loss, weight_deviation):
+    def __init__(self, data, hidden, code, code_activation, loss, weight_std):
         super().__init__()
         self.code_size = code
         self.encoder = nn.Sequential(
@@ -24,10 +24,10 @@ class Network(nn.Module):
         self.decoder = nn.Sequential(dense_stack([code, *hidden[::-1]]), nn.Linear([code, *hidden[::-1]][-1], 784))
         self.loss = chosen(LOSSES, loss)
         glorot(self)
-        if weight_deviation is not None:
+        if weight_std is not None:
             for layer in self.modules():
                 if isinstance(layer, nn.Linear):
-                    nn.init.normal_(layer.weight, std=weight_deviation)
+                    nn.init.normal_(layer.weight, std=weight_std)
 
     def losses(self, batch):
         image, _ = batch

@@ -15,7 +15,7 @@ class Network(nn.Module):
     `gradient_penalty` is gamma of the R1 penalty on `verdict`'s gradient at real images (Mescheder et al. 2018, eq. 9).
     """
 
-    prior_deviation = 1.0
+    prior_std = 1.0
 
     def __init__(
         self, data, noise, code, generator, discriminator, dropout, gradient_penalty, class_weight, code_weight

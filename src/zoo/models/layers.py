@@ -60,7 +60,7 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
 
     def __init__(self, maps_in, maps_out, kernel, stride, size, bias=True):
         if kernel < stride:
-            raise ValueError(f"kernel {kernel} is smaller than stride {stride}: places would stay empty")
+            raise ValueError(f"kernel {kernel} is smaller than stride {stride}: pixels would stay empty")
         before, _ = same_padding(size, kernel, stride)
         super().__init__(maps_in, maps_out, kernel, stride, padding=before, bias=bias)
         self.size = size
@@ -79,15 +79,15 @@ def repeat(maps):
     return F.interpolate(maps, scale_factor=2, mode="nearest")
 
 
-def put_back(maps, places):
-    """Unpool 2x2 blocks: each value goes where the maximum was, `places` of `F.max_pool2d`; the rest is zero.
+def max_unpool(maps, indices):
+    """`F.max_unpool2d` for 2x2 blocks: each value goes where the maximum was, `indices` of `F.max_pool2d`.
 
     A scatter is avoided: in a graph it needs the shape of its result, which ONNX Runtime computes on the CPU.
     """
     height, width = 2 * maps.shape[2], 2 * maps.shape[3]
     # Every device can resize floats, and they are exact up to 2^24.
     here = torch.arange(height * width, dtype=torch.float32, device=maps.device).view(height, width)
-    return torch.where(repeat(places.float()) == here, repeat(maps), 0)
+    return torch.where(repeat(indices.float()) == here, repeat(maps), 0)
 
 
 CELLS = {"lstm": nn.LSTM, "lstm_relu": nn.LSTM, "tanh": nn.RNN, "relu": nn.RNN}

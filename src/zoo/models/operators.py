@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from zoo.models.layers import SameConv2d, SameConvTranspose2d, chosen, put_back, repeat
+from zoo.models.layers import SameConv2d, SameConvTranspose2d, chosen, max_unpool, repeat
 
 
 class UpsampleNearest(nn.Module):
@@ -56,7 +56,7 @@ class UnpoolArgmax(nn.Module):
     """The maximum of each 2x2 block stays in place, the first of equal ones; the rest becomes zero."""
 
     def forward(self, image):
-        return put_back(*F.max_pool2d(image, 2, return_indices=True))
+        return max_unpool(*F.max_pool2d(image, 2, return_indices=True))
 
 
 class NormalisedConvolution(nn.Module):

@@ -25,7 +25,7 @@ class Network(nn.Module):
     `unlabelled`, the encoder learns from the labelled images only, for comparison.
     """
 
-    prior_deviation = 1.0
+    prior_std = 1.0
 
     def __init__(self, data, hidden, style, critic, noise, unlabelled, reconstruction_weight, adversarial_weight):
         super().__init__()

@@ -4,15 +4,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from zoo.models.layers import SameConv2d, SameConvTranspose2d, chosen, put_back, repeat
+from zoo.models.layers import SameConv2d, SameConvTranspose2d, chosen, max_unpool, repeat
 
 
-def put_zeros(maps, _):
+def zero_unpool(maps, _):
     """Put each value at the top left of a 2x2 block of zeros."""
     return F.pad(maps[:, :, :, None, :, None], (0, 1, 0, 0, 0, 1)).flatten(4).flatten(2, 3)
 
 
-UNPOOLINGS = {"zero": put_zeros, "nearest": lambda maps, _: repeat(maps), "argmax": put_back}
+UNPOOLINGS = {"zero": zero_unpool, "nearest": lambda maps, _: repeat(maps), "argmax": max_unpool}
 ACTIVATIONS = {"sigmoid": torch.sigmoid, "relu": torch.relu, "linear": lambda maps: maps}
 LOSSES = {"mse": F.mse_loss, "bce": F.binary_cross_entropy_with_logits}
 
@@ -22,10 +22,10 @@ class Network(nn.Module):
 
     `unpool` says whether a decoder layer unpools `after` its activation or `before` its convolution. The write-up
     declares decoder biases but never adds them; `decoder_bias` adds them. Weights are normal with standard deviation
-    `weight_deviation`, truncated at two standard deviations; encoder biases start at `bias`, decoder biases at 0.
+    `weight_std`, truncated at two standard deviations; encoder biases start at `bias`, decoder biases at 0.
     """
 
-    def __init__(self, data, kernel, maps, unpooling, unpool, hidden, output, loss, decoder_bias, weight_deviation,
+    def __init__(self, data, kernel, maps, unpooling, unpool, hidden, output, loss, decoder_bias, weight_std,
                  bias):  # fmt: skip
         super().__init__()
         first, second = maps
@@ -40,9 +40,8 @@ class Network(nn.Module):
         self.hidden, self.output = chosen(ACTIVATIONS, hidden), chosen(ACTIVATIONS, output)
         # Cross-entropy is computed from logits: the gradient of a saturated sigmoid vanishes.
         self.loss, self.trained = chosen(LOSSES, loss), ACTIVATIONS["linear"] if loss == "bce" else self.output
-        deviation = weight_deviation
         for layer in (*self.encoder, *self.decoder):
-            nn.init.trunc_normal_(layer.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
+            nn.init.trunc_normal_(layer.weight, std=weight_std, a=-2 * weight_std, b=2 * weight_std)
             if layer.bias is not None:
                 nn.init.constant_(layer.bias, bias if layer in self.encoder else 0.0)
 
@@ -52,15 +51,15 @@ class Network(nn.Module):
 
     def pooled(self, image):
         """Return (the code [batch, maps, 7, 7], the indices of each layer's maxima)."""
-        maps, places = image, []
+        maps, of_layers = image, []
         for layer in self.encoder:
             maps, indices = F.max_pool2d(layer(maps).relu(), 2, return_indices=True)
-            places.append(indices)
-        return maps, places
+            of_layers.append(indices)
+        return maps, of_layers
 
     def draw(self, image, last):
-        maps, places = self.pooled(image)
-        for layer, activation, indices in zip(self.decoder, (self.hidden, last), places[::-1], strict=True):
+        maps, of_layers = self.pooled(image)
+        for layer, activation, indices in zip(self.decoder, (self.hidden, last), of_layers[::-1], strict=True):
             if self.unpool_first:
                 maps = activation(layer(self.unpooling(maps, indices)))
             else:

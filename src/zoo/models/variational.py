@@ -46,7 +46,7 @@ class Network(nn.Module):
     `conditional` appends the one-hot label to the inputs of encoder and decoder.
     """
 
-    prior_deviation = 1.0
+    prior_std = 1.0
 
     def __init__(self, data, hidden, activation, code, spread, likelihood, conditional, dropout, initial_weights):
         super().__init__()

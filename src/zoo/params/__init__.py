@@ -73,7 +73,7 @@ def of_profile(values, key, profile, others=()):
     `others` names parts that belong to no profile. Raises InputError if the profile is unknown, if a part is missing,
     unknown or not a map, or if a key is in both parts.
     """
-    known_profile(profile)
+    check_profile(profile)
     own = load(dict, values, key, profile)
     both = load(dict, values, key, "both") if "both" in values[key] else {}
     for part in values[key].keys() - {"both", *PROFILES, *others}:
@@ -83,7 +83,7 @@ def of_profile(values, key, profile, others=()):
     return both | own
 
 
-def known_profile(profile):
+def check_profile(profile):
     """Raise InputError if the profile is unknown."""
     if profile not in PROFILES:
         raise InputError(f"profile {profile!r} is unknown: use one of {', '.join(PROFILES)}")

@@ -25,13 +25,13 @@ class Benchmark(Strict):
     blocks: Annotated[int, Field(ge=3)]  # an interval needs three
     calls: Count
     seconds: Positive
-    most_seconds: Positive
+    max_seconds: Positive
     reference_seconds: Positive
-    most_drift: Positive
+    max_drift: Positive
     patience_seconds: NotNegative
     warmup_calls: Count
     warmup_seconds: Positive
-    warmup_most_seconds: Positive
+    warmup_max_seconds: Positive
 
 
 class Peers(Strict):

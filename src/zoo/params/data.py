@@ -18,5 +18,5 @@ Sources = dict[Literal["images", "text"], PerProfile[Source]]  # the whole secti
 
 def source(values, key, profile):
     """Return the `Source` of a data set in a profile. `values` is all of params.yaml. Raises InputError."""
-    params.known_profile(profile)
+    params.check_profile(profile)
     return params.load(Source, values, "data", key, profile)

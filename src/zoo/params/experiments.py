@@ -9,16 +9,16 @@ from pydantic import AfterValidator, model_validator
 from zoo import code, params
 from zoo.errors import InputError
 from zoo.params import fields
-from zoo.params.fields import Count, Metric, PerProfile, Positive, Share, SomeDistinct, Strict, Whole, Word
+from zoo.params.fields import Count, MetricName, PerProfile, Positive, Share, SomeDistinct, Strict, Whole, Word
 
 
-def parts(moves):
-    """Validate `moves`: "all", a list of network parts, or a map from parts to learning rates. Raises ValueError."""
-    named = isinstance(moves, (list, dict)) and moves and all(isinstance(part, str) for part in moves)
-    rates = moves.values() if isinstance(moves, dict) else []
-    if moves != "all" and not (named and all(isinstance(rate, float) and 0 < rate < math.inf for rate in rates)):
+def parts(updates):
+    """Validate `updates`: "all", a list of network parts, or a map from parts to learning rates. Raises ValueError."""
+    named = isinstance(updates, (list, dict)) and updates and all(isinstance(part, str) for part in updates)
+    rates = updates.values() if isinstance(updates, dict) else []
+    if updates != "all" and not (named and all(isinstance(rate, float) and 0 < rate < math.inf for rate in rates)):
         raise ValueError("should be all, a list of parts of the network, or a map from parts to learning rates")
-    return moves if moves == "all" else fields.distinct(moves)
+    return updates if updates == "all" else fields.distinct(updates)
 
 
 class Decay(Strict):
@@ -32,7 +32,7 @@ class Fit(Strict):
     """Batch size, gradient clipping and learning-rate schedule. An omitted option is off; null is not allowed."""
 
     batch: Count
-    time: Count = None
+    sequence_length: Count = None
     clip: Positive = None
     decay: Decay = None
     cooldown: Share = None
@@ -49,7 +49,7 @@ class Player(Strict, extra="allow"):
 
     algorithm: Literal["Adagrad", "Adam", "AdamW", "NAdam", "RMSprop", "SGD"]
     lr: Positive
-    moves: Annotated[Any, AfterValidator(parts)]
+    updates: Annotated[Any, AfterValidator(parts)]
 
 
 class Size(Strict, extra="allow"):
@@ -73,7 +73,7 @@ class Entry(Shared):
     """An experiment as written in params.yaml."""
 
     about: str
-    headline: Metric = None
+    headline: MetricName = None
     family: str  # the report's groups, in the order of params.yaml
     size: PerProfile[Size]
     steps: PerProfile[Whole]
@@ -82,10 +82,10 @@ class Entry(Shared):
 
     @model_validator(mode="after")
     def _parts_agree(self):
-        if self.data == "text" and self.fit.time is None:
-            raise ValueError("fit.time is missing: the number of words that a step reads; add it")
-        if self.data != "text" and self.fit.time is not None:
-            raise ValueError("fit.time counts words, but these data are not text: remove it")
+        if self.data == "text" and self.fit.sequence_length is None:
+            raise ValueError("fit.sequence_length is missing: the number of words that a step reads; add it")
+        if self.data != "text" and self.fit.sequence_length is not None:
+            raise ValueError("fit.sequence_length counts words, but these data are not text: remove it")
         steps = self.steps.quick, self.steps.full
         if self.players and min(steps) < 1:
             raise ValueError("steps = {} and {}: players need at least 1 step; add steps".format(*steps))
@@ -114,7 +114,7 @@ def experiment(values, profile, name):
 
     Raises InputError if the profile or the experiment is unknown, or its entry is invalid.
     """
-    params.known_profile(profile)
+    params.check_profile(profile)
     if name not in (params.section(values, "models") or {}):
         raise InputError(f"{params.PATH}: models has no experiment {name!r}: add an entry or fix the name")
     return in_profile(name, params.load(Entry, values, "models", name), profile)

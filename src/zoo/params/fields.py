@@ -27,7 +27,7 @@ def matching(pattern, name):
 
 # DVC interpolates names into paths, stage names and shell commands, and reads a dot as the end of a key.
 Word = Annotated[str, matching("[a-z][a-z0-9_]*", "lower-case letters, digits and _, beginning with a letter")]
-Metric = Annotated[str, matching(r"[a-z_]+\.[a-z_]+", "verb.metric")]
+MetricName = Annotated[str, matching(r"[a-z_]+\.[a-z_]+", "verb.metric")]
 
 
 def distinct(values):

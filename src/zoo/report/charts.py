@@ -7,12 +7,12 @@ import pandas
 import scipy.special
 
 from zoo import files
-from zoo.evaluate.metrics import terms
+from zoo.evaluate.metrics import known_metrics
 from zoo.report import drawing, latency_results
 from zoo.report.results import picture
 
 ACCURACY = "classify.accuracy"
-QUALITIES = {key: term.timed for key, term in terms().items() if term.timed}
+QUALITIES = {key: metric.timed for key, metric in known_metrics().items() if metric.timed}
 
 
 def draw(report, folder):
@@ -104,13 +104,13 @@ def quality_panels(experiments):
     """
     panels, provider = [], next((timing["provider"] for entry in experiments for timing in entry["latency"]), None)
     for key in QUALITIES:
-        points, term = _quality_points(experiments, key, provider), terms()[key]
+        points, metric = _quality_points(experiments, key, provider), known_metrics()[key]
         if len(points) > 1:
             x, y = (tuple(points[name].agg(["min", "max"])) for name in ("p50_us", "quality"))
-            y = y if term.better == "higher" else y[::-1]
-            points["across"], points["up"] = _places(points["p50_us"], *x), _places(points["quality"], *y, term.share)
+            y = y if metric.better == "higher" else y[::-1]
+            points["across"], points["up"] = _places(points["p50_us"], *x), _places(points["quality"], *y, metric.share)
             points["named"] = points.index.isin([points["p50_us"].idxmin(), points["up"].idxmax()])
-            label, points = term.name + (f", {term.unit}" if term.unit else ""), points.to_dict("records")
+            label, points = metric.name + (f", {metric.unit}" if metric.unit else ""), points.to_dict("records")
             panels.append({"label": label, "provider": provider, "x": x, "y": y, "points": points})
     return panels
 

@@ -5,12 +5,12 @@ import math
 import scipy.stats
 
 from zoo import statistics
-from zoo.evaluate.metrics import terms
+from zoo.evaluate.metrics import known_metrics
 
 # A claim comes to the first of these that one of its comparisons came to. "indicated" and "not indicated" are followed
 # by the number of seeds: the direction that one or two seeds show, which decides nothing.
 OUTCOMES = ("partial budget", "does not hold", "not measured", "not indicated", "undecided", "indicated", "holds")
-FEWEST = 3  # seeds a side for an interval
+MIN_SEEDS = 3  # seeds a side for an interval
 RANKED = 5  # seeds a side from which an exact rank test can decide
 ABSENT = 20  # seeds without a case from which on "some seeds" does not hold
 
@@ -44,7 +44,7 @@ def decide(left, right):
     lists = [side for side in (left, right) if isinstance(side, list)]
     first, second = ([side] if isinstance(side, float) else side for side in (left, right))
     count, finite = min(map(len, lists)), all(map(math.isfinite, [*first, *second]))
-    if count < FEWEST:
+    if count < MIN_SEEDS:
         gap = sum(first) / len(first) - sum(second) / len(second)
         return True if gap < 0 else False if gap > 0 else None
     ranked = len(lists) == 2 and count >= RANKED
@@ -85,7 +85,8 @@ def _compared(comparison, measured, partial):
 
 def _share(comparison, lesser, greater):
     """[number of seeds that satisfy it, number of seeds, low, high], of what is said of seeds; None of other means."""
-    of_seeds = all(side.metric in terms() and terms()[side.metric].of_seeds for side in comparison.measured)
+    known = known_metrics()
+    of_seeds = all(side.metric in known and known[side.metric].of_seeds for side in comparison.measured)
     if len(comparison.measured) > 1 or not (comparison.seeds or of_seeds):
         return None
     pairs = [(a, b) for a in _listed(lesser) for b in _listed(greater)]
@@ -102,12 +103,12 @@ def _outcome(seeds, lesser, greater, share):
         below = max(_listed(lesser)) < min(_listed(greater))
         if not below:
             return "does not hold"
-    elif share and few >= FEWEST:  # the mean of zeros and ones is a share of the seeds
+    elif share and few >= MIN_SEEDS:  # the mean of zeros and ones is a share of the seeds
         claimed = lesser if isinstance(lesser, float) else 1 - greater
         below = True if share[2] > claimed else False if share[3] < claimed else None
     else:
         below = decide(lesser, greater)
-    if below is not None and few < FEWEST:
+    if below is not None and few < MIN_SEEDS:
         return f"{'indicated' if below else 'not indicated'}, {few} {'seed' if few == 1 else 'seeds'}"
     return {True: "holds", False: "does not hold", None: "undecided"}[below]
 

@@ -115,8 +115,8 @@ def machines(experiments):
 
 
 def is_drifted(row, timing):
-    """True if the machine's pace changed by more than `most_drift` while the row of a timing was measured."""
-    return row.times.drift > timing["source"].settings["most_drift"]
+    """True if the machine's pace changed by more than `max_drift` while the row of a timing was measured."""
+    return row.times.drift > timing["source"].settings["max_drift"]
 
 
 def soundness(experiments):

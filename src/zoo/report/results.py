@@ -13,7 +13,7 @@ from PIL import Image
 
 from zoo import files, params, statistics
 from zoo.errors import InputError
-from zoo.evaluate.metrics import Term, terms
+from zoo.evaluate.metrics import Metric, known_metrics
 from zoo.graphs.verbs import VERBS
 from zoo.params import claims as stated
 from zoo.params import evaluation, published
@@ -68,7 +68,7 @@ def gather(profile, values):
         "profile": profile,
         "experiments": experiments,
         "judge": judge.by,
-        "glossary": [(key, term) for key, term in terms().items() if key in used],
+        "glossary": [(key, metric) for key, metric in known_metrics().items() if key in used],
         "machines": latency_results.machines(experiments),
         "counts": _counts(experiments),
         "claims": weighed,
@@ -150,16 +150,17 @@ def _marks(used, exports, verbs=None):
 
 def _rows(groups, marks):
     """A dictionary a metric, or a metric and class, in the order of metrics.yaml within a verb."""
-    rows, order = [], list(terms())
+    rows, order = [], list(known_metrics())
     for verb, group in groups.items():
-        for metric, found in group.items():
-            key, summaries = f"{verb}.{metric}", {"": found} if isinstance(found, Summary) else found
-            term = terms().get(key) or Term(name=metric, meaning="")
+        for name, found in group.items():
+            key, summaries = f"{verb}.{name}", {"": found} if isinstance(found, Summary) else found
+            metric = known_metrics().get(key) or Metric(name=name, meaning="")
             for part, one in summaries.items():
-                row = {"key": key, "verb": verb, "class": part, "label": term.name, "unit": term.unit}
-                row |= {"floor": term.floor, "of_seeds": term.of_seeds, "graph": min(marks.get(verb, ()), default=None)}
+                row = {"key": key, "verb": verb, "class": part, "label": metric.name, "unit": metric.unit}
+                row |= {"floor": metric.floor, "of_seeds": metric.of_seeds}
+                row |= {"graph": min(marks.get(verb, ()), default=None)}
                 row |= one.model_dump() | {"published": None, "verdict": None, "why": None}
-                if term.of_seeds and one.low is not None:
+                if metric.of_seeds and one.low is not None:
                     row["low"], row["high"] = statistics.share(sum(one.seeds.values()), len(one.seeds))
                 rows.append(row)
     means = {row["key"]: row["mean"] for row in rows}

@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from zoo.errors import InputError
 from zoo.runner import dvc_graph
-from zoo.runner.dvc_graph import StageFailed
+from zoo.runner.dvc_graph import StageError
 from zoo.runner.processes import Local
 
 RETRIES = 3  # for a stage whose node died; a stage that fails is not retried
@@ -43,10 +43,10 @@ def connected(address, pipeline, jobs, logs):
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"no Ray cluster at {address} ({' '.join(str(error).split())}): see `ray status`") from None
     try:
-        places = jobs or max(int(ray.cluster_resources().get("CPU", 1)), 1)
+        slots = jobs or max(int(ray.cluster_resources().get("CPU", 1)), 1)
         project = hashlib.sha256(f"{platform.node()} {pipeline.repo.root_dir}".encode()).hexdigest()[:16]
         source = {"project": project, "commit": commit, "bundle": [ray.put(bundle)]}
-        with contextlib.closing(Cluster(ray, pipeline, places, source, logs)) as cluster:
+        with contextlib.closing(Cluster(ray, pipeline, slots, source, logs)) as cluster:
             yield cluster
     finally:
         ray.shutdown()
@@ -61,8 +61,8 @@ def bundled(pipeline):
     try:
         commit, bundle = _git(root, "rev-parse", "HEAD"), _git(root, "bundle", "create", "--quiet", "-", "HEAD")
         changed = _git(root, "status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all", "--", *read)
-    except StageFailed as failure:
-        raise InputError(f"--ray needs a commit for the nodes to work on ({failure})") from None
+    except StageError as error:
+        raise InputError(f"--ray needs a commit for the nodes to work on ({error})") from None
     if changed:  # for each file: two letters, a space and the path
         raise InputError(f"{changed.decode().split(chr(0))[0][3:]} is not committed: the nodes work on a commit")
     return commit.decode().strip(), bundle
@@ -71,9 +71,9 @@ def bundled(pipeline):
 class Cluster:
     """Runs stages on the nodes, or on this machine if they cannot run elsewhere."""
 
-    def __init__(self, ray, pipeline, places, source, logs):
-        self.places, self._ray, self._pipeline, self._source, self._logs = places, ray, pipeline, source, logs
-        self._here, self._work = Local(places, logs, {}), ray.remote(work)
+    def __init__(self, ray, pipeline, slots, source, logs):
+        self.slots, self._ray, self._pipeline, self._source, self._logs = slots, ray, pipeline, source, logs
+        self._here, self._work = Local(slots, logs, {}), ray.remote(work)
         self._references = {}
 
     def start(self, name, commands):
@@ -128,15 +128,15 @@ def work(source, parcel, variables):
                 return why, _end_of(log), None
             with one_at_a_time:
                 return None, _end_of(log), visit.deliver()
-    except StageFailed as failure:
-        return str(failure), _end_of(log), None
+    except StageError as error:
+        return str(error), _end_of(log), None
     finally:
         log.unlink(missing_ok=True)
 
 
 def _check_out(clone, source):
     _git(clone, "init", "--quiet")
-    with contextlib.suppress(StageFailed):  # a new clone has no commit yet
+    with contextlib.suppress(StageError):  # a new clone has no commit yet
         if _git(clone, "rev-parse", "--verify", "--quiet", "HEAD").decode().strip() == source["commit"]:
             return
     import ray
@@ -152,7 +152,7 @@ def _check_out(clone, source):
 def _git(folder, *arguments):
     done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True)
     if done.returncode:
-        raise StageFailed(f"git {arguments[0]}: {' '.join(done.stderr.decode().split())}")
+        raise StageError(f"git {arguments[0]}: {' '.join(done.stderr.decode().split())}")
     return done.stdout
 
 

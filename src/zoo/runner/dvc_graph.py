@@ -50,7 +50,7 @@ LOCK_SHARE = 20
 PATIENCE_SECONDS = 60
 
 
-class StageFailed(Exception):
+class StageError(Exception):
     """A stage cannot be run or finished; the message is usually DVC's."""
 
 
@@ -75,7 +75,7 @@ def cache_path():
 
 
 @contextlib.contextmanager
-def opened(targets=(), force=False, pull=False):
+def open_pipeline(targets=(), force=False, pull=False):
     """Yield the `Pipeline` of the targets (as for `dvc repro`), with its files locked against other processes.
 
     Raises InputError outside a DVC project, for an unknown target, or if another process uses the same files.
@@ -191,7 +191,7 @@ class Pipeline:
             return name in self._writing
         if self.force and not first:
             return True
-        with _as_stage_failure():
+        with _as_stage_error():
             if not stage.changed(False, upstream):
                 return False
             if self.pull and not stage.changed(True, upstream):
@@ -207,7 +207,7 @@ class Pipeline:
         That is so if it was restored from the run-cache or has no command. Call `finish` when the commands have ended.
         """
         stage = self.stages[name]
-        with _as_stage_failure():
+        with _as_stage_error():
             if (stage.cmd or stage.is_import) and not stage.frozen:
                 stage.remove_outs(ignore_remove=False, force=False)
             if (stage.is_import and not stage.frozen) or stage.is_partial_import:
@@ -233,7 +233,7 @@ class Pipeline:
     def finish(self, name):
         """Hash and cache the outputs of a stage, save its run-cache entry, and remember its entry for the lock."""
         stage = self.stages[name]
-        with _as_stage_failure():
+        with _as_stage_error():
             # Outputs that are kept in git only: the run-cache could not restore them.
             uncached = any(not out.use_cache for out in stage.outs if not (out.is_metric or out.is_plot))
             stage.save(run_cache=not uncached)
@@ -245,9 +245,9 @@ class Pipeline:
         if self.steps[name].first:
             self._writing[name].close()
 
-    def withdraw(self, name):
+    def remove_outputs(self, name):
         """Remove the outputs of an interrupted stage, except those marked `persist`."""
-        with _as_stage_failure():
+        with _as_stage_error():
             self.stages[name].remove_outs(ignore_remove=False, force=False)
 
     # ---- stages that run on another machine
@@ -272,7 +272,7 @@ class Pipeline:
         # Keyed by path: a stage may list a dependency twice.
         inputs = {dep["path"]: dep for dep in entry.get("deps", []) if dep["path"] in made}
         inputs = {"cmd": stage.cmd, "outs": list(inputs.values())}
-        with _as_stage_failure():
+        with _as_stage_error():
             objects = _objects(self.repo, stage, inputs)
             _push(self.repo, objects - self._pushed)
             self._pushed |= objects
@@ -287,7 +287,7 @@ class Pipeline:
     def receive(self, name, entry):
         """Fetch and check out the outputs of a stage that ran elsewhere, by its run-cache entry."""
         stage = self.stages[name]
-        with _as_stage_failure():
+        with _as_stage_error():
             objects = _objects(self.repo, stage, entry)
             _pull(self.repo, objects)
             self._pushed |= objects
@@ -327,7 +327,7 @@ class Pipeline:
 
 
 class Visit:
-    """The stage of a `Pipeline.parcel` on another machine, in a clone at the driver's commit; raises StageFailed.
+    """The stage of a `Pipeline.parcel` on another machine, in a clone at the driver's commit; raises StageError.
 
     The clone must be the working directory, and only one visit at a time may be created or deliver in it.
     """
@@ -335,7 +335,7 @@ class Visit:
     def __init__(self, parcel):
         """Fetch the inputs from the DVC remote, and remove old outputs."""
         self._repo = repo = Repo(config=parcel["remote"])
-        with repo.lock, _as_stage_failure():
+        with repo.lock, _as_stage_error():
             self._stage = stage = repo.stage.load_one(parcel["file"], parcel["name"])
             StageLoader.fill_from_lock(stage, parcel["entry"])
             _pull(repo, _objects(repo, stage, parcel["inputs"]))
@@ -349,7 +349,7 @@ class Visit:
     def deliver(self):
         """Push the outputs to the remote; return the run-cache entry."""
         stage, repo = self._stage, self._repo
-        with repo.lock, _as_stage_failure():
+        with repo.lock, _as_stage_error():
             stage.save()
             stage.commit()
             entry = to_single_stage_lockfile(stage)
@@ -531,4 +531,4 @@ def _raised_as(kind, *errors):
 
 
 _as_input_error = functools.partial(_raised_as, InputError, DvcException)
-_as_stage_failure = functools.partial(_raised_as, StageFailed, DvcException, OSError)
+_as_stage_error = functools.partial(_raised_as, StageError, DvcException, OSError)

@@ -17,8 +17,8 @@ COLOURS = {"ran": "green", "restored": "green", "failed": "bold red", "skipped":
 class LiveView:
     """Shows the states of a run's stages. `seconds` (of this run) and `past` (of earlier ones) are {name: seconds}."""
 
-    def __init__(self, steps, places, past, console=None):
-        self.steps, self.places, self.seconds = steps, places, {}
+    def __init__(self, steps, slots, past, console=None):
+        self.steps, self.slots, self.seconds = steps, slots, {}
         self._past = past
         self._console = console or Console(highlight=False)
         self._began, self._since, self._state = time.monotonic(), {}, {}
@@ -76,7 +76,7 @@ class LiveView:
             if not like:
                 return None
             seconds = known.get(name, sum(like) / len(like)) - (now - self._since.get(name, now))
-            left += max(seconds, 0) / (1 if step.alone else self.places)
+            left += max(seconds, 0) / (1 if step.alone else self.slots)
         return left
 
     def _draw(self):

@@ -22,7 +22,7 @@ import threading
 import types
 from pathlib import Path
 
-MOST_BYTES = 2**18  # of a message, which contains the environment
+MAX_BYTES = 2**18  # of a message, which contains the environment
 LOOKING = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}  # otherwise asking for a GPU makes CUDA unusable after a fork
 SHELL_CHARACTERS = set("|&;<>()$`\\\"'*?[]#~=%{}!\n")
 
@@ -55,7 +55,7 @@ class Preloaded:
         try:
             with theirs:
                 socket.send_fds(self._control, [message.encode()], [theirs.fileno(), output.fileno()])
-            number = ours.recv(MOST_BYTES)
+            number = ours.recv(MAX_BYTES)
             if not number:
                 raise ConnectionError("the process that forks is gone")
         except OSError:
@@ -80,14 +80,14 @@ class Forked:
 
     def join(self):
         """Wait until it has ended; its pid is not reused until `wait`."""
-        self._connection.recv(MOST_BYTES)
+        self._connection.recv(MAX_BYTES)
 
     def wait(self):
         """Its exit status, or minus the number of the signal that ended it."""
         with contextlib.suppress(OSError):
             self._connection.send(b"seen")
         with self._connection:
-            return int(self._connection.recv(MOST_BYTES) or -signal.SIGKILL)
+            return int(self._connection.recv(MAX_BYTES) or -signal.SIGKILL)
 
 
 def program(command, options):
@@ -111,7 +111,7 @@ def serve(control):
     gc.freeze()  # otherwise the first collection in each child would copy all objects
     control.send(b"r")
     while True:
-        message, descriptors, _, _ = socket.recv_fds(control, MOST_BYTES, 2)
+        message, descriptors, _, _ = socket.recv_fds(control, MAX_BYTES, 2)
         if not message:
             os._exit(0)
         if not os.fork():
@@ -130,7 +130,7 @@ def watch(connection, output, message):
     with contextlib.suppress(OSError):  # the run is gone, and its groups with it
         os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
         connection.send(b"ended")
-        connection.recv(MOST_BYTES)
+        connection.recv(MAX_BYTES)
         connection.send(str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])).encode())
     os._exit(0)
 
@@ -142,7 +142,7 @@ def prepare(connection, output, message):
     """
     os.setsid()
     connection.send(str(os.getpid()).encode())
-    if not connection.recv(MOST_BYTES):
+    if not connection.recv(MAX_BYTES):
         os._exit(1)
     connection.close()
     for standard in (1, 2):

@@ -24,15 +24,15 @@ PROGRAMS_BEFORE_PRELOADING = 2  # a run of so few programs does not preload
 
 
 class Local:
-    """Runs stages on this machine, `places` at a time; `logs` is {name: path of the log file}.
+    """Runs stages on this machine, `slots` at a time; `logs` is {name: path of the log file}.
 
     `imports` is {name: modules to preload}. In a run with many such stages, their Python programs are forked from a
     process that has imported the modules, as soon as it is ready, instead of spawned.
     """
 
-    def __init__(self, places, logs, imports):
-        self.places, self._logs, self._imports = places, logs, imports
-        self._threads = concurrent.futures.ThreadPoolExecutor(places)
+    def __init__(self, slots, logs, imports):
+        self.slots, self._logs, self._imports = slots, logs, imports
+        self._threads = concurrent.futures.ThreadPoolExecutor(slots)
         self._groups, self._lock, self._ended = set(), threading.Lock(), False
         self._orphans = subprocess.Popen(
             [sys.executable, "-I", "-S", ORPHANS], stdin=subprocess.PIPE, start_new_session=True, text=True

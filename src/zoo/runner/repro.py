@@ -15,7 +15,7 @@ import time
 from zoo import files
 from zoo.errors import InputError
 from zoo.runner import dvc_graph
-from zoo.runner.dvc_graph import StageFailed
+from zoo.runner.dvc_graph import StageError
 from zoo.runner.live_view import LiveView
 from zoo.runner.processes import Local
 
@@ -29,7 +29,7 @@ def reproduce(targets=(), jobs=None, keep_going=False, dry=False, force=False, p
     Returns the exit status: 0 if everything is up to date, 1 if a stage failed, 128 + the number of the signal that
     stopped the run. Finished stages are kept in any case.
     """
-    with dvc_graph.opened(targets, force, pull) as pipeline:
+    with dvc_graph.open_pipeline(targets, force, pull) as pipeline:
         if dry:
             print("\n".join(dry_run(pipeline)))
             return 0
@@ -43,10 +43,10 @@ def reproduce(targets=(), jobs=None, keep_going=False, dry=False, force=False, p
                 runner = stack.enter_context(cluster.connected(ray, pipeline, jobs, logs))
             else:
                 imports = {name: step.imports for name, step in pipeline.steps.items() if step.imports}
-                places = jobs or len(os.sched_getaffinity(0))
-                runner = stack.enter_context(contextlib.closing(Local(places, logs, imports)))
+                slots = jobs or len(os.sched_getaffinity(0))
+                runner = stack.enter_context(contextlib.closing(Local(slots, logs, imports)))
             stopped = stack.enter_context(_signals())
-            view = stack.enter_context(LiveView(pipeline.steps, runner.places, _seconds(pipeline.folder)))
+            view = stack.enter_context(LiveView(pipeline.steps, runner.slots, _seconds(pipeline.folder)))
             run = Run(pipeline, runner, view, keep_going, stopped)
             run.go()
         files.write_json(pipeline.folder / "seconds.json", _seconds(pipeline.folder) | view.seconds)
@@ -73,7 +73,7 @@ def dry_run(pipeline):
 class Run:
     """One run: the state of every stage, and the scheduling loop.
 
-    States: waiting (for stages before it), changed (waiting for a free place), running; finally unchanged, restored,
+    States: waiting (for stages before it), changed (waiting for a free slot), running; finally unchanged, restored,
     ran, failed, skipped (a stage that it needs failed), stopped (was running when the run was stopped).
     """
 
@@ -121,7 +121,7 @@ class Run:
     def _startable(self):
         """The first changed stage that may start now, or None."""
         running = self._running.values()
-        if len(running) >= self.runner.places or any(self.steps[name].alone for name in running):
+        if len(running) >= self.runner.slots or any(self.steps[name].alone for name in running):
             return None
         changed = [name for name, state in self.state.items() if state == "changed"]
         together = [name for name in changed if not self.steps[name].alone]
@@ -131,8 +131,8 @@ class Run:
         """Call `step` for a stage; if it fails, skip every stage that needs this one."""
         try:
             step(name, *more)
-        except StageFailed as failure:
-            self.why[name] = str(failure)
+        except StageError as error:
+            self.why[name] = str(error)
             self._set(name, "failed")
             lost = {name}
             for other, step in self.steps.items():
@@ -156,7 +156,7 @@ class Run:
 
     def _end(self, name, future):
         if why := self.runner.collect(name, future):
-            raise StageFailed(why)
+            raise StageError(why)
         self.pipeline.finish(name)
         self._settle(name, "ran")
 
@@ -176,8 +176,8 @@ class Run:
                 if future in finished:
                     self._attempt(self._end, name, future)
                 else:  # whatever its status: an interrupted stage may still exit with status 0
-                    with contextlib.suppress(StageFailed):
-                        self.pipeline.withdraw(name)
+                    with contextlib.suppress(StageError):
+                        self.pipeline.remove_outputs(name)
                     self._set(name, "stopped")
             self.pipeline.write_locks(ended=True, complete=not self.stopped and "stopped" not in self.state.values())
         self.view.refresh(self.state)

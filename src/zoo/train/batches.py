@@ -55,29 +55,29 @@ def labelled_subset(labels, count, generator):
     return torch.cat(chosen)
 
 
-def stretches(words, batch, time):
-    """Cut a text into stretches; return (`batch_of`, places). `batch_of((place,))` is (words, next words, fresh).
+def bptt_segments(words, batch, length):
+    """Cut a text into segments; return (`batch_of`, segments). `batch_of((segment,))` is (words, next words, fresh).
 
-    The text [n] is cut into `batch` rows, and the rows into stretches of `time` words for truncated backpropagation
-    through time. Words are [batch, time]; row k continues in the next stretch. `fresh`, a bool tensor [], is true where
-    the state is reset. Zaremba et al. 2014 and the TensorFlow tutorial read in this order.
+    The text [n] is cut into `batch` rows, and the rows into segments of `length` words for truncated backpropagation
+    through time. Words are [batch, length]; row k continues in the next segment. `fresh`, a bool tensor [], is true
+    where the state is reset. Zaremba et al. 2014 and the TensorFlow tutorial read in this order.
     """
     rows = words[: len(words) // batch * batch].view(batch, -1)
-    window = torch.arange(time, device=words.device)
+    window = torch.arange(length, device=words.device)
 
     def batch_of(draw):
-        (place,) = draw
-        columns = place * time + window
-        return rows.index_select(1, columns), rows.index_select(1, columns + 1), place == 0
+        (segment,) = draw
+        columns = segment * length + window
+        return rows.index_select(1, columns), rows.index_select(1, columns + 1), segment == 0
 
-    return batch_of, torch.arange(stretches_per_epoch(len(words), batch, time), device=words.device).unbind()
+    return batch_of, torch.arange(segments_per_epoch(len(words), batch, length), device=words.device).unbind()
 
 
-def stretches_per_epoch(words, batch, time):
-    """The number of stretches in a text of `words` words. Raises InputError if there are none."""
-    count = (words // batch - 1) // time
+def segments_per_epoch(words, batch, length):
+    """The number of segments in a text of `words` words. Raises InputError if there are none."""
+    count = (words // batch - 1) // length
     if count < 1:
-        asked = f"fit.batch = {batch} rows of fit.time = {time} words need more than the {words} words"
+        asked = f"fit.batch = {batch} rows of fit.sequence_length = {length} words need more than the {words} words"
         raise InputError(f"params.yaml: {asked} of the split: reduce either, or raise curve.validation_items")
     return count
 
@@ -103,7 +103,7 @@ def of_images(arrays, fit, labelled, validation_items, device, generator):
 def of_text(arrays, fit, labelled, validation_items, device, generator):
     """The `Stream` of text, which is read in order: `labelled` and `generator` are not used."""
     words, held_out = (torch.from_numpy(arrays[split]).to(device).long() for split in ("train", "validation"))
-    batch_of, places = stretches(words, fit.batch, fit.time)
-    validate, held_out_places = stretches(held_out[:validation_items], fit.batch, fit.time)
-    validation = [validate((place,)) for place in held_out_places]
-    return Stream(((place,) for place in itertools.cycle(places)), batch_of, validation, len(places))
+    batch_of, segments = bptt_segments(words, fit.batch, fit.sequence_length)
+    validate, held_out_segments = bptt_segments(held_out[:validation_items], fit.batch, fit.sequence_length)
+    validation = [validate((segment,)) for segment in held_out_segments]
+    return Stream(((segment,) for segment in itertools.cycle(segments)), batch_of, validation, len(segments))

@@ -20,7 +20,7 @@ def save(path, network, run):
     save_file(state, path, metadata={"run": json.dumps(run, sort_keys=True)})
 
 
-def run_of(path):
+def load_metadata(path):
     """The dictionary `run` that was saved with the weights. Raises InputError if any of KEYS is missing."""
     with _readable(path), safe_open(path, "pt") as file:
         run = json.loads(file.metadata()["run"])
@@ -40,7 +40,7 @@ def load(path, network):
         network.load_state_dict(load_file(path))
 
 
-def begin_from(path, network):
+def load_matching(path, network):
     """Load the tensors that match `network` in name and shape; return their number. Raises InputError if none match."""
     with _readable(path):
         stored = load_file(path)

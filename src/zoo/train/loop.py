@@ -231,8 +231,8 @@ def optimizers_of(network, players):
 def _optimizer(network, name, player):
     where = f"{PLAYERS}.{name}"
     device = next(network.parameters()).device
-    options = {key: value for key, value in player.items() if key not in ("algorithm", "moves")}
-    weights = _weight_groups(network, f"{where}.moves", player["moves"])
+    options = {key: value for key, value in player.items() if key not in ("algorithm", "updates")}
+    weights = _weight_groups(network, f"{where}.updates", player["updates"])
     algorithm = getattr(torch.optim, player["algorithm"])
     known = inspect.signature(algorithm).parameters
     for key in options.keys() - known.keys():
@@ -255,16 +255,16 @@ def _groups(optimizers):
     return [group for optimizer in optimizers.values() for group in optimizer.param_groups]
 
 
-def _weight_groups(network, where, moves):
-    """Parameter groups of the submodules in `moves`: "all", a list of names, or a map of names to learning rates."""
-    if moves == "all":
+def _weight_groups(network, where, updates):
+    """Parameter groups of the submodules in `updates`: "all", a list of names, or a map of names to learning rates."""
+    if updates == "all":
         return [{"params": [weight for weight in network.parameters() if weight.requires_grad]}]
     known, groups = dict(network.named_children()), []
-    for part in moves:
+    for part in updates:
         if part not in known:
             raise InputError(f"{where} = {part}: the network has no such part; it has {', '.join(known)}")
         weights = [weight for weight in known[part].parameters() if weight.requires_grad]
-        groups.append({"params": weights} | ({"lr": moves[part]} if isinstance(moves, dict) else {}))
+        groups.append({"params": weights} | ({"lr": updates[part]} if isinstance(updates, dict) else {}))
     return groups
 
 

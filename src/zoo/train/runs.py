@@ -91,7 +91,7 @@ def _begin(experiment, seed, network):
     if not experiment.start.startswith("checkpoints/"):
         return None
     start = Path("artifacts", experiment.profile, experiment.start, f"{seed}.safetensors")
-    checkpoints.begin_from(start, network)
+    checkpoints.load_matching(start, network)
     return hashlib.sha256(start.read_bytes()).hexdigest()
 
 
