@@ -20,7 +20,7 @@ full: setup  ## run the full pipeline: MNIST and PTB, the write-ups' budgets
 	$(IN) zoo repro $(AT_A_TIME) full/dvc.yaml
 	@echo "Report: reports/full/index.html"
 
-benchmark: setup  ## measure latency again, then renew the report
+benchmark: setup  ## measure latency again, then update the report
 	$(IN) zoo benchmark quick
 	$(IN) zoo repro $(AT_A_TIME)
 
@@ -34,7 +34,7 @@ lint: setup  ## check style and formatting
 	$(IN) ruff check
 	$(IN) ruff format --check
 
-format: setup  ## mend style and formatting
+format: setup  ## fix style and formatting
 	$(IN) ruff check --fix
 	$(IN) ruff format
 	$(IN) python -c 'from dvc.utils.hydra import apply_overrides; apply_overrides("params.yaml", [])'
@@ -54,7 +54,7 @@ format: setup  ## mend style and formatting
 	$(IN) zoo plots
 
 # antlr4-python3-runtime: the one dependency that is published as source alone.
-lock: setup  ## pin every version anew, and prove that each Python can be served (all newest: make lock UPGRADE=--upgrade)
+lock: setup  ## update the pins and check them with each Python (latest versions: make lock UPGRADE=--upgrade)
 	$(COMPILE) --universal --python-version 3.11 --fork-strategy fewest $(UPGRADE) --output-file constraints.txt
 	@for version in 3.11 3.12 3.13; do \
 	resolved=$$($(COMPILE) --constraint constraints.txt --python-version $$version --python-platform x86_64-manylinux_2_28 \

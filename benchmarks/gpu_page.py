@@ -38,7 +38,7 @@ def page(visits):
     blocks = ["# On a GPU", "Rendered by `python benchmarks/gpu.py --render` from the JSON files beside this page."]
     for name, visit in visits:
         blocks += of_visit(name, visit)
-    return "\n\n".join(blocks if visits else [*blocks, "No GPU was at hand."]) + "\n"
+    return "\n\n".join(blocks if visits else [*blocks, "No GPU was available."]) + "\n"
 
 
 def of_visit(name, visit):
@@ -105,7 +105,7 @@ def of_determinism(visit):
             no = ", ".join(name for name, equal in answers.items() if not equal)
             steps = " or ".join(sorted({str(row.steps) for row in rows if row.steps}))
             counts = f"{sum(answers.values())} of {len(answers)} experiments {says}"
-            yield f"{counts} had equal weights after {steps} steps, to the byte." + (f" Not: {no}." if no else "")
+            yield f"{counts} had bit-identical weights after {steps} steps." + (f" Not: {no}." if no else "")
     if failed := [row for row in rows if row.error]:
         yield table(failed, {"name": "experiment", "error": "why it was not tried"})
 
@@ -144,7 +144,7 @@ def of_graphs(visit):
         for row in visit.graphs
         if row not in refused and row.host.scale is not None
     }
-    text = "{} of {} graphs ran whole on CUDA in all three modes.".format(*visit.whole)
+    text = "{} of {} graphs ran entirely on CUDA in all three modes.".format(*visit.whole)
     if relative:
         worst = max(relative, key=relative.get)
         text += (
@@ -171,7 +171,7 @@ def of_latency(visit):
     drifted = sum((row.drift or 0) > limit for row in rows)
     yield (
         f"Medians of a call in µs. For {drifted} of {len(rows)} rows the time of the reference graph changed by more "
-        f"than {limit:.0%}: the machine's pace was not steady, and these medians are rough."
+        f"than {limit:.0%}: the machine's speed varied, so these medians are rough."
     )
     yield frame.to_markdown(index=False, floatfmt=".4g", missingval="")
     reasons = Counter(shortened(row.not_measured) for row in (*visit.latency, *visit.peers) if row.not_measured)

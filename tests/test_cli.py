@@ -251,7 +251,7 @@ def test_readme_changes_between_the_markers_alone(readme):
 def test_readme_says_of_which_commit_the_report_says_it_is(readme):
     files.report("full", "README.md").write_text("> **The figures below are those of commit 81a3487.**\n")
     cli.readme()
-    assert "are those of commit 81a3487:" in readme.read_text(encoding="utf-8")
+    assert "are from commit 81a3487** and" in readme.read_text(encoding="utf-8")
 
 
 def test_readme_draws_the_picture(root, readme):
@@ -266,7 +266,7 @@ def test_readme_draws_the_picture(root, readme):
 
 
 def test_readme_says_where_the_records_are_missing(zoo, readme):
-    assert zoo("readme").stdout.startswith("reports/full/metrics is missing: the report is of an earlier version")
+    assert zoo("readme").stdout.startswith("reports/full/metrics is missing: the report is from an earlier version")
     files.report("full", "metrics").mkdir()
     assert zoo("readme").stdout == ""
 

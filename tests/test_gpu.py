@@ -229,10 +229,9 @@ def test_an_archive_becomes_a_page(modules, tmp_path, monkeypatch):
         "2 of 3 experiments were captured; their steps were 1.5 to 4.0 times faster than eager ones.",
         "1 of 1 experiments were captured; their steps were 9.0 to 9.0 times faster than eager ones.",
         "not captured: RuntimeError: a host read",
-        "2 of 2 experiments trained twice from the start had equal weights after 40 steps, to the byte.",
-        "1 of 2 experiments interrupted half-way and resumed had equal weights after 40 steps, to the byte. "
-        "Not: large.",
-        "1 of 2 graphs ran whole on CUDA in all three modes. "
+        "2 of 2 experiments trained twice from the start had bit-identical weights after 40 steps.",
+        "1 of 2 experiments interrupted half-way and resumed had bit-identical weights after 40 steps. Not: large.",
+        "1 of 2 graphs ran entirely on CUDA in all three modes. "
         "The largest difference from the CPU was 2.5e-01 of the larger of 1 and the largest output",
         "a node is on the CPU",
         "0 of 1 experiments were trained for their whole budget",
@@ -281,7 +280,7 @@ def test_the_report_of_a_visit(tmp_path, monkeypatch):
     text = words(reported.gather())
     assert "**Test GPU 9000**, with the code of commit abc1234" in text
     assert "2 of 3 experiments were captured as a CUDA graph, 1.5 to 4.0 times faster" in text
-    assert "1 of 2 exported graphs ran whole on CUDA in all three modes" in text
+    assert "1 of 2 exported graphs ran entirely on CUDA in all three modes" in text
     assert "No GPU" not in text
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from zoo import code, files
 from zoo.errors import InputError
 
-ABOUT = "Run, measure and compare the experiments of ReproZoo. `zoo COMMAND --help` tells more of a command."
+ABOUT = "Run, measure and compare the experiments of ReproZoo. `zoo COMMAND --help` describes a command in detail."
 PROFILES = ("quick", "full")
 README = Path("README.md")
 PIPELINE, TWIN = Path("dvc.yaml"), Path("full", "dvc.yaml")
 TWIN_HEADER = """\
-# dvc.yaml on MNIST and PTB, with the write-ups' budgets. Written by `zoo twin`: edit ../dvc.yaml in place of this file.
+# dvc.yaml on MNIST and PTB, with the write-ups' budgets. Written by `zoo twin`: edit ../dvc.yaml instead.
 # The stage `code` of ../dvc.yaml serves both.
 vars: [{profile: full, root: ..}, ../params.yaml]
 """
@@ -26,7 +26,7 @@ vars: [{profile: full, root: ..}, ../params.yaml]
 def check():
     """Check all of params.yaml without running anything.
 
-    The first value that the code or another entry does not accept is named in one line, and the exit status is 1.
+    The first invalid value is reported in one line, and the exit status is 1.
     """
     from zoo.check import check
 
@@ -34,7 +34,7 @@ def check():
 
 
 def readme():
-    """Write the results and the picture of README.md again from reports/full."""
+    """Update the results and the picture in README.md from reports/full."""
     from zoo.report import band, render
 
     block = results()
@@ -42,7 +42,7 @@ def readme():
     _rewrite(README, README, lambda text: render.rewrite_block(text, block))
     records = files.report("full", "metrics")
     if not records.exists():
-        print(f"{records} is missing: the report is of an earlier version; `zoo repro full/dvc.yaml` makes both")
+        print(f"{records} is missing: the report is from an earlier version; `zoo repro full/dvc.yaml` makes both")
 
 
 def results():
@@ -61,22 +61,22 @@ def results():
 def benchmark(profile, control):
     """Measure latency again on this machine.
 
-    All graphs of a profile are timed, then other runtimes beside ONNX Runtime. `zoo repro` then renews the report.
+    Times all graphs of a profile, then the same graphs in other runtimes. `zoo repro` then updates the report.
     """
     for stage, option in [("benchmark", "--control")] if control else [("benchmark", "--again"), ("peers", "--again")]:
         if subprocess.run([sys.executable, f"stages/{stage}.py", profile, option]).returncode:
-            raise InputError(f"{stage} {profile} failed; the reason stands above")
+            raise InputError(f"{stage} {profile} failed; the reason is printed above")
 
 
 def plots():
-    """Let the pages of `dvc plots` open without a network.
+    """Make the pages of `dvc plots` work without a network.
 
     Writes .dvc/plots.html, the template of these pages, which `make setup` does once per clone.
     """
     from zoo.runner import plots
 
     plots.install()
-    print(f"{plots.TEMPLATE}: holds the scripts that DVC's pages would load")
+    print(f"{plots.TEMPLATE}: contains the scripts that DVC's pages would load")
 
 
 def repro(**options):
@@ -107,7 +107,7 @@ def compare(base, head, profile, **options):
 def clean(profile):
     """Remove saved states of trainings, and outputs of removed experiments.
 
-    A state lets an interrupted training go on, and saves a finished seed from being trained again.
+    With a saved state, an interrupted training resumes, and a finished seed is not trained again.
     """
     from zoo import params
 
@@ -198,7 +198,7 @@ def parser():
     )  # fmt: skip
     option("--markdown", metavar="FILE", help="also write the tables as Markdown")
     option("--html", metavar="FILE", help="also write the tables as an HTML page")
-    option = add(benchmark, "zoo benchmark quick && zoo repro    measure again, then renew the report")
+    option = add(benchmark, "zoo benchmark quick && zoo repro    measure again, then update the report")
     option("profile", choices=PROFILES)
     option("--control", action="store_true", help="time graphs of equal structure, and print how far they differ")
     add(check)

@@ -90,7 +90,8 @@ def test_unknown_profile(read):
 
 def test_the_recipe_leaves_out_what_makes_no_difference_to_weights():
     recipe = experiments.experiment(VALUES, "quick", "lstm").recipe
-    assert recipe["fit"] == {"batch": 20, "sequence_length": 20, "clip": 5.0, "decay": {"after_epochs": 4, "factor": 0.5}}
+    decay = {"after_epochs": 4, "factor": 0.5}
+    assert recipe["fit"] == {"batch": 20, "sequence_length": 20, "clip": 5.0, "decay": decay}
     assert recipe["players"] == {"language_model": {"algorithm": "SGD", "lr": 1.0, "updates": "all"}}
     assert not {"about", "headline", "seeds", "profile", "name"} & recipe.keys()
 

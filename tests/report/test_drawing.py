@@ -116,11 +116,12 @@ def test_losses_that_are_all_positive_are_drawn_on_a_logarithmic_axis(losses, sc
 
 
 def test_three_confusions_show_a_tenth_of_the_images_all_of_them_and_random_answers(monkeypatch):
-    """Shares of each actual class; of 400 random answers each of four classes is about a quarter."""
+    """Shares of each actual class; of 400 random predictions each of four classes is about a quarter."""
     answers = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [1, 0, 0, 0]]
     counts = {"tenth": np.multiply(answers, 10), "all": np.multiply(answers, 100)}
     axes = drawn_axes(monkeypatch, lambda: drawing.three_confusions(counts, "unused"))
-    assert [one.get_title(loc="left") for one in axes[:3]] == ["40 images", "400 images", "400 images, random answers"]
+    titles = [one.get_title(loc="left") for one in axes[:3]]
+    assert titles == ["40 images", "400 images", "400 images, random predictions"]
     tenth, whole, random = (np.asarray(one.images[0].get_array()) for one in axes[:3])
     assert tenth.tolist() == whole.tolist() == answers
     assert np.abs(random - 0.25).max() < 0.15

@@ -294,7 +294,7 @@ def test_a_published_loss_has_none_of_ours_beside_it_where_a_seed_had_diverged(t
 def test_a_figure_that_was_not_reproduced_has_its_reason_where_a_claim_that_holds_gives_it(tree):
     page = texts()["index.html"]
     assert seen(page).count("\nnot reproduced no reason established\n") == 2
-    words = "\nundecided the interval reaches beyond the tolerance on both sides\n"
+    words = "\nundecided the interval extends beyond the tolerance on both sides\n"
     assert words in section(page, "autoencoder")
     reason = sample.claim(
         "it is <b>small</b>", "autoencoder.reconstruct.mse < 1", explains=["autoencoder.reconstruct.psnr_db"]
@@ -364,7 +364,7 @@ def test_claims_are_counted_on_the_first_screen(written):
 @pytest.mark.parametrize(
     ("test", "message"),
     [
-        ("gan.judge.oddness > 0.5", r"params\.yaml: claims\.odd: judge\.oddness was not measured of gan; use one of"),
+        ("gan.judge.oddness > 0.5", r"params\.yaml: claims\.odd: judge\.oddness was not measured for gan; use one of"),
         ("gone.judge.coverage > 0.5", r"params\.yaml: claims\.odd: there is no experiment gone"),
         ("gan.validation_loss < gone.validation_loss", r"params\.yaml: claims\.odd: there is no experiment gone"),
     ],
@@ -541,7 +541,7 @@ def test_what_was_measured_with_other_settings_is_counted_and_marked(tree):
     assert not latency_results.soundness(results.gather("full", sample.VALUES)["experiments"])["drifted"]
     write()
     pages = texts()
-    counted = "2 of 7 measurements, with an asterisk beside the machine, were made with settings that params.yaml no"
+    counted = "2 of 7 measurements, with an asterisk beside the machine, were made with settings that differ from"
     text = seen(pages["index.html"])
     assert counted in text
     assert "(calls, seconds)" in text

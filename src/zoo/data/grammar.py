@@ -35,8 +35,8 @@ VERBS = {(kind, number): [verb + "s" * (number == "one") for verb in WORDS[f"{ki
 REFLEXIVES = dict(zip(SUBJECTS, (["himself", "herself"], ["themselves"], ["itself"], ["themselves"]), strict=True))
 
 WORD_IDS = (
-    "the place, from 0, among the words of the grammar, the most frequent first, equally frequent ones by code point; "
-    "a sentence ends with <eos>, and there is no other word"
+    "index, from 0, into the words of the grammar sorted by descending frequency, ties by code point; "
+    "<eos> ends a sentence; there are no words outside the vocabulary"
 )
 
 

@@ -23,8 +23,8 @@ FILES = {
 TRAINING_WORDS = 929_589
 VOCABULARY = 10_000
 WORD_IDS = (
-    "the place, from 0, among the words of the training text, the most frequent first, equally frequent ones by code "
-    "point; a line ends with <eos>, and any other word is <unk>"
+    "index, from 0, into the words of the training text sorted by descending frequency, ties by code point; "
+    "<eos> ends a line; <unk> replaces any word outside the vocabulary"
 )
 
 

@@ -31,17 +31,17 @@ DOTS_PER_INCH = 120
 MARGIN = 6
 
 FEATURE_MAPS = (
-    "A row is an input, a column one feature map of the code (the first 16), darker is larger; "
-    "a map that answers to none of these inputs is named dead."
+    "The first 16 feature maps of the code, one row per input; darker is larger. "
+    "A map that is zero for all of these inputs is labelled dead."
 )
-LATENT_MAP = "A point is a test image, coloured by its class: classes that lie apart can be told from the code."
+LATENT_MAP = "One point per test image, coloured by class: classes in separate clusters can be told apart by the code."
 CONFUSION_MATRIX = (
-    "Rows are actual classes, columns predicted ones; a number counts test images, "
-    "the colour is its share of the row. Everything off the diagonal is an error."
+    "Rows are actual classes, columns predicted classes. Each cell has the number of test images, coloured by its "
+    "share of the row. All cells off the diagonal are errors."
 )
 LOSS_BY_PLACE = (
-    "Mean loss by the place of the word in its line (the end of the line counts as a word): "
-    "where it falls, what came before in the line helps."
+    "Mean loss by the position of the word in its line (the end of the line counts as a word). "
+    "A falling curve shows that the preceding words help."
 )
 MIN_WORDS = 30
 
@@ -141,7 +141,7 @@ def loss_by_place(places, losses, path):
     frame = frame[frame["size"] >= MIN_WORDS]
     with drawn(path, 7.4, 3.0, description=LOSS_BY_PLACE) as axes:
         axes.plot(frame.index, frame["mean"], color=COLOURS[0], marker="o", markersize=3.5, linewidth=1.6)
-        axes.set(xlabel="place of the word in its line", ylabel="nats per word")
+        axes.set(xlabel="position of the word in its line", ylabel="nats per word")
         axes.grid(True)
 
 

@@ -9,23 +9,23 @@ import numpy
 
 from zoo.errors import InputError
 
-IMAGES = "grey images [item, 1, row from the top, column from the left]: 0 is the background, 1 the stroke"
-STATE = "state of the recurrent layers: zeros where a text begins, then the `next_{}` of the call before"
-AFTER = "state of the recurrent layers after the last word: the `{}` of the next call"
-LOGITS = "logits of {}: the largest is the answer"
+IMAGES = "greyscale images [item, channel, row, column], row 0 at the top: 0 is the background, 1 the stroke"
+STATE = "state of the recurrent layers: zeros at the start of a text, then the `next_{}` of the previous call"
+AFTER = "state of the recurrent layers after the last word: pass it as the `{}` of the next call"
+LOGITS = "logits of {}: the largest is the prediction"
 AXES = {
-    "batch": {"least": 1, "meaning": "items, each computed as if it were alone"},
-    "time": {"least": 1, "meaning": "words of a text, one after the other"},
+    "batch": {"least": 1, "meaning": "items, computed independently of each other"},
+    "time": {"least": 1, "meaning": "consecutive words of a text"},
 }
 # Ranges are enforced for integers only: for floats out of range, and for NaN, a graph computes what its network does.
 INPUTS = {
     "image": {"meaning": IMAGES, "unit": "brightness", "range": [0, 1]},
     "label": {"meaning": "the class of each item", "unit": "class"},
-    "code": {"meaning": "codes of images; with a `deviation`, their prior is N(0, deviation^2)", "unit": "none"},
-    "noise": {"meaning": "draws from N(0, 1), each of which becomes an image", "unit": "none"},
+    "code": {"meaning": "codes of images; if `deviation` is given, their prior is N(0, deviation^2)", "unit": "none"},
+    "noise": {"meaning": "samples of N(0, 1), one per generated image", "unit": "none"},
     "words": {
-        "meaning": "texts, words as ids by the rule `word_ids`; `word_list_sha256` is that of all words in order "
-        "of their ids, each with a line feed after it, in UTF-8",
+        "meaning": "texts as word ids by the rule `word_ids`; `word_list_sha256` is that of all words in order of id, "
+        "in UTF-8, each followed by a line feed",
         "unit": "word",
     },
     "hidden": {"meaning": STATE.format("hidden"), "unit": "none"},
@@ -33,14 +33,14 @@ INPUTS = {
 }
 OUTPUTS = {
     "reconstruction": {
-        "meaning": f"the same {IMAGES}; cut it to [0, 1], which a network whose last layer is no sigmoid can leave",
+        "meaning": f"{IMAGES}; clip it to [0, 1], which the output of a network without a final sigmoid can exceed",
         "unit": "brightness",
     },
     "image": {"meaning": IMAGES, "unit": "brightness", "range": [0, 1]},
-    "code": {"meaning": "the code of each image; of a classifier, its features", "unit": "none"},
-    "mean": {"meaning": "mean of the posterior of each image's code, which is normal", "unit": "none"},
-    "log_variance": {"meaning": "natural logarithm of the variance of that posterior", "unit": "none"},
-    "result": {"meaning": "what the network's one operator makes of each image", "unit": "none"},
+    "code": {"meaning": "the code of each image (for a classifier, its features)", "unit": "none"},
+    "mean": {"meaning": "mean of the normal posterior of each image's code", "unit": "none"},
+    "log_variance": {"meaning": "natural logarithm of the variance of this posterior", "unit": "none"},
+    "result": {"meaning": "output of the operator for each image", "unit": "none"},
     "next_hidden": {"meaning": AFTER.format("hidden"), "unit": "none"},
     "next_cell": {"meaning": AFTER.format("cell"), "unit": "none"},
 }

@@ -1,4 +1,4 @@
-"""The picture at the top of README.md: what the zoo does, put together from pictures that a report has drawn."""
+"""The picture at the top of README.md, composed of pictures from a report."""
 
 import numpy as np
 from PIL import Image
@@ -18,7 +18,7 @@ SIZE = {"height_ratios": [1, 5]}
 
 
 def draw():
-    """Write PATH. Raises InputError where one of SOURCES is missing."""
+    """Write PATH. Raises InputError if one of SOURCES is missing."""
     for path in SOURCES:
         if not path.exists():
             raise InputError(f"{path} is missing: `git restore {path}`, or `zoo repro full/dvc.yaml`, which draws it")

@@ -1,4 +1,4 @@
-"""The charts of one report: which there are, and which of its rows each one shows."""
+"""The charts of a report: which ones it has, and which rows each of them shows."""
 
 import operator
 
@@ -18,8 +18,8 @@ QUALITIES = {key: metric.timed for key, metric in known_metrics().items() if met
 def draw(report, folder):
     """Draw every chart of a `results.gather` into `folder`; return {name: what a page needs to show it}.
 
-    An experiment has a chart of its own name and one with "-latency" behind, each where there is something to draw.
-    Rows during which the machine's pace changed are left out.
+    If there are data to draw, an experiment has a chart under its own name and one with the suffix "-latency". Rows
+    during which the machine's pace changed are left out.
     """
     charts, experiments = {}, report["experiments"]
 
@@ -68,7 +68,7 @@ def draw(report, folder):
 
 
 def _against_batch(entry):
-    """The times of the rows that differ from the default in nothing but the mode."""
+    """The times of the rows that differ from the default configuration only in mode."""
     defaults = [(timing, {one["batch"]: one["default"] for one in timing["advice"]}) for timing in entry["latency"]]
     return [
         {"provider": timing["provider"], "verb": timing["verb"], "mode": row.mode, "batch": row.batch}
@@ -85,7 +85,7 @@ def _sound(row, timing):
 
 
 def _overview(experiments):
-    """The medians of each graph at its smallest batch, the default's and the best one's, where both are known."""
+    """The medians of each graph at its smallest batch, in the default and the best configuration, if both are known."""
     return [
         {"name": f"{entry['name']} · {timing['verb']}", "provider": timing["provider"]}
         | {f"{which}_us": timing["advice"][0][which].times.p50_us for which in ("default", "best")}
@@ -96,11 +96,11 @@ def _overview(experiments):
 
 
 def quality_panels(experiments):
-    """Quality against latency on the first provider, a panel a metric that two experiments or more have for it.
+    """Quality against latency on the first provider, one panel per metric that at least two experiments have.
 
     [{"label", "provider", "x": (least, most) µs, "y": (worst, best) quality, "points": [{"name", "p50_us", "quality",
-    "partial", "drifted", "across", "up", "named"}]}]; "across" and "up" are places in the panel, from 0 to 1; the
-    fastest point and the best one are named.
+    "partial", "drifted", "across", "up", "named"}]}]; "across" and "up" are positions in the panel, from 0 to 1; the
+    fastest and the best point are "named".
     """
     panels, provider = [], next((timing["provider"] for entry in experiments for timing in entry["latency"]), None)
     for key in QUALITIES:
@@ -108,15 +108,16 @@ def quality_panels(experiments):
         if len(points) > 1:
             x, y = (tuple(points[name].agg(["min", "max"])) for name in ("p50_us", "quality"))
             y = y if metric.better == "higher" else y[::-1]
-            points["across"], points["up"] = _places(points["p50_us"], *x), _places(points["quality"], *y, metric.share)
+            points["across"] = _positions(points["p50_us"], *x)
+            points["up"] = _positions(points["quality"], *y, metric.share)
             points["named"] = points.index.isin([points["p50_us"].idxmin(), points["up"].idxmax()])
             label, points = metric.name + (f", {metric.unit}" if metric.unit else ""), points.to_dict("records")
             panels.append({"label": label, "provider": provider, "x": x, "y": y, "points": points})
     return panels
 
 
-def _places(values, start, end, share=False):
-    """Where `values` lie from `start`, 0, to `end`, 1: by logits of shares, by logarithms of ten times or more."""
+def _positions(values, start, end, share=False):
+    """Positions of `values` from `start` (0) to `end` (1): by logit for shares, by logarithm if they span a decade."""
     low, high = sorted((start, end))
     if share and low > 0 and high < 1:
         values, start, end = map(scipy.special.logit, (values, start, end))
@@ -126,7 +127,7 @@ def _places(values, start, end, share=False):
 
 
 def _quality_points(experiments, key, provider):
-    """A row an experiment that has both: its mean of the metric `key`, and its median on the provider."""
+    """One row per experiment that has both: the mean of its metric `key`, and its median latency on the provider."""
     points = []
     for entry in experiments:
         metric = next((row for row in entry["rows"] if row["key"] == key and row["mean"] is not None), None)
@@ -140,7 +141,7 @@ def _quality_points(experiments, key, provider):
 
 
 def _best_classifier(experiments):
-    """The experiment of the highest mean accuracy over images, or None where there is none."""
+    """The experiment with the highest mean accuracy, or None."""
     accuracies = ((row["mean"], entry) for entry in experiments for row in entry["rows"] if row["key"] == ACCURACY)
     known = [pair for pair in accuracies if pair[0] is not None]
     return max(known, key=operator.itemgetter(0), default=(None, None))[1]

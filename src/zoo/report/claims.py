@@ -7,22 +7,22 @@ import scipy.stats
 from zoo import statistics
 from zoo.evaluate.metrics import known_metrics
 
-# A claim comes to the first of these that one of its comparisons came to. "indicated" and "not indicated" are followed
-# by the number of seeds: the direction that one or two seeds show, which decides nothing.
+# A claim has the first of these outcomes that any of its comparisons has. "indicated" and "not indicated", the
+# direction that one or two seeds show, are followed by the number of seeds.
 OUTCOMES = ("partial budget", "does not hold", "not measured", "not indicated", "undecided", "indicated", "holds")
-MIN_SEEDS = 3  # seeds a side for an interval
-RANKED = 5  # seeds a side from which an exact rank test can decide
-ABSENT = 20  # seeds without a case from which on "some seeds" does not hold
+MIN_SEEDS = 3  # seeds on each side for an interval
+RANKED = 5  # seeds on each side for an exact rank test
+ABSENT = 20  # seeds without an example that refute "some seed"
 
 
 def weigh(comparisons, measured, partial=frozenset()):
     """(the outcome of all `comparisons` together, [evidence of each]).
 
-    A comparison of an experiment in `partial`, whose training was shorter than planned, comes to "partial budget",
-    unless it compares curves at equal steps.
+    The outcome for an experiment in `partial`, which was trained for fewer steps than planned, is "partial budget",
+    unless curves are compared at equal steps.
 
-    `measured` is {(experiment, metric): {seed: value}}, None for a value that is not known, infinite for one that
-    diverged. Under the metric AT_EQUAL_STEPS a seed has its curve {step: validation loss}, infinite where it diverged.
+    `measured` is {(experiment, metric): {seed: value}}, None for an unknown value, infinite for a seed that
+    diverged. The value of AT_EQUAL_STEPS is the curve of a seed, {step: validation loss}, infinite after divergence.
 
     Evidence is a dictionary: "left" and "right" are {"value"} or {"experiment", "metric", "diverged" (number of seeds)}
     with the `statistics.summary` of the values; "seeds" and "relation" are the comparison's; "share" is [number of
@@ -34,12 +34,12 @@ def weigh(comparisons, measured, partial=frozenset()):
 
 
 def decide(left, right):
-    """True if `left` is below `right`, False if it is above, None if the test cannot tell.
+    """True if `left` is below `right`, False if it is above, None if the test cannot decide.
 
-    A side is a list of values, or one exact number. From five values a side on, Welch's interval or the exact
-    Mann-Whitney test, each at 2.5 %; with three or four, Welch's interval at 5 %; against an exact number, Student's
-    interval at 5 %. An infinite value has no mean: there is the rank test alone, and against an exact number all values
-    must lie on one side of it. With one or two values the means are compared, without a test.
+    A side is a list of values, or one exact number. With five or more values on each side, Welch's interval or the
+    exact Mann-Whitney test decides, each at 2.5 %; with three or four, Welch's interval at 5 %; against an exact
+    number, Student's interval at 5 %. With infinite values there is no mean: only the rank test can decide, and against
+    an exact number all values must be on one side. With one or two values the means are compared, without a test.
     """
     lists = [side for side in (left, right) if isinstance(side, list)]
     first, second = ([side] if isinstance(side, float) else side for side in (left, right))
@@ -84,7 +84,7 @@ def _compared(comparison, measured, partial):
 
 
 def _share(comparison, lesser, greater):
-    """[number of seeds that satisfy it, number of seeds, low, high], of what is said of seeds; None of other means."""
+    """[number of seeds that satisfy it, number of seeds, low, high] if the comparison is about seeds, else None."""
     known = known_metrics()
     of_seeds = all(side.metric in known and known[side.metric].of_seeds for side in comparison.measured)
     if len(comparison.measured) > 1 or not (comparison.seeds or of_seeds):
@@ -125,14 +125,14 @@ def _side(side, values):
 
 
 def _at_equal_steps(both):
-    """(the last step at which every seed of both was validated, the diverged ones aside; [{seed: loss there}, ...]).
+    """(the last step at which all seeds of both, except diverged ones, were validated; [{seed: loss there}, ...]).
 
-    Step 0, before anything was learnt, does not count; where there is no other, (None, nothing measured).
+    Step 0, before training, does not count; if there is no other step, (None, [{}, {}]).
     """
     curves = [curve for side in both for curve in side.values()]
     whole = [curve for curve in curves if math.inf not in curve.values()] or curves
     step = max(set.intersection(*map(set, whole)) - {0}, default=None) if curves else None
     if step is None:
         return None, [{} for _ in both]
-    # Infinite where a seed had diverged by then.
+    # Infinite if a seed had diverged by then.
     return step, [{seed: curve.get(step, math.inf) for seed, curve in side.items()} for side in both]

@@ -1,4 +1,4 @@
-"""The charts of a report: rows -> PNG files, drawn as `zoo.evaluate.pictures` draws."""
+"""Draw the charts of a report as PNG files, in the style of `zoo.evaluate.pictures`."""
 
 import itertools
 import math
@@ -17,7 +17,7 @@ MODES = {"host": "-", "bound": "--", "graph": ":"}
 
 
 def three_confusions(counts: Mapping[str, Sequence[Sequence[int]]], path: Path) -> None:
-    """Draw confusion matrices of the first tenth of the test images, of all, and of answers drawn evenly at random.
+    """Draw confusion matrices of the first tenth of the test images, of all of them, and of random predictions.
 
     counts: {"tenth", "all"}, each integer [classes, classes], actual by predicted.
     """
@@ -26,12 +26,12 @@ def three_confusions(counts: Mapping[str, Sequence[Sequence[int]]], path: Path) 
     panels = [tenth, whole, guessed]
     with drawn(path, 10.4, 3.7, colours=128, rc=CLOSED, ncols=3) as grid:
         class_shares(grid, panels, fraction=0.02, pad=0.02)
-        for axes, panel, name in zip(grid, panels, ("", "", ", random answers"), strict=True):
+        for axes, panel, name in zip(grid, panels, ("", "", ", random predictions"), strict=True):
             axes.set_title(f"{panel.sum():,} images{name}", fontsize=9.5, loc="left")
 
 
 def curves(frame: pandas.DataFrame, path: Path, published: Mapping[str, Mapping[int, float]] = MappingProxyType({})):
-    """Plot loss against step from columns seed, step, split, player, loss: a colour a player.
+    """Plot loss against step from columns seed, step, split, player, loss: one colour per player.
 
     Training is solid, validation dashed; losses that are not finite leave a gap. The y axis is logarithmic
     when every finite loss is positive. `published` are points {source: {step: loss}}, drawn as crosses.
@@ -45,7 +45,7 @@ def curves(frame: pandas.DataFrame, path: Path, published: Mapping[str, Mapping[
         for (_seed, player, split), part in frame.groupby(["seed", "player", "split"], sort=True):
             part, held_out = part.sort_values("step"), split == "validation"
             name = f"{player}, {split}" if len(players) > 1 else str(split)
-            # One player alone shows its two splits in two colours; several players have a colour each.
+            # A single player has one colour per split; several players have one colour each.
             shade = players.index(player) if len(players) > 1 else int(held_out)
             axes.plot(
                 part["step"], part["loss"], "--" if held_out else "-", linewidth=width, markersize=3,
@@ -72,10 +72,10 @@ def curves(frame: pandas.DataFrame, path: Path, published: Mapping[str, Mapping[
 
 
 def latency(rows: pandas.DataFrame, path: Path) -> None:
-    """Plot p50 with its interval against batch, a line a verb and mode, a panel a provider.
+    """Plot p50 with its interval against batch size, one line per verb and mode, one panel per provider.
 
     rows: columns provider, verb, mode, batch, p50_us (NaN: left out; at least one is a number), p50_low_us and
-    p50_high_us (NaN: no interval), one a provider, verb, mode and batch.
+    p50_high_us (NaN: no interval), one row per provider, verb, mode and batch.
     """
     rows = rows.dropna(subset="p50_us").sort_values("batch")
     providers, verbs, batches = (sorted(rows[key].unique()) for key in ("provider", "verb", "batch"))
@@ -101,9 +101,9 @@ def latency(rows: pandas.DataFrame, path: Path) -> None:
 
 
 def latency_overview(rows: pandas.DataFrame, path: Path) -> None:
-    """Dot plot of p50, a line a graph: filled as the runtime comes, hollow in the best configuration found.
+    """Dot plot of p50, one line per graph: filled in the default, hollow in the best configuration found.
 
-    rows: columns name, provider, default_us, best_us, one a graph and provider.
+    rows: columns name, provider, default_us, best_us, one row per graph and provider.
     """
     names = list(rows["name"].unique())
     with drawn(path, 7.4, 0.24 * len(names) + 1.0) as axes:
@@ -121,10 +121,10 @@ def latency_overview(rows: pandas.DataFrame, path: Path) -> None:
 
 
 def peers(rows: pandas.DataFrame, path: Path, runtimes: Sequence[str]) -> None:
-    """Dot plot of every runtime's time over the reference's, with its interval: a row a graph, a panel a batch.
+    """Dot plot of times relative to the reference, with intervals: one row per graph, one panel per batch size.
 
-    rows: columns name, batch, runtime, ratio, low, high; low and high NaN without an interval. The place of a runtime
-    among `runtimes` gives its colour, whether or not the others are there.
+    rows: columns name, batch, runtime, ratio, low, high; low and high NaN without an interval. The index of a runtime
+    in `runtimes` determines its colour.
     """
     names, batches = list(rows["name"].unique()), sorted(rows["batch"].unique())
     size, panels = (3.1 * len(batches) + 2.6, 0.24 * len(names) + 1.1), {"ncols": len(batches), "squeeze": False}
@@ -150,7 +150,7 @@ def peers(rows: pandas.DataFrame, path: Path, runtimes: Sequence[str]) -> None:
 
 
 def thumbnail(picture: Path, path: Path) -> None:
-    """Draw the middle of a PNG file, as much as a few images of a grid take, with 160 x 120 pixels."""
+    """Draw the middle of a PNG file, the size of a few images of a grid, at 160 x 120 pixels."""
     with Image.open(picture) as image:
         left, top = (max(0, (side - most) // 2) for side, most in zip(image.size, (360, 270), strict=True))
         middle = image.convert("RGB").crop((left, top, image.width - left, image.height - top))
@@ -170,7 +170,7 @@ def _name_rows(axes, names: Sequence[str]) -> None:
 
 
 def _plain_numbers(axis, values) -> None:
-    # Powers of ten alone are too few to read a short axis by, all their multiples too many for a longer one.
+    # Powers of ten alone are too few labels for a short axis; all their multiples are too many for a long one.
     decades = math.log10(np.max(values) / np.min(values))
     multiples = range(2, 10) if decades < 0.4 else (2, 5) if decades < 2 else ()
 

@@ -1,4 +1,4 @@
-"""What visits to machines with a GPU showed, in short; all of it is in reports/gpu."""
+"""A summary of the visits to machines with a GPU; reports/gpu has all of their measurements."""
 
 from zoo.records import gpu
 
@@ -6,15 +6,15 @@ from zoo.records import gpu
 def gather():
     """[{"gpu", "commit", "experiments", "captured", "least", "most", "repeated", "equal", "graphs", "whole"}] by visit.
 
-    The latest comes first. The steps of `captured` of so many `experiments` were captured, and `least` to `most` times
-    faster than eager ones (None without any); `equal` of those `repeated` had equal weights each time, in captured and
-    eager steps; `whole` of so many `graphs` ran on CUDA alone in every mode.
+    Latest visit first. Of `experiments` training steps, `captured` were captured as a CUDA graph and ran `least` to
+    `most` times faster than eagerly (None if there are none). Of `repeated` trainings, `equal` had equal weights each
+    time, with captured and eager steps. Of `graphs` graphs, `whole` ran entirely on CUDA in every mode.
     """
     return [_summary(visit) for _, visit in gpu.visits()]
 
 
 def _summary(visit):
-    setting = max(visit.steps, key=lambda one: len(visit.steps[one]), default=None)  # that with most experiments
+    setting = max(visit.steps, key=lambda one: len(visit.steps[one]), default=None)  # the one with most experiments
     ratios = [ratio for _, ratio in visit.captured.get(setting, [])]
     whole, graphs = visit.whole
     answers = [(row.deterministic, row.resumes, row.captured_equals_eager is not False) for row in visit.determinism]

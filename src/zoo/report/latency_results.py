@@ -1,8 +1,7 @@
-"""Records of latency and of peers -> plain values: how fast each graph of an experiment is, where, and beside what.
+"""Gather the latencies of an experiment's graphs, and those of other runtimes, from the records.
 
-A *timing* is what one provider measured of one graph, or what peers were measured beside it: "verb", "source" (the
-record), "timed" (where the weights were others, the graph that was timed) and "outdated" ({setting: (what it was
-measured with, what params.yaml says now)}).
+A *timing* has the measurements of one graph on one provider, or in all runtimes: "verb", "source" (the record), "timed"
+(the graph that was timed, if its weights differ) and "outdated" ({setting: (measured with, now in params.yaml)}).
 """
 
 import math
@@ -15,7 +14,7 @@ from zoo.graphs.verbs import VERBS
 from zoo.params import benchmark
 from zoo.records import latency, peers
 
-CALL = ["device", "verb", "batch", "mode"]  # what is timed with every runtime
+CALL = ["device", "verb", "batch", "mode"]  # what identifies a call that every runtime runs
 DEVICES = {"cpu": "CPU", "cuda": "CUDA"}
 REFERENCE = "onnxruntime"
 RUNTIMES = {
@@ -31,7 +30,7 @@ RUNTIMES = {
 def gather(profile, exports, values):
     """{"latency": [timing], "peers": [timing], "not_measured" and "peers_not_measured": [{"what", "reason"}]}.
 
-    A timing of "latency" has "provider" (its short name), "tf32" (None where that means nothing), "rows" (those that
+    A timing of "latency" has "provider" (its short name), "tf32" (None if not applicable), "rows" (those that
     have times) and "advice" ({"batch", "default": its row, "best": its row, "ratio", "verdict"}); one of "peers" has
     "rows" (see `_beside`). A structure without a record was not measured.
     """
@@ -65,7 +64,7 @@ def gather(profile, exports, values):
 def ratio(blocks, reference):
     """{"ratio": the geometric mean of those block by block, "low", "high": Student's 95 % interval of the logarithms}.
 
-    Both are block medians, measured in turns, so that what slowed one block down slowed both. No interval below three.
+    Both are block medians, measured in turns, so that other load affects both. An interval needs three blocks.
     """
     logs = [math.log(one / other) for one, other in zip(blocks, reference, strict=True)]
     low, high = [*map(math.exp, statistics.interval(logs) or ())] or [None, None]
@@ -100,10 +99,10 @@ def geometric_means(experiments):
 
 
 def machines(experiments):
-    """The distinct machines of all timings; every timing gets the "machine_number" (from 1) of its own.
+    """The distinct machines of all timings; sets "machine_number" (from 1) in every timing.
 
-    A machine is [(name, its value in words, [])]: what it is, the commits, and the conditions before and after all
-    measurements, from the lowest to the highest.
+    A machine is [(name, its value as text, [])]: its properties, the commits, and the range of its conditions before
+    and after all measurements.
     """
     timings, known = all_timings(experiments), []
     for timing in timings:
@@ -120,10 +119,10 @@ def is_drifted(row, timing):
 
 
 def soundness(experiments):
-    """What limits the latencies: {"drifted", "rows", "outdated", "timings", "settings"}.
+    """Limits of the latencies: {"drifted", "rows", "outdated", "timings", "settings"}.
 
-    How many rows drifted, of how many; how many timings were measured with other settings than params.yaml has now, of
-    how many; and which settings.
+    The number of drifted rows and of all rows; the number of timings with settings that differ from params.yaml and of
+    all timings; and these settings.
     """
     timings = [timing for entry in experiments for timing in entry["latency"]]
     drifted = [is_drifted(row, timing) for timing in timings for row in timing["rows"]]
@@ -140,7 +139,7 @@ def all_timings(experiments):
 
 
 def _record(kind, profile, structure):
-    """The record of a structure, or None where there is none."""
+    """The record of a structure, or None."""
     if not kind.path(profile, structure).exists():
         return None
     found = kind.read(profile, structure)
@@ -157,7 +156,7 @@ def _about(verb, source, graph, values, profile, with_peers=False):
 
 
 def _advice(source):
-    """[{"batch", "default": its row, "best": its row, "ratio", "verdict"}] by batch, where both rows were measured."""
+    """[{"batch", "default": its row, "best": its row, "ratio", "verdict"}] by batch, if both rows were measured."""
     rows, advice = {(row.batch, row.mode, row.threads, row.optimisation): row for row in source.rows if row.times}, []
     for one in sorted(source.advice, key=lambda one: one.batch):
         default, best = (rows.get((one.batch, of.mode, of.threads, of.optimisation)) for of in (one.default, one.best))
@@ -167,9 +166,9 @@ def _advice(source):
 
 
 def _beside(rows, verb):
-    """[{"device", "verb", "batch", "mode", "runtime", "row", "ratio", "low", "high"}], a runtime of a call each.
+    """[{"device", "verb", "batch", "mode", "runtime", "row", "ratio", "low", "high"}], one per call and runtime.
 
-    The ratio is that to ONNX Runtime with one thread, see `ratio`; a call without that is left out.
+    The `ratio` is that to ONNX Runtime with one thread; a call without it is left out.
     """
     calls = {}
     for row in (row for row in rows if row.times):
@@ -188,7 +187,7 @@ def _short(provider):
 
 
 def _not_measured(rows, *about):
-    """One entry for all batches that have mode and reason in common."""
+    """One entry per mode and reason, for all batches together."""
     batches = {}
     for row in rows:
         if row.not_measured:
@@ -211,7 +210,7 @@ def _facts(machine, sources):
 
 
 def _range(values):
-    """Numbers from the lowest to the highest, words without their repetitions."""
+    """The range of numbers, or the distinct texts."""
     if all(isinstance(value, int | float) for value in values):
         return " to ".join(dict.fromkeys(f"{end:.4g}" for end in (min(values), max(values))))
     words = [", ".join(value) or "none" if isinstance(value, list) else str(value) for value in values]

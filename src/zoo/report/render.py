@@ -1,4 +1,4 @@
-"""What was gathered -> one report: pages, summary and charts, written together or not at all."""
+"""Render a report from the gathered results: pages, summary and charts, written together or not at all."""
 
 import collections
 import contextlib
@@ -15,14 +15,14 @@ from zoo.report import charts, gpu, latency_results, wording
 TEMPLATES = Path(__file__).with_name("templates")
 PAGES = pages.environment(TEMPLATES, dict(inspect.getmembers(wording, inspect.isfunction)) | wording.FORMATS)
 START, END = "<!-- results -->", "<!-- /results -->"
-OTHERS = {"verb", "class"}  # what summary.json has no need of
+OTHERS = {"verb", "class"}  # not needed in summary.json
 ROWS = 13  # of the top README's table
 VERDICTS = ("reproduced", "better", "not reproduced", "undecided", "partial budget", "diverged", "not finite")
 COLUMNS = ["experiment", "metric", "mean", "low", "high", "seeds", "steps", "published", "verdict", "graph"]
 
 
 def summarise(report):
-    """The result table as plain data: what summary.json holds and the top README's block is made from."""
+    """The result table as plain data: the content of summary.json, and the source of the block in the top README."""
     experiments = {
         entry["name"]: {
             "about": entry["about"],
@@ -42,7 +42,7 @@ def summarise(report):
 
 
 def table(report):
-    """Every metric of every experiment, one a line: what summary.csv holds."""
+    """Every metric of every experiment, one per line: the content of summary.csv."""
     rows = [
         row
         | {
@@ -59,7 +59,7 @@ def table(report):
 
 
 def write(report):
-    """Write README.md, index.html, summary.csv, summary.json and charts/: all, or on an error none."""
+    """Write README.md, index.html, summary.csv, summary.json and charts/; if an error occurs, none of them."""
     profile = report["profile"]
     names = ("charts", "README.md", "index.html", "summary.csv", "summary.json")
     with contextlib.ExitStack() as stack:
@@ -69,7 +69,7 @@ def write(report):
         folder.mkdir()
         drawn = charts.draw(report, folder)
         files.write_json(summary, summarise(report))
-        kept = files.read_json(summary)  # the digits that the top README is made from
+        kept = files.read_json(summary)  # rounded as in the top README
         experiments, families = report["experiments"], {}
         for entry in experiments:
             families.setdefault(entry["family"], []).append(entry)
@@ -96,13 +96,13 @@ def _table_rows(summary):
 def readme_block(summary, families, folder="reports/full/"):
     """The results for the top README, at most 20 lines of Markdown: counts of verdicts and rows of each family.
 
-    `families`, {experiment: family}, serves a summary that lacks them. A family shows its experiments with a published
-    figure, or else its first. `folder` has the report; if that says that its figures are those of an earlier commit, so
-    does the block. Raises InputError for a summary that an earlier version wrote.
+    `families`, {experiment: family}, is used for a summary without families. Each family shows its experiments with a
+    published figure, or its first one. `folder` has the report; if it says that its figures are those of an earlier
+    commit, so does the block. Raises InputError for a summary from an incompatible version.
     """
     for key in ("claims", "experiments", "order", "profile"):
         if key not in summary:
-            raise InputError(f"summary.json lacks {key}: run `dvc repro full/dvc.yaml`, which writes it anew")
+            raise InputError(f"summary.json lacks {key}: run `dvc repro full/dvc.yaml`, which writes it again")
     groups = {}
     for row in _table_rows(summary):
         if row["headline"]:
@@ -125,7 +125,7 @@ def readme_block(summary, families, folder="reports/full/"):
 
 
 def rewrite_block(text, block):
-    """`text` with what stands between the result markers replaced. Raises InputError when one is missing."""
+    """`text` with everything between the result markers replaced. Raises InputError if one is missing."""
     if text.count(START) != 1 or text.count(END) != 1 or text.index(START) > text.index(END):
         raise InputError(f"README.md: needs the line {START} and, below it, the line {END}, once each: add them")
     return re.sub(f"{START}.*{END}", lambda _: f"{START}\n{block.strip()}\n{END}", text, flags=re.DOTALL)

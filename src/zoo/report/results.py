@@ -1,6 +1,6 @@
-"""Records -> one plain value: every experiment of a profile with all that is known about it.
+"""Gather every experiment of a profile, with all that is known about it, from the records.
 
-Every measurement comes from a record, every word about a metric from `zoo.evaluate.metrics`.
+Measurements come from records, descriptions of metrics from `zoo.evaluate.metrics`.
 """
 
 import collections
@@ -30,22 +30,22 @@ CAPTIONS = {
     "generate": "Samples drawn from noise; one row per digit if the network takes a label.",
     "generate-progress": "Ten samples drawn from the same noise during training, one row per step.",
     "decode": (
-        "Images decoded from random codes, one row per digit if the decoder takes a label. Codes of two dimensions are "
-        "shown as a grid over the plane, centred on (0, 0). Longer codes without a prior are interpolated along each "
-        "row, from the code of one test image to that of the next."
+        "Images decoded from random codes, one row per digit if the decoder takes a label. Two-dimensional codes are "
+        "shown as a grid centred on (0, 0). Larger codes without a prior are interpolated along each row, from the "
+        "code of one test image to that of the next."
     ),
     "classify": "Confusion matrix on the test set.",
     "next_word": "Loss along the lines of the test text.",
     "apply": "Output of the operator on test images, or on their centre if it takes fewer pixels.",
 }
-READ = {"decode": ["encode", "decode"]}  # verbs whose graphs a verb is scored with, where those are not its own alone
-OTHER_STRUCTURE, OTHER_WEIGHTS = "other structure", "other weights"  # in this order the first counts
+READ = {"decode": ["encode", "decode"]}  # other graphs with which a verb is scored
+OTHER_STRUCTURE, OTHER_WEIGHTS = "other structure", "other weights"  # the first that applies is shown
 
 
 def gather(profile, values):
     """All that the report shows of a profile; `values` are those of params.yaml.
 
-    Raises InputError where a record is missing or damaged, or params.yaml names a metric that was not measured.
+    Raises InputError if a record is missing or damaged, or params.yaml names a metric that was not measured.
     """
     planned = files.read_json(Path("code", "experiments", f"{profile}.json"))
     judge, weighing = params.load(evaluation.Judge, values, "judge"), profile == "full"
@@ -134,9 +134,9 @@ def _experiment(profile, name, plan, exports, judge, figures, logs):
 
 
 def _marks(used, exports, verbs=None):
-    """The ways in which `used`, {seed: {verb: Identity}}, differs from the graphs that are exported now.
+    """The set of OTHER_* by which the graphs `used`, {seed: {verb: Identity}}, differ from those exported now.
 
-    `verbs`: those that matter, None for all.
+    Only `verbs` are compared (default: all).
     """
     marks = set()
     for seed, graphs in used.items():
@@ -149,7 +149,7 @@ def _marks(used, exports, verbs=None):
 
 
 def _rows(groups, marks):
-    """A dictionary a metric, or a metric and class, in the order of metrics.yaml within a verb."""
+    """One dictionary per metric, or per metric and class, in the order of metrics.yaml within a verb."""
     rows, order = [], list(known_metrics())
     for verb, group in groups.items():
         for name, found in group.items():
@@ -172,7 +172,7 @@ def _rows(groups, marks):
 def _named(rows, key, where, name):
     known = {row["key"]: row for row in rows if not row["class"]}
     if key not in known:
-        raise InputError(f"params.yaml: {where}: {key} was not measured of {name}; use one of {', '.join(known)}")
+        raise InputError(f"params.yaml: {where}: {key} was not measured for {name}; use one of {', '.join(known)}")
     return known[key]
 
 
@@ -183,7 +183,7 @@ def _verdict(row, figure, partial, diverged):
 
 
 def _of_training(losses, diverged, steps):
-    """What the curve says of the training: {metric: Summary over the seeds}."""
+    """Metrics of the training, from its curve: {metric: Summary over the seeds}."""
     measured = {}
     for seed, of_seed in _of_first_player(losses).groupby("seed"):
         validation, training = (of_seed[of_seed["split"] == split] for split in ("validation", "training"))
@@ -206,16 +206,16 @@ def _of_first_player(losses):
 
 
 def _divergence(seed, one, losses):
-    """Where a seed diverged, what stopped being finite, and the gradient's norm when last read."""
+    """The step at which a seed diverged, what stopped being finite, and the last recorded norm of the gradient."""
     norms = losses[(losses["seed"] == int(seed)) & (losses["split"] == "training")]["gradient_norm"]
     what = "a weight" if one.diverged_in == "weights" else "the loss"
     return {"seed": seed, "step": one.diverged_at_step, "what": what, "norm": norms.iloc[-1] if len(norms) else None}
 
 
 def _beside_log(log, losses):
-    """A published log beside ours: the mean loss over the seeds at the nearest step that we read.
+    """A published log with our mean loss over the seeds at the nearest recorded step.
 
-    There is no mean (None) where a seed had diverged by then, and no row where we read nothing near that step.
+    The mean is None if a seed had diverged by then. There is no row if we recorded nothing near that step.
     """
     ours = losses[(losses["player"] == log.player) & (losses["split"] == log.split)]
     by_step = ours.pivot(index="step", columns="seed", values="loss").reindex(columns=losses["seed"].unique())
@@ -241,7 +241,7 @@ def _claims(stated, experiments):
     for key, claim in stated.items():
         for name, metric in (side for one in claim.test for side in one.measured if side not in rows):
             if name not in by_name:
-                raise InputError(f"params.yaml: claims.{key}: there is no experiment {name}; mend the name")
+                raise InputError(f"params.yaml: claims.{key}: there is no experiment {name}; correct the name")
             _named(by_name[name]["rows"], metric, f"claims.{key}", name)
         verdict, evidence = claims.weigh(claim.test, measured, partial)
         for side in (side for one in evidence for side in (one["left"], one["right"]) if "metric" in side):

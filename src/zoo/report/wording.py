@@ -1,4 +1,4 @@
-"""Values -> the words that the report prints for them: all functions and FORMATS are filters of its templates."""
+"""Format values as the text that the report prints: all functions and FORMATS are filters of its templates."""
 
 import collections
 import itertools
@@ -17,7 +17,7 @@ MARKS = {"other weights": " †", "other structure": " ‡"}
 
 
 def number(value):
-    """Four significant digits, thousands separated, a count without a point; a dash for None."""
+    """Four significant digits with thousands separators, counts without decimals; a dash for None."""
     if value is None:
         return "—"
     if abs(value) >= 1e9:
@@ -28,7 +28,7 @@ def number(value):
 
 
 def interval(row):
-    """The mean, with its 95 % interval and the mark of its graph where the row has them: `0.9874 ± 0.0012`."""
+    """The mean, with its 95 % interval and the mark of its graph if the row has them: `0.9874 ± 0.0012`."""
     return _interval(row) + MARKS.get(row.get("graph"), "")
 
 
@@ -46,11 +46,11 @@ def _interval(row):
 
 
 def because(row):
-    """Why a figure was not reproduced, or is undecided; nothing for another."""
+    """The reason why a figure was not reproduced or is undecided; empty for other verdicts."""
     if row["why"] is None:
         return ""
     if row["verdict"] == "undecided":
-        return "; ".join(row["why"]) or "the interval reaches beyond the tolerance on both sides"
+        return "; ".join(row["why"]) or "the interval extends beyond the tolerance on both sides"
     return "; ".join(row["why"]) or "no reason established"
 
 
@@ -63,21 +63,21 @@ def seed_list(seeds):
 
 
 def diverged(steps):
-    """What {seed: step} of the diverged seeds tells: `seeds 0–4 diverged at steps 87 to 125`."""
+    """Describe {seed: step} of diverged seeds: `seeds 0–4 diverged at steps 87 to 125`."""
     first, last = min(steps.values()), max(steps.values())
     places = f"step {first:,}" if first == last else f"steps {first:,} to {last:,}"
     return f"{'seed' if len(steps) == 1 else 'seeds'} {seed_list(steps)} diverged at {places}"
 
 
 def norm(value):
-    """The norm of a gradient in words, for one that may have overflowed."""
+    """The norm of a gradient, which may have overflowed, as text."""
     if value is None:
         return "unknown"
-    return number(value) if math.isfinite(value) else "not a number" if math.isnan(value) else "infinite"
+    return number(value) if math.isfinite(value) else "NaN" if math.isnan(value) else "infinite"
 
 
 def tally(claims):
-    """How many claims came to what: `holds 20, does not hold 1, undecided 3`."""
+    """The number of claims by verdict: `holds 20, does not hold 1, undecided 3`."""
     counts = collections.Counter(claim["verdict"].split(",")[0] for claim in claims)
     return ", ".join(f"{verdict} {counts[verdict]}" for verdict in reversed(OUTCOMES) if counts[verdict])
 
@@ -112,17 +112,17 @@ def _side(side, one):
 
 
 def duration(value):
-    """Three significant digits, never in powers of ten: a time in the unit that the column names; a dash for None."""
+    """A time in the unit of its column: three significant digits, no powers of ten; a dash for None."""
     return "—" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def percentile(value):
-    """A time, or that there were too few calls for it."""
+    """A time, or TOO_FEW if there were too few calls for it."""
     return TOO_FEW if value is None else duration(value)
 
 
 def median(row, timing):
-    """The median; `~` follows where the machine's pace changed meanwhile."""
+    """The median, followed by `~` if the machine's pace changed during the measurement."""
     return percentile(row.times.p50_us) + (" ~" if latency_results.is_drifted(row, timing) else "")
 
 
@@ -133,13 +133,13 @@ def bounded(row, timing):
 
 
 def configuration(row):
-    """How a runtime was set up: `bound, 1 thread, optimisation all`."""
+    """The configuration of a runtime: `bound, 1 thread, optimisation all`."""
     words = f"{row.mode}, {row.threads} thread{'s' * (row.threads != 1)}"
     return f"{words}, optimisation {row.optimisation}" if row.optimisation else words
 
 
 def gain(one):
-    """What an advice gains: `1.8 times faster than the default`; of a default that nothing beat, `as fast as any`."""
+    """The gain of an advice: `1.8 times faster than the default`, or `as fast as any` if nothing beat the default."""
     return f"{duration(one['ratio'])} times faster than the default" if one["verdict"] == "faster" else "as fast as any"
 
 
@@ -155,7 +155,7 @@ def by_place(timings):
 
 
 def circumstances(timing):
-    """Which graph was timed where it was not the experiment's own, at which commit, and with which other settings."""
+    """The graph that was timed, if not the experiment's own, the commit, and the settings that have changed since."""
     graph, source = timing["timed"], timing["source"]
     words = [f"commit {source.commit or 'unknown'}"]
     if graph:
@@ -168,18 +168,18 @@ def circumstances(timing):
 
 
 def plain(value):
-    """A setting as params.yaml would have it: `[1, all]`."""
+    """A setting as written in params.yaml: `[1, all]`."""
     return json.dumps(value, ensure_ascii=False).replace('"', "")
 
 
 def machine_number(timing):
-    """The machine's number; an asterisk for other settings than those of params.yaml, a dagger for other weights."""
+    """The machine's number, with an asterisk if settings differ from params.yaml, and a dagger if weights differ."""
     marks = [str(timing["machine_number"]), "*" if timing["outdated"] else "", "†" if timing["timed"] else ""]
     return " ".join(filter(None, marks))
 
 
 def mean_ratio(row, runtime):
-    """A runtime's geometric mean over the graphs that it ran, and how many where it did not run all: `3.71 (9)`."""
+    """A runtime's geometric mean over the graphs that it ran, and their number if it did not run all: `3.71 (9)`."""
     if runtime not in row["ratios"]:
         return "—"
     mean, count = row["ratios"][runtime]
@@ -187,14 +187,14 @@ def mean_ratio(row, runtime):
 
 
 def by_call(timings):
-    """[{runtime: its row in the `timings` of peers}], a dictionary a device, verb, batch and mode."""
+    """[{runtime: its row in the `timings` of peers}], one dictionary per device, verb, batch and mode."""
     rows = [row for timing in timings for row in timing["rows"]]
     calls = itertools.groupby(rows, operator.itemgetter(*latency_results.CALL))
     return [{row["runtime"]: row for row in of_call} for _, of_call in calls]
 
 
 def beside(one, runtime):
-    """A runtime's median in microseconds and, but for the reference, its ratio: ["45.6", "3.71× (3.52–3.90)"]."""
+    """A runtime's median in microseconds and, except for the reference, its ratio: ["45.6", "3.71× (3.52–3.90)"]."""
     if one is None:
         return ["—"]
     words = [percentile(one["row"].times.p50_us)]
@@ -206,7 +206,7 @@ def beside(one, runtime):
 
 
 def exported(graphs):
-    """One line on how far the outputs of exported graphs, {seed: graph}, lay from the network's."""
+    """One line on the difference between the outputs of exported graphs, {seed: graph}, and of their network."""
     checks = [graph.check for graph in graphs.values()]
     known = [check.largest_difference for check in checks if check.largest_difference is not None]
     words = f"largest difference from the network {max(known):.2g}, " if known else ""
@@ -214,16 +214,16 @@ def exported(graphs):
     if any(check.undecided for check in checks):
         words += f"; {max(check.undecided for check in checks):.2g} of the outputs, near-ties, left out"
     finite = all(check.finite for check in checks)
-    return words + ("" if finite else "; not all outputs are finite, and both agree on which")
+    return words + ("" if finite else "; some outputs are not finite, at the same positions in both")
 
 
 def wrapped(name):
-    """A name that may be broken after an underscore, as HTML."""
+    """A name as HTML that allows a line break after each underscore."""
     return Markup("_<wbr>").join(name.split("_"))
 
 
 def marked(text):
-    """Paragraphs of Markdown that use **strong**, *emphasis* and `code` alone, as HTML."""
+    """Convert paragraphs of Markdown that use only **strong**, *emphasis* and `code` to HTML."""
     html = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(str(text).strip())))
     html = re.sub(r"`(.+?)`", r"<code>\1</code>", re.sub(r"\*(.+?)\*", r"<em>\1</em>", html))
     return Markup("\n".join(f"<p>{paragraph.strip()}</p>" for paragraph in html.split("\n\n")))
