@@ -11,6 +11,7 @@ import select
 import shutil
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -100,9 +101,8 @@ def _preloaded():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", os.path.dirname(sys.executable), prepend=os.pathsep)  # as where it is activated
         patch.setattr(processes.Local, "__init__", lambda local, slots, logs, imports: init(
-            local, slots, logs, dict.fromkeys(logs, ()) | imports))  # fmt: skip
+            local, slots, logs, dict.fromkeys(logs, tuple(dict.fromkeys(chain(*imports.values()))))))  # fmt: skip
         patch.setattr(processes, "Preloaded", preloaded)
-        patch.setattr(processes, "PROGRAMS_BEFORE_PRELOADING", 0)
         patch.setattr(Preloaded, "close", lambda self: None)
         yield
     for process in shared:

@@ -1,9 +1,11 @@
 """What `zoo.runner.dvc_graph` takes for granted of DVC; fails when an upgrade changes it."""
 
 import ast
+import contextlib
 import hashlib
 import inspect
 import random
+import subprocess
 
 import dvc
 import dvc.dependency.param
@@ -24,6 +26,7 @@ import dvc.utils.serialize
 import pytest
 import yaml
 from dvc.fs import localfs
+from scmrepo.git.backend.dulwich import DulwichBackend
 
 from zoo.errors import InputError
 from zoo.runner import dvc_graph
@@ -66,6 +69,7 @@ READ = {
     dvc.rwlock.rwlock: "e8e87c10cc64",
     dvc.rwlock._check_blockers: "dfab1ca07593",
     dvc.lock.Lock.lock: "a00e17950e40",
+    DulwichBackend.is_tracked: "46579190a956",
 }
 
 
@@ -95,6 +99,20 @@ def test_one_module_alone_imports_dvc(root):
         names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
         names += [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
         assert path.name == "dvc_graph.py" or "dvc" not in {(name or "").split(".")[0] for name in names}, path
+
+
+def test_what_git_tracks_is_what_dvc_finds(tmp_path):
+    """Files, folders of files, and neither; also after the index has changed, and where there is none."""
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    with contextlib.closing(DulwichBackend(str(tmp_path))) as backend:
+        for name in (None, "a", "folder/below/é", "folder2"):
+            if name:
+                (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+                (tmp_path / name).write_text(name)
+                subprocess.run(["git", "-C", tmp_path, "add", name], check=True)
+            for path in ("a", "folder", "folder/below", "folder/below/é", "folder/b", "folder2", "folder2/x", "none"):
+                path = str(tmp_path / path)
+                assert dvc_graph.is_tracked(backend, path) == backend.is_tracked(path), (name, path)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from zoo.runner import processes
 from zoo.runner.preloaded import Preloaded, program
 from zoo.runner.processes import Local, Spawned
 
@@ -94,8 +95,9 @@ def test_scripts_run_before_the_program_begins(tmp_path):
         assert ended(forked(process, tmp_path), tmp_path / "forked.log") == (0, "True False\n")
     script.write_text("import threading, time\nthreading.Thread(target=time.sleep, args=[60], daemon=True).start()")
     with contextlib.closing(Preloaded([str(script)])) as process:
+        assert process.ready() is None
         process._process.wait()
-        assert not process.ready()
+        assert process.ready() is False
 
 
 def test_the_code_that_lies_there_runs(preloaded, tmp_path):
@@ -139,39 +141,70 @@ def commands(folder, text="python script.py", count=1):
 def runner(tmp_path):
     """Of stages of which `many` finds a module imported, and others do not."""
     logs = dict.fromkeys(["many", "other"], tmp_path / "log")
-    with contextlib.closing(Local(1, logs, {"many": ["colorsys"]})) as local:
+    with contextlib.closing(Local(1, logs, {"many": ("colorsys",)})) as local:
         yield local
 
 
 def test_a_run_of_many_forks_them(runner, tmp_path):
+    """They wait for the process that imports their modules, unless it is gone."""
     write(tmp_path, "import sys\nprint('colorsys' in sys.modules)")
     log = tmp_path / "log"
-    assert runner.run("many", commands(tmp_path, count=3)) is None
-    assert log.read_text().count("False") == 3
-    wait_for(runner._preloaded.ready)
-    assert runner.run("many", commands(tmp_path)) is None
-    assert log.read_text() == "> python script.py\nTrue\n"
+    assert runner.run("many", commands(tmp_path, count=2)) is None
+    assert log.read_text() == "> python script.py\nTrue\n" * 2
     assert runner.run("other", commands(tmp_path)) is None
     assert log.read_text() == "> python script.py\nFalse\n"
-    runner._preloaded._process.kill()
-    runner._preloaded._process.wait()
+    (process,) = runner._preloaded.values()
+    process._process.kill()
+    process._process.wait()
     assert runner.run("many", commands(tmp_path)) is None
     assert log.read_text() == "> python script.py\nFalse\n"
+
+
+def test_each_list_of_modules_has_a_process(tmp_path):
+    write(tmp_path, "import sys\nprint(*({'colorsys', 'stringprep'} & {*sys.modules}))")
+    log, imports = tmp_path / "log", {"a": ("colorsys",), "b": ("stringprep",), "c": ("colorsys",)}
+    with contextlib.closing(Local(1, dict.fromkeys(imports, log), imports)) as runner:
+        for name in imports:
+            assert runner.run(name, commands(tmp_path)) is None
+            assert log.read_text() == f"> python script.py\n{imports[name][0]}\n"
+        assert len(runner._preloaded) == 2
+
+
+def test_a_stage_without_modules_starts_when_nothing_is_imported(tmp_path):
+    """It may measure the time."""
+    (tmp_path / "slow.py").write_text("import time\ntime.sleep(1)\nopen('imported', 'w')")
+    write(tmp_path, "import os\nprint(os.path.exists('imported'))")
+    log, imports = tmp_path / "log", {"many": ("colorsys",), "never": (str(tmp_path / "slow.py"),)}
+    with (
+        contextlib.chdir(tmp_path),
+        contextlib.closing(Local(1, dict.fromkeys(["many", "other"], log), imports)) as runner,
+    ):
+        for name in ("many", "many", "many", "other"):
+            assert runner.run(name, commands(tmp_path)) is None
+        assert log.read_text() == "> python script.py\nTrue\n"
 
 
 def test_a_module_that_is_not_there_is_no_failure(tmp_path):
     write(tmp_path, "print('done')")
-    with contextlib.closing(Local(1, {"many": tmp_path / "log"}, {"many": ["no_such_module"]})) as runner:
-        assert runner.run("many", commands(tmp_path, count=4)) is None
-        runner._preloaded._process.wait()
+    with contextlib.closing(Local(1, {"many": tmp_path / "log"}, {"many": ("no_such_module",)})) as runner:
+        assert runner.run("many", commands(tmp_path, count=2)) is None
+        assert (tmp_path / "log").read_text().count("done") == 2
+
+
+def test_no_program_waits_forever_for_imports(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "IMPORT_SECONDS", 0.2)
+    (tmp_path / "slow.py").write_text("import time\ntime.sleep(60)")
+    write(tmp_path, "print('done')")
+    with contextlib.closing(Local(1, {"many": tmp_path / "log"}, {"many": (str(tmp_path / "slow.py"),)})) as runner:
         assert runner.run("many", commands(tmp_path)) is None
+        assert (tmp_path / "log").read_text().count("done") == 1
+        (process,) = runner._preloaded.values()
+        process._process.kill()
 
 
 def test_the_end_of_all_ends_what_was_forked(runner, tmp_path):
     write(tmp_path, "import time\nprint('begun', flush=True)\ntime.sleep(60)")
     log = tmp_path / "log"
-    runner._preloaded = Preloaded(["colorsys"])
-    wait_for(runner._preloaded.ready)
     stage = runner.start("many", commands(tmp_path))
     wait_for(lambda: "begun" in log.read_text() if log.exists() else False)
     runner.close()

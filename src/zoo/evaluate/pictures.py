@@ -12,6 +12,7 @@ import numpy as np
 import pandas
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -61,7 +62,7 @@ def image_rows(rows, labels, path):
             canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
     centres = [top - 0.5 + block.shape[1] / 2 for top, block in zip(tops, blocks, strict=False)]
     inches = min(1.0, 30 / (width + 2)) / 42
-    with drawn(path, canvas.shape[1] * inches + 1.0, canvas.shape[0] * inches + 0.1, colours=32) as axes:
+    with drawn(path, *(side * inches for side in canvas.shape[::-1]), colours=32, around=(2.5, 0.1, 0.1, 0.1)) as axes:
         axes.imshow(canvas, cmap="gray_r", vmin=0.0, vmax=1.0, interpolation="nearest")
         axes.set(xticks=[], yticks=centres, yticklabels=[str(label) for label in labels])
         axes.tick_params(length=0)
@@ -74,27 +75,28 @@ def feature_maps(maps, path):
     A map that is 0 in all examples is labelled "dead". The maps of an example share one colour scale.
     """
     blocks = [np.nan_to_num(np.asarray(block, dtype=np.float64)[:16]) for block in maps]
-    count = len(blocks[0])
-    size, panels = (0.62 * count + 0.9, 0.62 * len(blocks) + 0.45), {"nrows": len(blocks), "ncols": count}
-    with drawn(path, *size, colours=64, description=FEATURE_MAPS, **panels, squeeze=False) as grid:
-        dead = ~np.any(blocks, axis=(0, 2, 3))
-        for index, block in enumerate(blocks):
-            low, high = min(0.0, float(block.min())), max(float(block.max()), 1e-12)
+    count, dead = len(blocks[0]), ~np.any(blocks, axis=(0, 2, 3))
+    size = 0.62 * count, 0.62 * len(blocks)
+    with drawn(path, *size, colours=64, description=FEATURE_MAPS, around=(1.0, 0.1, 0.1, 0.4)) as axes:
+        for row, block in enumerate(blocks):
+            scale = {"vmin": min(0.0, float(block.min())), "vmax": max(float(block.max()), 1e-12)}
             for column in range(count):
-                axes = grid[index, column]
-                axes.imshow(block[column], cmap="Blues", vmin=low, vmax=high, interpolation="nearest")
-                axes.set(xticks=[], yticks=[])
-                _framed(axes, 0.6)
-            grid[index, 0].set_ylabel(f"input {index + 1}", rotation=0, ha="right", va="center", fontsize=8.5)
-        for column in range(count):
-            grid[0, column].set_title("dead" if dead[column] else str(column + 1), fontsize=8, color=INK, pad=3)
+                edges = column - 0.46, column + 0.46, row + 0.46, row - 0.46
+                axes.imshow(block[column], cmap="Blues", interpolation="nearest", extent=edges, **scale)
+                frame = {"edgecolor": RULE, "linewidth": 0.6, "fill": False}
+                axes.add_patch(Rectangle((edges[0], edges[3]), 0.92, 0.92, **frame))
+        axes.set(xlim=(-0.5, count - 0.5), ylim=(len(blocks) - 0.5, -0.5))
+        axes.set_xticks(range(count), ["dead" if dead[column] else str(column + 1) for column in range(count)])
+        axes.set_yticks(range(len(blocks)), [f"input {row + 1}" for row in range(len(blocks))])
+        axes.tick_params(length=0, pad=1, labelsize=8.5, labelcolor=INK, labeltop=True, labelbottom=False)
+        axes.spines[:].set_visible(False)
 
 
 def latent_map(points, labels, path, axis_names=("code 1", "code 2")):
     """Scatter points, float [n, 2], coloured by labels, integer [n]; points that are not finite are left out."""
     points, labels = np.asarray(points, dtype=np.float64), np.asarray(labels)
     finite = np.isfinite(points).all(axis=1)
-    with drawn(path, 6.2, 5.0, description=LATENT_MAP) as axes:
+    with drawn(path, 4.9, 4.4, description=LATENT_MAP, around=(1.0, 0.7, 1.2, 0.2)) as axes:
         for index, label in enumerate(sorted(set(labels.tolist()))):
             x, y = points[finite & (labels == label)].T
             axes.scatter(x, y, s=9, alpha=0.75, linewidths=0, label=str(label), **series_style(index))
@@ -109,8 +111,8 @@ def latent_map(points, labels, path, axis_names=("code 1", "code 2")):
 def confusion_matrix(counts, path):
     """Draw counts, integer [actual class, predicted class]; the colour is the share of the row."""
     counts = np.asarray(counts)
-    size = 0.46 * len(counts) + 1.5, 0.44 * len(counts) + 0.9
-    with drawn(path, *size, colours=128, description=CONFUSION_MATRIX, rc=CLOSED) as axes:
+    size, around = (0.46 * len(counts) + 0.7, 0.44 * len(counts) + 0.3), (0.8, 0.7, 0.8, 0.2)
+    with drawn(path, *size, colours=128, description=CONFUSION_MATRIX, rc=CLOSED, around=around) as axes:
         share = class_shares([axes], [counts], fraction=0.046, pad=0.03)[0]
         for row, column in np.ndindex(counts.shape):
             if counts[row, column]:
@@ -139,20 +141,28 @@ def loss_by_place(places, losses, path):
     """
     frame = pandas.DataFrame({"place": places, "loss": losses}).groupby("place")["loss"].agg(["mean", "size"])
     frame = frame[frame["size"] >= MIN_WORDS]
-    with drawn(path, 7.4, 3.0, description=LOSS_BY_PLACE) as axes:
+    with drawn(path, 6.6, 2.4, description=LOSS_BY_PLACE, around=(0.8, 0.7, 0.2, 0.2)) as axes:
         axes.plot(frame.index, frame["mean"], color=COLOURS[0], marker="o", markersize=3.5, linewidth=1.6)
         axes.set(xlabel="position of the word in its line", ylabel="nats per word")
         axes.grid(True)
 
 
 @contextlib.contextmanager
-def drawn(path, width, height, colours=96, description="", rc=STYLE, **panels):
+def drawn(path, width, height, colours=96, description="", rc=STYLE, around=None, **panels):
     """Yield the axes of a figure of `width` x `height` inches, then save it at `path` with at most `colours` colours.
 
-    `panels` are options of `Figure.subplots`; `description` is stored in the file; `rc` are matplotlib's rcParams.
+    `description` is stored in the file; `rc` are matplotlib's rcParams; `panels` are options of `Figure.subplots`. With
+    `around`, the room for labels in inches (left, below, right, above), the size is that of one axes, and nothing is
+    fitted, which takes as long as drawing. What stays white is trimmed.
     """
     with matplotlib.rc_context(rc):
-        figure = Figure(figsize=(width, height), layout="constrained")
+        if around:
+            left, below, right, above = around
+            whole, high = left + width + right, below + height + above
+            figure = Figure(figsize=(whole, high))
+            figure.subplots_adjust(left / whole, below / high, 1 - right / whole, 1 - above / high)
+        else:
+            figure = Figure(figsize=(width, height), layout="constrained")
         yield figure.subplots(**panels)
         _save(figure, path, colours, description)
 

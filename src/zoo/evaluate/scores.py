@@ -12,10 +12,10 @@ def pixel_log_likelihood(images, probabilities):
     """Sum over pixels of x log p + (1 - x) log(1 - p), in nats per image.
 
     `images` [n, 1, 28, 28] and `probabilities` [..., n, 1, 28, 28]; returns [..., n]. Probabilities are clipped
-    to [2^-23, 1 - 2^-23].
+    to [2^-23, 1 - 2^-23], so that 1 - p, which float32 rounds by at most 2^-25, has a logarithm.
     """
     p = numpy.clip(probabilities, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
-    return (images * numpy.log(p) + (1 - images) * numpy.log1p(-p)).sum((-3, -2, -1), dtype=numpy.float64)
+    return (images * numpy.log(p) + (1 - images) * numpy.log(1 - p)).sum((-3, -2, -1), dtype=numpy.float64)
 
 
 def image_errors(images, reconstructions):

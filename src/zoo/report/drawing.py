@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import numpy as np
 import pandas
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from PIL import Image, ImageOps
 
 from zoo.evaluate.pictures import CLOSED, COLOURS, INK, class_shares, drawn, series_style
@@ -40,7 +40,7 @@ def curves(frame: pandas.DataFrame, path: Path, published: Mapping[str, Mapping[
     players = list(dict.fromkeys(frame["player"]))
     seeds = frame["seed"].nunique()
     width = 1.6 if seeds == 1 else 0.9
-    with drawn(path, 7.4, 3.6) as axes:
+    with drawn(path, 5.4, 3.0, around=(0.9, 0.7, 3.0, 0.2)) as axes:
         named = set()
         for (_seed, player, split), part in frame.groupby(["seed", "player", "split"], sort=True):
             part, held_out = part.sort_values("step"), split == "validation"
@@ -172,13 +172,10 @@ def _name_rows(axes, names: Sequence[str]) -> None:
 def _plain_numbers(axis, values) -> None:
     # Powers of ten alone are too few labels for a short axis; all their multiples are too many for a long one.
     decades = math.log10(np.max(values) / np.min(values))
-    multiples = range(2, 10) if decades < 0.4 else (2, 5) if decades < 2 else ()
-
-    def between(value, _place):
-        return _number(value) if round(value / 10 ** math.floor(math.log10(value))) in multiples else ""
-
+    multiples = range(1, 10) if decades < 0.4 else (1, 2, 5) if decades < 2 else (1,)
+    axis.set_major_locator(LogLocator(subs=multiples))
+    axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(_number))
-    axis.set_minor_formatter(FuncFormatter(between))
 
 
 def _number(value: float, _place=None) -> str:

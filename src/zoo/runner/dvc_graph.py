@@ -39,13 +39,14 @@ from dvc.stage.run import _enforce_cmd_list, _make_cmd, _pull_missing_deps, get_
 from dvc.stage.serialize import to_lockfile, to_single_stage_lockfile
 from dvc.utils import parse_target, relpath
 from dvc.utils.serialize import dumps_yaml, load_path, parse_yaml_for_update
+from scmrepo.git.backend.dulwich import DulwichBackend
 
 from zoo import files
 from zoo.errors import InputError
 
 VERSION = "3.67.1"
 # Writing a lock file takes at most 1 / LOCK_SHARE of the elapsed time.
-LOCK_SHARE = 20
+LOCK_SHARE = 50
 # Another run holds DVC's lock while it checks its stages, which takes seconds.
 PATIENCE_SECONDS = 60
 
@@ -484,6 +485,7 @@ def _quick_and_quiet():
         (dvc.rwlock, "rwlock", lambda *arguments: contextlib.nullcontext()),
         (dvc.dependency.param, "read_param_file", read_params),
         (dvc.utils.serialize, "load_path", load_params),
+        (DulwichBackend, "is_tracked", is_tracked),
         (dvc.prompt, "confirm", lambda *arguments: False),
     ]
     loggers = {logging.getLogger("dvc"): logging.WARNING, logging.getLogger("dvc.progress"): logging.CRITICAL}
@@ -507,6 +509,22 @@ def load_params(path, fs):
     """Replaces DVC's `load_path`; callers must not modify the result."""
     status = os.stat(path)
     return _parsed(os.path.abspath(path), fs, (status.st_mtime_ns, status.st_size, status.st_ino))
+
+
+@functools.lru_cache(maxsize=1)
+def _tracked(repo, version):
+    """The files in git's index, and the folders that they are in."""
+    names = [Path(os.fsdecode(name)) for name in repo.open_index()]
+    return {path for name in names for path in (name, *name.parents)}
+
+
+def is_tracked(backend, path):
+    """Replaces the method of DVC's git backend, which reads the index for every output; here, until it changes."""
+    try:
+        status = os.stat(backend.repo.index_path())
+    except FileNotFoundError:  # nothing was ever added
+        return False
+    return Path(relpath(path, backend.root_dir)) in _tracked(backend.repo, (status.st_mtime_ns, status.st_ino))
 
 
 def read_params(fs, path, key_paths=None, flatten=False, **options):

@@ -11,7 +11,6 @@ import importlib
 import json
 import os
 import runpy
-import select
 import shlex
 import shutil
 import signal
@@ -38,12 +37,13 @@ class Preloaded:
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()], start_new_session=True, env=os.environ | LOOKING,
             )  # fmt: skip
-        self._ready = False
 
     def ready(self):
-        if not self._ready and select.select([self._control], [], [], 0)[0]:
-            self._ready = bool(self._control.recv(1))  # empty, now and later, if an import failed
-        return self._ready
+        """True if it can fork, False if an import has failed, None before."""
+        try:
+            return bool(self._control.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))  # several threads may ask
+        except BlockingIOError:
+            return None
 
     def start(self, words, options, output):
         """A `Forked` that runs `words` (script and arguments) with cwd and env of `options`, printing to `output`.

@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import contextlib
-import itertools
 import os
 import signal
 import subprocess
@@ -20,14 +19,15 @@ ENDING = ((signal.SIGINT, 5), (signal.SIGTERM, 2), (signal.SIGKILL, 5))
 
 # A command waits for our "go": if we are killed before its group is recorded, it never starts.
 HELD = ("/bin/sh", "-c", 'read -r go && exec "$@" </dev/null', "sh")
-PROGRAMS_BEFORE_PRELOADING = 2  # a run of so few programs does not preload
+FEW_STAGES = 2  # a run of more imports the modules of all its stages ahead
+IMPORT_SECONDS = 60  # a program waits so long for the process that imports its modules, then imports them itself
 
 
 class Local:
     """Runs stages on this machine, `slots` at a time; `logs` is {name: path of the log file}.
 
-    `imports` is {name: modules to preload}. In a run with many such stages, their Python programs are forked from a
-    process that has imported the modules, as soon as it is ready, instead of spawned.
+    `imports` is {name: modules to preload}. The Python programs of such stages are forked from a process that has
+    imported the modules, one for each list of modules, instead of spawned.
     """
 
     def __init__(self, slots, logs, imports):
@@ -37,7 +37,7 @@ class Local:
         self._orphans = subprocess.Popen(
             [sys.executable, "-I", "-S", ORPHANS], stdin=subprocess.PIPE, start_new_session=True, text=True
         )
-        self._preloaded, self._programs = None, 0
+        self._preloaded, self._started = {}, 0
 
     def start(self, name, commands):
         """Start a stage; return a future for `collect`."""
@@ -52,15 +52,18 @@ class Local:
 
         Each is (command as written, arguments of `subprocess.Popen`). After `end()`, no command starts.
         """
+        self._preload(name)
         with open(self._logs[name], "wb") as output:
             for command, options in commands:
                 output.write(f"> {command}\n".encode())
                 output.flush()
+                words = program(command, options) if name in self._imports else None
+                preloaded = self._preloaded.get(self._imports.get(name))
+                forks = words and preloaded and self._is_ready(preloaded)
                 with self._lock:  # so that `end` sees every child
                     if self._ended:
                         return f"`{command}` was ended by SIGINT"
-                    words = program(command, options) if name in self._imports else None
-                    child = (words and self._fork(words, options, output)) or Spawned(options, output)
+                    child = (forks and _forked(preloaded, words, options, output)) or Spawned(options, output)
                     self._note(child.pid, "+")
                 child.go()
                 child.join()
@@ -88,18 +91,29 @@ class Local:
         self.end()
         self._threads.shutdown()
         self._orphans.communicate()  # it exits at the end of its input
-        if self._preloaded:
-            self._preloaded.close()
+        for preloaded in self._preloaded.values():
+            preloaded.close()
 
-    def _fork(self, words, options, output):
-        """Fork the program; None if no preloaded process is ready."""
-        self._programs += 1
-        if self._preloaded is None and self._programs > PROGRAMS_BEFORE_PRELOADING:
-            self._preloaded = Preloaded(dict.fromkeys(itertools.chain(*self._imports.values())))
-        if self._preloaded and self._preloaded.ready():
-            with contextlib.suppress(OSError):
-                return self._preloaded.start(words, options, output)
-        return None
+    def _preload(self, name):
+        """Begin to import the modules of a stage that starts, and in a run of more than a few those of all stages.
+
+        A stage without such modules may measure the time: it waits until nothing is imported.
+        """
+        with self._lock:
+            self._started += 1
+            for modules in self._imports.values() if self._started > FEW_STAGES else [self._imports.get(name)]:
+                if name in self._imports and modules not in self._preloaded and not self._ended:
+                    self._preloaded[modules] = Preloaded(modules)
+        if name not in self._imports:
+            for preloaded in [*self._preloaded.values()]:
+                self._is_ready(preloaded)
+
+    def _is_ready(self, preloaded):
+        """Wait until the process has imported its modules; False if it cannot or takes too long."""
+        give_up = time.monotonic() + IMPORT_SECONDS
+        while preloaded.ready() is None and not self._ended and time.monotonic() < give_up:
+            time.sleep(0.02)
+        return bool(preloaded.ready())
 
     def _note(self, group, sign):
         self._orphans.stdin.write(f"{sign}{group}\n")
@@ -124,6 +138,12 @@ class Spawned(subprocess.Popen):
     def join(self):
         """Wait until it has ended; its pid is not reused until `wait`, which returns its status."""
         os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+
+
+def _forked(preloaded, words, options, output):
+    """The program as a fork of a preloaded process; None if that is gone or the message too long."""
+    with contextlib.suppress(OSError):
+        return preloaded.start(words, options, output)
 
 
 def _send(group, number):
