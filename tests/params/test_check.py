@@ -37,7 +37,7 @@ PLANTED = [
     ("curve/half", {}, ": unknown key; move it into both, quick or full"),
     ("curve/quick/training_rows", 7, " is also in curve.both: remove one of them"),
     ("curve/both/rows", 3, "curve.rows = 3: unknown key"),
-    ("benchmark/full/blocks", 9, " is also in benchmark.both: remove one of them"),
+    ("benchmark/full/max_drift", 9, " is also in benchmark.both: remove one of them"),
     ("peers/quick", 3, " = 3: should be a map of keys to values"),
     ("device", "gpu", " = 'gpu': Input should be 'auto', 'cpu' or 'cuda'"),
     ("threads", 1.5, " = 1.5: Input should be a valid integer"),

@@ -55,14 +55,14 @@ def export(network, verb, run):
         program = torch.export.export(module, example, dynamic_shapes=shapes)
         program = torch.onnx.export(
             program, input_names=list(module.inputs), output_names=names, dynamic_shapes=shapes,
-            opset_version=verbs.OPSET, external_data=False, verbose=False, optimize=not as_written,
+            opset_version=verbs.OPSET, external_data=False, verbose=False, optimize=False,
         )  # fmt: skip
         if as_written:
             # Operators are not fused, but a bias of zeros becomes a constant instead of six nodes that compute it.
             onnxscript.optimizer.fold_constants(program.model)
             onnxscript.optimizer.remove_unused_nodes(program.model)
         else:
-            # The exporter folds small constants only; the LSTM's reordered gates are large.
+            # With no limit of size, as the exporter has: the LSTM's reordered gates are large constants.
             onnxscript.optimizer.optimize_ir(program.model, input_size_limit=LARGE, output_size_limit=LARGE)
         model = program.model_proto
     _describe(model, module, run)

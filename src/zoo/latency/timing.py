@@ -224,6 +224,7 @@ def _undisturbed():
     """
     was_enabled, cores = gc.isenabled(), os.sched_getaffinity(0)
     gc.collect()
+    gc.freeze()  # the next collection, for the next measurement, need not look at what is here now
     gc.disable()
     os.sched_setaffinity(0, {min(cores)})
     try:
