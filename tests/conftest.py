@@ -3,8 +3,8 @@
 import environment  # noqa: F401  # before what reads the environment when it is imported
 
 # isort: split
-import functools
 import gc
+import importlib
 import signal
 from pathlib import Path
 
@@ -18,10 +18,12 @@ hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=Tr
 hypothesis.settings.load_profile("repeatable")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it in what it starts in the background
 
+LONGEST = ("test_pipeline.py", "test_export.py", "test_peers.py", "test_repro.py", "test_cluster.py", "test_code.py")
+
 
 def pytest_collection_modifyitems(items):
-    """Begin with the file that takes longest; skip what is marked `cuda` where torch finds no GPU."""
-    items.sort(key=lambda item: item.path.name != "test_pipeline.py")
+    """Begin with the files that take longest; skip what is marked `cuda` where torch finds no GPU."""
+    items.sort(key=lambda item: [*LONGEST, item.path.name].index(item.path.name))
     for item in items if not torch.cuda.is_available() else ():
         if item.get_closest_marker("cuda"):
             item.add_marker(pytest.mark.skip(reason="has no CUDA device"))
@@ -35,16 +37,8 @@ def pytest_collection_finish():
 
 @pytest.fixture(scope="session")
 def exporter():
-    """torch's exporter of graphs, which else reads the sources of its five hundred translations and lists all operators
-    of torch for every graph: two thirds of the time of a small one."""
-    from torch._export import utils
-    from torch.onnx._internal.exporter._registration import ONNXRegistry
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(functools.cache(ONNXRegistry.from_torchlib)))
-        listed = functools.cache(utils._collect_all_valid_cia_ops_for_namespace)
-        patch.setattr(utils, "_collect_all_valid_cia_ops_for_namespace", listed)
-        yield
+    """torch's exporter, set up once for all graphs, as in the stage that exports."""
+    importlib.import_module("_exporter")
 
 
 @pytest.fixture
