@@ -351,10 +351,11 @@ def test_clean_frees_what_one_profile_has_kept(zoo, folder):
 
 def test_clean_removes_the_outputs_of_an_experiment_that_is_no_more(zoo, folder):
     outputs = {name: files.figures("quick", name) for name in ("gan", "withdrawn")}
-    for path in outputs.values():
+    graphs = {name: files.graphs("quick", name) for name in ("gan", "withdrawn")}
+    for path in (*outputs.values(), *graphs.values()):
         path.mkdir(parents=True)
     page = files.report("quick", "charts") / "withdrawn.png"
     page.parent.mkdir()
     page.touch()
     zoo("clean", "quick")
-    assert [path.exists() for path in (*outputs.values(), page)] == [True, False, True]
+    assert [path.exists() for path in (*outputs.values(), *graphs.values(), page)] == [True, False, True, False, True]

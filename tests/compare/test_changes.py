@@ -7,7 +7,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zoo.compare.changes import drift_reason, latency_change, quality_change, relative_change
+from zoo.compare.changes import at_equal_pace, drift_reason, latency_change, quality_change, relative_change
 from zoo.evaluate.metrics import Metric
 from zoo.params.comparison import LatencyRule
 from zoo.records.latency import Times
@@ -133,6 +133,15 @@ def test_a_machine_that_is_slower_as_a_whole_changes_nothing():
     assert latency_change(before, timing(120, reference=slow), RULE) == ("same", pytest.approx(0))
     assert latency_change(before, timing(100, reference=slow), RULE) == ("better", pytest.approx(-0.2))
     assert latency_change(before, timing(138, reference=slow), RULE) == ("worse", pytest.approx(0.15))
+
+
+def test_times_are_scaled_to_the_pace_between_the_two():
+    """The machine of `after` is four times slower: each median moves by a factor of two towards the other."""
+    before, after = timing(100.0), timing(400.0, reference=(40.0,) * 5)
+    for times, expected in zip(at_equal_pace(before, after), (before, after), strict=True):
+        assert times.p50_us == pytest.approx(200)
+        assert (times.p50_low_us, times.p50_high_us) == pytest.approx((198, 202))
+        assert times.block_p50_us == pytest.approx([p50 * 200 / expected.p50_us for p50 in expected.block_p50_us])
 
 
 def test_disturbed_latencies_are_not_compared():

@@ -34,6 +34,12 @@ def test_equal_arrays_give_equal_small_files_of_pixels_alone(drawing, tmp_path):
     assert len(picture.convert("RGB").getcolors(10_000)) > 1
 
 
+def test_what_lies_outside_the_range_of_grey_is_drawn_as_its_ends(tmp_path):
+    for name, images in {"inside": IMAGES.round(), "outside": IMAGES.round() * 4 - 2}.items():
+        pictures.image_rows([images], ["row"], tmp_path / f"{name}.png")
+    assert (tmp_path / "inside.png").read_bytes() == (tmp_path / "outside.png").read_bytes()
+
+
 def test_an_image_is_drawn_as_dark_ink_on_white(tmp_path):
     path = tmp_path / "half.png"
     image = np.zeros((1, 28, 28))

@@ -68,6 +68,14 @@ def test_seeds_in_two_groups_are_decided_by_their_ranks():
     assert claims.decide(left[:4], right[:4]) is None
 
 
+def test_ranks_decide_where_one_seed_is_far_off():
+    """The eighth seed lies above all, so that the intervals overlap; the others lie below all."""
+    left, right = [1.0, 2, 3, 4, 5, 6, 7, 1000], [8.0, 9, 10, 11, 12, 13, 14, 15]
+    assert scipy.stats.ttest_ind(left, right, equal_var=False).pvalue > 0.05
+    assert scipy.stats.mannwhitneyu(left, right, method="exact").pvalue < 0.025
+    assert (claims.decide(left, right), claims.decide(right, left)) == (True, False)
+
+
 @given(st.lists(numbers, min_size=3, max_size=8), numbers)
 def test_an_exact_number_is_decided_as_students_test_does(values, exact):
     assume(max(values) - min(values) > 1)
