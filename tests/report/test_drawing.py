@@ -84,6 +84,18 @@ def test_a_thumbnail_is_the_middle_of_a_picture(size, tmp_path):
     assert np.ptp(dark, axis=0) + 1 == pytest.approx(np.minimum([120, 160], 60 * 120 / height), abs=3)
 
 
+def test_a_thumbnail_of_a_confusion_matrix_is_the_whole_one(tmp_path):
+    """Of which the middle can be empty: all images may be given the last class."""
+    picture = Image.new("L", (720, 630), 255)
+    picture.paste(0, (648, 0, 720, 630))
+    picture.save(tmp_path / "classify.png")
+    drawing.thumbnail(tmp_path / "classify.png", tmp_path / "thumbnail.png")
+    dark = np.argwhere(np.asarray(Image.open(tmp_path / "thumbnail.png").convert("L")) < 128)
+    width = 120 * 720 / 630
+    assert np.ptp(dark, axis=0) + 1 == pytest.approx([120, width / 10], abs=2)
+    assert dark[:, 1].max() == pytest.approx(80 + width / 2, abs=2)
+
+
 def drawn_axes(monkeypatch, draw):
     """The axes of the figure that `draw` would save."""
     figures_saved = []

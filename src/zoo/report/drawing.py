@@ -150,11 +150,15 @@ def peers(rows: pandas.DataFrame, path: Path, runtimes: Sequence[str]) -> None:
 
 
 def thumbnail(picture: Path, path: Path) -> None:
-    """Draw the middle of a PNG file, the size of a few images of a grid, at 160 x 120 pixels."""
+    """Draw a PNG file with 160 x 120 pixels: the middle of a grid, a few images, and the whole confusion matrix."""
     with Image.open(picture) as image:
-        left, top = (max(0, (side - most) // 2) for side, most in zip(image.size, (360, 270), strict=True))
-        middle = image.convert("RGB").crop((left, top, image.width - left, image.height - top))
-    ImageOps.fit(middle, (160, 120)).quantize(32, dither=Image.Dither.NONE).save(path, "PNG", optimize=True)
+        pixels = image.convert("RGB")
+    if picture.stem == "classify":
+        small = ImageOps.pad(pixels, (160, 120), color="white")
+    else:
+        left, top = (max(0, (side - most) // 2) for side, most in zip(pixels.size, (360, 270), strict=True))
+        small = ImageOps.fit(pixels.crop((left, top, pixels.width - left, pixels.height - top)), (160, 120))
+    small.quantize(32, dither=Image.Dither.NONE).save(path, "PNG", optimize=True)
 
 
 def _reach(rows: pandas.DataFrame, value: str, low: str, high: str) -> list[pandas.Series]:
