@@ -1,6 +1,7 @@
 """`zoo repro --ray` on a real cluster: a head and another node, each with its folder; the other dies midway."""
 
 import contextlib
+import os
 import subprocess
 import sys
 import types
@@ -70,6 +71,7 @@ def address(tmp_path, monkeypatch):
 
     monkeypatch.setenv("ZOO_NOTES", str(tmp_path / "notes"))
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_TMPDIR", os.environ["HOME"])  # /tmp/ray may be another user's; sockets need a short path
     (tmp_path / "notes").mkdir()
     monkeypatch.setenv("ZOO_NODE_FOLDER", str(tmp_path / NODES[0]))
     started = Cluster(initialize_head=True, head_node_args=HEAD)
