@@ -113,7 +113,7 @@ PLANTED = [
     ("models/ae_dense32/start", "checkpoints/probe_frozen", " = 'checkpoints/probe_frozen': is circular"),
     (f"{PROBE}/seeds/full", [0, 7], "models.probe_frozen.start = 'checkpoints/ae_dense32': has no seed 7 in full: add"),
     # ---- players
-    (f"{CAE}/players", {}, "models.cae_strided: steps = 80 and 5000 without players: add a player"),
+    (f"{CAE}/players", {}, "models.cae_strided: steps = 60 and 5000 without players: add a player"),
     (f"{PLAYER}/lr", MISSING, " is missing; add it"),
     (f"{PLAYER}/lr", "fast", " = 'fast': Input should be a valid number"),
     (f"{PLAYER}/algorithm", "Adma", " = 'Adma': Input should be 'Adagrad"),
