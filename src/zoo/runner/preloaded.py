@@ -64,7 +64,9 @@ class Preloaded:
         return Forked(int(number), ours)
 
     def close(self):
+        """End the process, which may still be importing; programs that it has forked go on."""
         self._control.close()
+        self._process.kill()
         self._process.wait()
 
 
