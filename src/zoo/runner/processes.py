@@ -19,7 +19,7 @@ ENDING = ((signal.SIGINT, 5), (signal.SIGTERM, 2), (signal.SIGKILL, 5))
 
 # A command waits for our "go": if we are killed before its group is recorded, it never starts.
 HELD = ("/bin/sh", "-c", 'read -r go && exec "$@" </dev/null', "sh")
-FEW_STAGES = 2  # a run of more imports the modules of all its stages ahead
+FEW_STAGES = 2  # once more than these have started, the modules of all stages are imported ahead
 IMPORT_SECONDS = 60  # a program waits so long for the process that imports its modules, then imports them itself
 
 
